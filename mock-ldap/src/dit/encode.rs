@@ -1,0 +1,3 @@
+/// Names of a [`super::Selection`] resolved against the schema.
+#[derive(Debug)]
+pub struct CompiledSelection {}

@@ -1,0 +1,1 @@
+//! Distinguished names (RFC 4514) and Active Directory's alternative forms.
