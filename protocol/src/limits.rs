@@ -1,0 +1,85 @@
+//! Every limit of the wire, with the reason for its value.
+
+use std::time::Duration;
+
+/// Largest first-level element before authentication, in bytes. RFC 6120 §13.12 obliges servers to take 10,000.
+pub const ELEMENT_PRE_AUTH_MAX_BYTES: usize = 10_000;
+
+/// Largest first-level element after authentication, in bytes; advertised by XEP-0478. The same as Prosody's default.
+pub const ELEMENT_MAX_BYTES: usize = 262_144;
+
+/// Largest JSON body of an action or request, in bytes: leaves room for escaping within [`ELEMENT_MAX_BYTES`]. What is
+/// bigger travels over HTTP.
+pub const BODY_MAX_BYTES: usize = 65_536;
+
+/// Seconds without a byte from the agent after which the cloud may end the stream; advertised by XEP-0478.
+pub const IDLE_SECS: u32 = 150;
+
+/// Silence after which the agent asks whether the peer is alive. Below the shortest idle cut seen on proxies (60 s).
+pub const PING_AFTER: Duration = Duration::from_secs(45);
+
+/// How long an answer to that question may take before the link counts as dead.
+pub const PONG_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long the login (stream header to bind) may take.
+pub const LOGIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// Stanzas sent but not acknowledged before the sender stops taking new ones (XEP-0198 back-pressure).
+pub const UNACKED_MAX: usize = 1_000;
+
+/// Acknowledgement is asked for after this many unacknowledged stanzas ...
+pub const ACK_EVERY: usize = 10;
+
+/// ... or after this long, whichever comes first.
+pub const ACK_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a cut session can be resumed, in seconds.
+pub const RESUME_SECS: u32 = 300;
+
+/// First reconnect delay bound; the n-th is drawn from `0..=min(cap, base * 2^n)`.
+pub const BACKOFF_BASE: Duration = Duration::from_secs(1);
+
+/// Upper bound of a reconnect delay.
+pub const BACKOFF_CAP: Duration = Duration::from_secs(300);
+
+/// A session that lived this long resets the back-off.
+pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(60);
+
+/// How long an iq may wait for its result.
+pub const IQ_WITHIN: Duration = Duration::from_secs(30);
+
+/// The cloud's deadline for a password check, from the API call to the verdict (design 3.4).
+pub const AUTHENTICATE_WITHIN: Duration = Duration::from_secs(4);
+
+/// Records in one upload batch.
+pub const BATCH_RECORDS_MAX: usize = 2_000;
+
+/// Uncompressed bytes of one upload batch. Records are counted whole, so a batch ends before the limit.
+pub const BATCH_MAX_BYTES: usize = 1 << 20;
+
+/// Largest single record, in bytes of JSON.
+pub const RECORD_MAX_BYTES: usize = 256 * 1024;
+
+/// Uncompressed bytes of a batch that the cloud decodes before it calls it a bomb.
+pub const BATCH_DECODED_MAX_BYTES: usize = 8 << 20;
+
+/// Highest believable ratio of uncompressed to compressed bytes.
+pub const BATCH_RATIO_MAX: usize = 100;
+
+/// Batches of one agent in flight at once.
+pub const UPLOAD_CREDITS: u32 = 2;
+
+/// How long a lease lives without renewal.
+pub const LEASE_TTL: Duration = Duration::from_secs(60);
+
+/// How often the holder renews.
+pub const LEASE_RENEW_EVERY: Duration = Duration::from_secs(15);
+
+/// The holder stops acting this long before the lease ends by its own clock.
+pub const LEASE_MARGIN: Duration = Duration::from_secs(10);
+
+/// Longest name, DN or user name accepted from a person, in bytes.
+pub const USERNAME_MAX_BYTES: usize = 1_024;
+
+/// Longest password accepted, in bytes. Active Directory's own limit is 256 characters.
+pub const PASSWORD_MAX_BYTES: usize = 1_024;
