@@ -1,0 +1,376 @@
+//! `agent.toml`: what stays on the premises. Where the cloud is, how to get there, what the customer forbids, and the
+//! local part of every module's settings. The desired config from the cloud is another document; where both speak,
+//! this one wins.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+use toml::de::{DeTable, DeValue};
+
+use crate::limits::SETTINGS_FILE_MAX_BYTES;
+
+/// The file's name in the data directory.
+pub const FILE_NAME: &str = "agent.toml";
+
+/// All of it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// The management cloud.
+    pub cloud: Cloud,
+    /// The way out.
+    pub proxy: Option<Proxy>,
+    /// Name resolution.
+    pub dns: Dns,
+    /// Logging.
+    pub log: Log,
+    /// What the customer forbids.
+    pub limits: Limits,
+    /// Directories by name; several modules may use the same one.
+    pub directory: BTreeMap<String, Value>,
+    /// Modules by kind.
+    pub modules: BTreeMap<String, Value>,
+}
+
+/// `[cloud]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cloud {
+    /// `https://host:port`. Written by `enroll`.
+    pub url: String,
+    /// PEM file with the authorities that may sign the cloud's certificate; relative to the data directory. Default:
+    /// the system's store.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// `[proxy]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proxy {
+    /// `http://host:port` of a proxy that takes CONNECT.
+    pub url: String,
+    /// User name, where the proxy asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub username: Option<String>,
+    /// Name of the secret that holds the password. Default `proxy_password`.
+    #[serde(default = "proxy_password")]
+    pub password_secret: String,
+}
+
+fn proxy_password() -> String {
+    "proxy_password".to_owned()
+}
+
+/// `[dns]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Dns {
+    /// Name servers as `address:port`. Default: the system's.
+    pub servers: Vec<SocketAddr>,
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `error`, `warn`, `info`, `debug`, or directives such as `info,causeway_agent::channel=debug`. Default `info`.
+    pub level: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned() }
+    }
+}
+
+/// `[limits]`: the customer's word against the cloud's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Limits {
+    /// Whether the desired config may name servers for modules to talk to. Default false: only this file may.
+    pub allow_cloud_endpoints: bool,
+    /// Kinds of modules that never run here, whatever the cloud says.
+    pub modules_forbidden: Vec<String>,
+    /// Requests (password checks) worked on at once, 1 to 1,024; more are answered `overloaded`. Default 256.
+    pub requests_at_once: u32,
+    /// Actions worked on at once, 1 to 256; more wait. Default 32.
+    pub actions_at_once: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            allow_cloud_endpoints: false,
+            modules_forbidden: Vec::new(),
+            requests_at_once: 256,
+            actions_at_once: 32,
+        }
+    }
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum FileError {
+    /// It cannot be read.
+    #[error("read {}", .path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is larger than anyone writes by hand.
+    #[error("{} has {bytes} bytes, the limit is {SETTINGS_FILE_MAX_BYTES}", .path.display())]
+    TooLarge {
+        /// Which file.
+        path: PathBuf,
+        /// Its size.
+        bytes: u64,
+    },
+    /// It is not what it should be.
+    #[error("{}:{line}:{column}: {problem}\n  advice: {advice}", .path.display())]
+    Invalid {
+        /// Which file.
+        path: PathBuf,
+        /// Line, from 1.
+        line: usize,
+        /// Column in characters, from 1.
+        column: usize,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        advice: String,
+    },
+}
+
+/// The file as read: the settings, and the text for errors that show only later.
+#[derive(Clone, Debug, Default)]
+pub struct SettingsFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// Its content.
+    pub settings: Settings,
+}
+
+impl SettingsFile {
+    /// Reads `agent.toml` of a data directory; a missing file is an empty one.
+    ///
+    /// # Errors
+    /// Names line and column.
+    pub fn load(data_dir: &Path) -> Result<Self, FileError> {
+        let path = data_dir.join(FILE_NAME);
+        let read = |source| FileError::Read { path: path.clone(), source };
+        let text = match std::fs::metadata(&path) {
+            Ok(meta) if meta.len() > SETTINGS_FILE_MAX_BYTES => {
+                return Err(FileError::TooLarge { path, bytes: meta.len() });
+            }
+            Ok(_) => std::fs::read_to_string(&path).map_err(read)?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(read(error)),
+        };
+        Self::parse(path, text)
+    }
+
+    /// Reads settings from text; `path` appears in errors.
+    ///
+    /// # Errors
+    /// Names line and column.
+    pub fn parse(path: PathBuf, text: String) -> Result<Self, FileError> {
+        let settings: Settings = toml::from_str(&text).map_err(|error| {
+            let (line, column) = place(&text, error.span().map_or(0, |span| span.start));
+            FileError::Invalid {
+                path: path.clone(),
+                line,
+                column,
+                problem: error.message().replace('\n', " "),
+                advice: advice(error.message()),
+            }
+        })?;
+        let file = Self { path, text, settings };
+        file.validate()?;
+        Ok(file)
+    }
+
+    /// An error at the place of a key, for example `limits.requests_at_once`.
+    pub fn error_at(&self, key: &str, problem: impl Into<String>, advice: impl Into<String>) -> FileError {
+        let (line, column) = place(&self.text, locate(&self.text, key).unwrap_or(0));
+        FileError::Invalid {
+            path: self.path.clone(),
+            line,
+            column,
+            problem: format!("{key}: {}", problem.into()),
+            advice: advice.into(),
+        }
+    }
+
+    fn validate(&self) -> Result<(), FileError> {
+        let Settings { cloud, proxy, limits, .. } = &self.settings;
+        if !cloud.url.is_empty()
+            && let Err(problem) = Endpoint::parse(&cloud.url)
+        {
+            return Err(self.error_at("cloud.url", problem, "write it as https://cloud.example:443"));
+        }
+        if let Some(proxy) = proxy
+            && let Err(problem) = proxy_endpoint(&proxy.url)
+        {
+            return Err(self.error_at("proxy.url", problem, "write it as http://proxy.example:3128"));
+        }
+        if !(1..=1024).contains(&limits.requests_at_once) {
+            return Err(self.error_at("limits.requests_at_once", "out of range", "choose 1 to 1024"));
+        }
+        if !(1..=256).contains(&limits.actions_at_once) {
+            return Err(self.error_at("limits.actions_at_once", "out of range", "choose 1 to 256"));
+        }
+        Ok(())
+    }
+}
+
+/// Host and port out of a URL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+}
+
+impl Endpoint {
+    /// Reads `https://host[:port]`, default port 443.
+    ///
+    /// # Errors
+    /// Says what is wrong, without repeating the text (it may hold credentials).
+    pub fn parse(url: &str) -> Result<Self, &'static str> {
+        let rest = url.strip_prefix("https://").ok_or("does not begin with https://")?;
+        authority(rest, 443)
+    }
+
+    /// Host as it is written in URLs and Host headers.
+    pub fn bracketed(&self) -> String {
+        if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
+    }
+}
+
+/// Reads `http://host:port` or `host:port`.
+///
+/// # Errors
+/// Says what is wrong, without repeating the text.
+pub fn proxy_endpoint(url: &str) -> Result<Endpoint, &'static str> {
+    if url.starts_with("https://") || url.starts_with("socks") {
+        return Err("only proxies spoken to as http:// are supported");
+    }
+    authority(url.strip_prefix("http://").unwrap_or(url), 3128)
+}
+
+fn authority(rest: &str, default_port: u16) -> Result<Endpoint, &'static str> {
+    let rest = rest.trim_end_matches('/');
+    if rest.contains('@') {
+        return Err("must not hold credentials");
+    }
+    if rest.contains(['/', '?', '#', ' ']) {
+        return Err("must end after the port");
+    }
+    let (host, port) = match rest.strip_prefix('[') {
+        Some(v6) => {
+            let (host, rest) = v6.split_once(']').ok_or("lacks the closing bracket")?;
+            (host, rest.strip_prefix(':'))
+        }
+        None => match rest.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (rest, None),
+        },
+    };
+    if host.is_empty() {
+        return Err("names no host");
+    }
+    let port = port.map_or(Ok(default_port), str::parse).map_err(|_| "has an unusable port")?;
+    Ok(Endpoint { host: host.to_owned(), port })
+}
+
+/// Line and column (both from 1, in characters) of a byte offset.
+fn place(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..text.floor_char_boundary(offset)];
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+    (line, column)
+}
+
+/// Byte offset of the value at a dotted key, or of its nearest table that exists.
+fn locate(text: &str, key: &str) -> Option<usize> {
+    let root = DeTable::parse(text).ok()?;
+    let mut table = root.get_ref();
+    let mut found = None;
+    for part in key.split('.') {
+        let Some(value) = table.get(part) else { break };
+        found = Some(value.span().start);
+        match value.get_ref() {
+            DeValue::Table(inner) => table = inner,
+            _ => break,
+        }
+    }
+    found
+}
+
+fn advice(message: &str) -> String {
+    if message.starts_with("unknown field") {
+        "remove the key or correct its spelling; `causeway-agent show-config` lists what is in force"
+            .to_owned()
+    } else if message.starts_with("missing field") {
+        "add the key".to_owned()
+    } else if message.starts_with("invalid type") {
+        "write the value as the kind of value named".to_owned()
+    } else {
+        "correct the line; texts stand in quotes, tables begin with [name]".to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<SettingsFile, FileError> {
+        SettingsFile::parse(PathBuf::from("agent.toml"), text.to_owned())
+    }
+
+    #[test]
+    fn a_broken_file_is_refused_at_line_and_column_with_advice() {
+        let error = parse("[cloud]\nurl = \"https://c\"\n\n[limits]\nreqests_at_once = 3\n").unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("agent.toml:5:1: unknown field `reqests_at_once`"), "{text}");
+        assert!(text.contains("advice: remove the key"), "{text}");
+
+        let text = parse("[cloud]\nurl = \"https://c\n").unwrap_err().to_string();
+        assert!(text.starts_with("agent.toml:2:"), "{text}");
+
+        let text = parse("[log]\nlevel = 3\n").unwrap_err().to_string();
+        assert!(text.starts_with("agent.toml:2:9: invalid type"), "{text}");
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused_at_their_place() {
+        let text = parse("[cloud]\nurl = \"http://c\"\n").unwrap_err().to_string();
+        assert!(text.starts_with("agent.toml:2:7: cloud.url: does not begin with https://"), "{text}");
+        let text = parse("\n[limits]\n  requests_at_once = 0\n").unwrap_err().to_string();
+        assert!(text.starts_with("agent.toml:3:22: limits.requests_at_once"), "{text}");
+        let text = parse("[proxy]\nurl = \"http://user:canary@p:1\"\n").unwrap_err().to_string();
+        assert!(text.contains("must not hold credentials") && !text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn urls_give_host_and_port() {
+        let at = |url| Endpoint::parse(url).map(|e| (e.host, e.port));
+        assert_eq!(at("https://cloud.example"), Ok(("cloud.example".to_owned(), 443)));
+        assert_eq!(at("https://127.0.0.1:8443/"), Ok(("127.0.0.1".to_owned(), 8443)));
+        assert_eq!(at("https://[::1]:8443"), Ok(("::1".to_owned(), 8443)));
+        assert_eq!(at("https://c:99999"), Err("has an unusable port"));
+        assert_eq!(proxy_endpoint("proxy:3128").map(|e| e.port), Ok(3128));
+    }
+}

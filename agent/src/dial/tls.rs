@@ -1,0 +1,308 @@
+//! TLS as a client: what we trust, what we offer, and errors an administrator can act on.
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::CryptoProvider;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+};
+use thiserror::Error;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{ByteStream, DialStream};
+use crate::limits::TLS_WITHIN;
+
+/// Why there is no TLS.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file of certificates cannot be used.
+    #[error("read certificates from {}", .path.display())]
+    CaFile {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The system has no usable store of certificate authorities.
+    #[error("the system's certificate store holds no usable certificate; name one with ca_file")]
+    NoSystemRoots,
+    /// Our own key and certificate do not fit.
+    #[error("use our own certificate")]
+    OwnCertificate {
+        /// What is wrong.
+        #[source]
+        source: rustls::Error,
+    },
+    /// Nothing a certificate could be issued for.
+    #[error("{name} is neither a host name nor an address")]
+    BadName {
+        /// The text.
+        name: String,
+    },
+    /// The peer's certificate is not trusted.
+    #[error("certificate of {name} refused: {problem}")]
+    Untrusted {
+        /// Whom we wanted to talk to.
+        name: String,
+        /// What is wrong, and who issued it.
+        #[source]
+        problem: Refused,
+    },
+    /// The peer did something else than TLS, or refused ours.
+    #[error("TLS handshake with {name}")]
+    Handshake {
+        /// Whom we wanted to talk to.
+        name: String,
+        /// What happened.
+        #[source]
+        source: io::Error,
+    },
+    /// The peer is silent.
+    #[error("no TLS answer from {name} within {} s", TLS_WITHIN.as_secs())]
+    TimedOut {
+        /// Whom we wanted to talk to.
+        name: String,
+    },
+}
+
+/// Why a certificate was refused.
+#[derive(Clone, Debug, Error)]
+#[error("{reason} (issued by {issuer})")]
+pub struct Refused {
+    /// One clause for people.
+    pub reason: String,
+    /// The issuer's name as in the certificate: an inspecting proxy shows itself here.
+    pub issuer: String,
+    /// The verifier's own word, for matching.
+    pub error: CertificateError,
+}
+
+/// What we trust.
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// Exactly the authorities of this PEM file.
+    File(PathBuf),
+    /// The operating system's.
+    System,
+}
+
+/// The crypto provider of everything the agent does: AES-256-GCM first.
+pub fn provider() -> Arc<CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+impl Trust {
+    /// The certificates.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn roots(&self) -> Result<RootCertStore, TlsError> {
+        let mut roots = RootCertStore::empty();
+        match self {
+            Self::File(path) => {
+                for certificate in read_certificates(path)? {
+                    roots
+                        .add(certificate)
+                        .map_err(|source| TlsError::CaFile { path: path.clone(), source: source.into() })?;
+                }
+            }
+            Self::System => {
+                let found = rustls_native_certs::load_native_certs();
+                let (usable, _) = roots.add_parsable_certificates(found.certs);
+                if usable == 0 {
+                    return Err(TlsError::NoSystemRoots);
+                }
+            }
+        }
+        Ok(roots)
+    }
+}
+
+/// Reads every certificate of a PEM file.
+///
+/// # Errors
+/// When the file cannot be read or holds none.
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let bad =
+        |source: Box<dyn std::error::Error + Send + Sync>| TlsError::CaFile { path: path.to_owned(), source };
+    let text = std::fs::read(path).map_err(|source| bad(source.into()))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, _>>()
+        .map_err(|source| bad(source.into()))?;
+    if found.is_empty() {
+        return Err(bad("the file holds no certificate in PEM form".into()));
+    }
+    Ok(found)
+}
+
+/// Our own certificate chain and its key.
+pub struct OwnCertificate {
+    /// Leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    /// The leaf's key.
+    pub key: PrivateKeyDer<'static>,
+}
+
+/// A client configuration: TLS 1.2 at least, `alpn` offered, our certificate shown when asked for.
+///
+/// # Errors
+/// When nothing is trusted or our own certificate is unusable.
+pub fn client_config(
+    trust: &Trust,
+    own: Option<OwnCertificate>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = provider();
+    let verifier = NamingVerifier::new(trust.roots()?, &provider)?;
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .expect("the provider has suites for both versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match own {
+        Some(own) => builder
+            .with_client_auth_cert(own.chain, own.key)
+            .map_err(|source| TlsError::OwnCertificate { source })?,
+        None => builder.with_no_client_auth(),
+    };
+    config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+/// Speaks TLS over an open stream, verifying `name`.
+///
+/// # Errors
+/// When the peer is silent, speaks something else, or is not who it should be.
+pub async fn handshake<S: ByteStream>(
+    config: Arc<ClientConfig>,
+    name: &str,
+    stream: S,
+) -> Result<TlsStream<S>, TlsError> {
+    let server =
+        ServerName::try_from(name.to_owned()).map_err(|_| TlsError::BadName { name: name.into() })?;
+    match timeout(TLS_WITHIN, TlsConnector::from(config).connect(server, stream)).await {
+        Ok(Ok(stream)) => Ok(stream),
+        Ok(Err(source)) => Err(explain(name, source)),
+        Err(_) => Err(TlsError::TimedOut { name: name.to_owned() }),
+    }
+}
+
+/// The stream of a secured connection opened by a [`super::Dial`].
+pub type SecureStream = TlsStream<DialStream>;
+
+/// Finds our verifier's reason inside the error tokio-rustls gives.
+pub fn explain(name: &str, error: io::Error) -> TlsError {
+    let refused =
+        error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).and_then(
+            |inner| match inner {
+                rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => {
+                    other.downcast_ref::<Refused>()
+                }
+                _ => None,
+            },
+        );
+    match refused {
+        Some(problem) => TlsError::Untrusted { name: name.to_owned(), problem: problem.clone() },
+        None => TlsError::Handshake { name: name.to_owned(), source: error },
+    }
+}
+
+/// Verifies as usual, and on refusal says who issued the certificate.
+#[derive(Debug)]
+struct NamingVerifier(Arc<WebPkiServerVerifier>);
+
+impl NamingVerifier {
+    fn new(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
+        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+            .build()
+            .map(Self)
+            .map_err(|_| TlsError::NoSystemRoots)
+    }
+}
+
+impl ServerCertVerifier for NamingVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now).map_err(
+            |error| match error {
+                rustls::Error::InvalidCertificate(error) => {
+                    let refused = Refused { reason: reason(&error), issuer: issuer(end_entity), error };
+                    CertificateError::Other(OtherError(Arc::new(refused))).into()
+                }
+                other => other,
+            },
+        )
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
+fn reason(error: &CertificateError) -> String {
+    match error {
+        CertificateError::UnknownIssuer => "no authority we trust has signed it".to_owned(),
+        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
+            "it has expired by this machine's clock".to_owned()
+        }
+        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
+            "it is not valid yet by this machine's clock".to_owned()
+        }
+        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+            "it is for another name".to_owned()
+        }
+        CertificateError::Revoked => "it is revoked".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+fn issuer(certificate: &CertificateDer<'_>) -> String {
+    match x509_parser::parse_x509_certificate(certificate) {
+        Ok((_, parsed)) => parsed.issuer().to_string(),
+        Err(_) => "an unreadable name".to_owned(),
+    }
+}
+
+impl fmt::Display for Trust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::System => f.write_str("the system's certificate store"),
+        }
+    }
+}

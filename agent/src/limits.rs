@@ -1,0 +1,50 @@
+//! Every limit inside the agent, with the reason for its value. Limits of the wire are in `causeway_protocol::limits`.
+
+use std::time::Duration;
+
+/// Opening a TCP connection, proxy included. Longer than two SYN retransmissions (1 s + 2 s), shorter than a person's
+/// patience at the doctor.
+pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
+/// Resolving a name. The system resolver's own default is 5 s for each of two attempts.
+pub const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
+
+/// TLS handshake on an open connection.
+pub const TLS_WITHIN: Duration = Duration::from_secs(10);
+
+/// The head of a proxy's answer; the same as common HTTP servers allow.
+pub const PROXY_HEAD_MAX_BYTES: usize = 64 * 1024;
+
+/// The body of a proxy's refusal that is read to keep the connection usable.
+pub const PROXY_BODY_MAX_BYTES: usize = 256 * 1024;
+
+/// A proxy that says nothing for so long is broken.
+pub const PROXY_WITHIN: Duration = Duration::from_secs(30);
+
+/// What a module may take to end after its stop signal.
+pub const DRAIN_WITHIN: Duration = Duration::from_secs(5);
+
+/// TCP keep-alive: first probe after so long without traffic ...
+pub const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
+/// ... repeated so often ...
+pub const KEEPALIVE_EVERY: Duration = Duration::from_secs(10);
+/// ... and given up after so many.
+pub const KEEPALIVE_TRIES: u32 = 3;
+
+/// A silent address of a name with several must leave time for the others within [`CONNECT_WITHIN`].
+pub const NEXT_ADDRESS_AFTER: Duration = Duration::from_secs(3);
+
+/// Sent data that stays unacknowledged for so long means a dead path (RFC 5482).
+pub const UNACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Batches waiting for the storage thread; a full queue slows the writers down instead of growing.
+pub const STORAGE_QUEUE_MAX: usize = 256;
+
+/// Batches committed with one fsync.
+pub const STORAGE_GROUP_MAX: usize = 64;
+
+/// Pages of the state file kept in memory. The file is small and the system caches it too.
+pub const STORAGE_CACHE_BYTES: usize = 2 << 20;
+
+/// Largest `agent.toml`, secrets and identity file; they are written by hand or by us.
+pub const SETTINGS_FILE_MAX_BYTES: u64 = 1 << 20;

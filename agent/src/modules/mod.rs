@@ -1,0 +1,230 @@
+//! What a module is. One folder per module, one line in [`FACTORIES`].
+//!
+//! A module gets everything through [`ModuleContext`] and [`ModuleSettings`]; it reads no global, opens no socket, and
+//! holds no credential longer than it needs it. `act`, `answer` and `check` may be called while `run` runs; a module
+//! shares state between them in its own fields.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use causeway_protocol::action::{Action, ErrorReport};
+use causeway_protocol::channel::payload::Request;
+use futures_util::future::BoxFuture;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use thiserror::Error;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::config::Limits;
+use crate::dial::Dial;
+use crate::link::CloudLink;
+use crate::random::RandomSource;
+use crate::secrets::SecretStore;
+use crate::status::StatusCell;
+use crate::storage::Storage;
+
+/// Every module this build knows.
+pub static FACTORIES: &[&dyn ModuleFactory] = &[];
+
+/// The factory of a kind.
+pub fn factory(kind: &str) -> Option<&'static dyn ModuleFactory> {
+    FACTORIES.iter().copied().find(|factory| factory.kind() == kind)
+}
+
+/// One integration at work.
+pub trait Module: Send + Sync + 'static {
+    /// Works until `cx.stop` fires, then returns within [`crate::limits::DRAIN_WITHIN`]. A module without work of its
+    /// own just waits for the stop. An error or panic restarts this module only.
+    fn run(self: Arc<Self>, cx: ModuleContext) -> BoxFuture<'static, Result<(), ModuleError>>;
+
+    /// Carries out an action. May be called again with the same id (after a restart, or after `Pending`), and must
+    /// then lead to the same end. The caller enforces the deadline by dropping the future.
+    fn act(&self, cx: ModuleContext, action: Action) -> BoxFuture<'_, Outcome>;
+
+    /// Answers a request. Never stored, never repeated; the caller enforces the deadline by dropping the future.
+    fn answer(&self, cx: ModuleContext, request: Request) -> BoxFuture<'_, Result<Value, ErrorReport>>;
+
+    /// The doctor: everything the module needs, tried one after the other.
+    fn check(&self, cx: ModuleContext) -> BoxFuture<'_, Vec<CheckResult>>;
+}
+
+/// Makes modules of one kind.
+pub trait ModuleFactory: Sync {
+    /// Stable name, never changed.
+    fn kind(&self) -> &'static str;
+
+    /// Documented example of the desired config's settings, as the conformance suite builds from it.
+    fn example(&self) -> Value;
+
+    /// Documented example of the local part, `[modules.<kind>]` and the `[directory.*]` tables it names.
+    fn example_local(&self) -> LocalExample {
+        LocalExample::default()
+    }
+
+    /// Checks settings and makes the module. Opens nothing.
+    ///
+    /// # Errors
+    /// Names the offending key and says what to do.
+    fn build(&self, settings: &ModuleSettings) -> Result<Arc<dyn Module>, ConfigError>;
+}
+
+/// The local half of a factory's example.
+#[derive(Clone, Debug, Default)]
+pub struct LocalExample {
+    /// `[modules.<kind>]`
+    pub module: Value,
+    /// `[directory.<name>]`
+    pub directories: BTreeMap<String, Value>,
+    /// Names of secrets that must exist.
+    pub secrets: Vec<String>,
+}
+
+/// Everything a module is told to do.
+#[derive(Clone, Default)]
+pub struct ModuleSettings {
+    /// From the cloud. Never holds a credential; holds addresses only where `limits.allow_cloud_endpoints` says so.
+    pub desired: Value,
+    /// `[modules.<kind>]` of agent.toml; `Null` when absent. Wins over `desired`.
+    pub local: Value,
+    /// `[directory.<name>]` of agent.toml, shared by modules that name them.
+    pub directories: BTreeMap<String, Value>,
+    /// What the customer forbids.
+    pub limits: Limits,
+    /// Local secrets by name.
+    pub secrets: SecretStore,
+}
+
+impl ModuleSettings {
+    /// Reads one document into a type; errors name the key below `at`. `Null` reads as an empty table.
+    ///
+    /// # Errors
+    /// When a key is unknown, missing or of the wrong type.
+    pub fn read<T: DeserializeOwned>(at: &str, value: &Value) -> Result<T, ConfigError> {
+        let empty = Value::Object(serde_json::Map::new());
+        let value = if value.is_null() { &empty } else { value };
+        serde_path_to_error::deserialize(value).map_err(|error| {
+            let inner = error.path().to_string();
+            let path = if inner == "." { at.to_owned() } else { format!("{at}.{inner}") };
+            ConfigError::new(path, error.inner().to_string(), "correct or remove the key")
+        })
+    }
+}
+
+/// Settings that cannot work.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{path}: {problem}")]
+pub struct ConfigError {
+    /// Path of the key, for example `modules.user_auth.directory`.
+    pub path: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What to do.
+    pub advice: String,
+}
+
+impl ConfigError {
+    /// Puts the three parts together.
+    pub fn new(path: impl Into<String>, problem: impl Into<String>, advice: impl Into<String>) -> Self {
+        Self { path: path.into(), problem: problem.into(), advice: advice.into() }
+    }
+}
+
+/// What a module works with. Cheap to clone.
+#[derive(Clone)]
+pub struct ModuleContext {
+    /// Opens streams.
+    pub dial: Arc<dyn Dial>,
+    /// The module's own part of the agent's storage.
+    pub storage: Arc<dyn Storage>,
+    /// The cloud.
+    pub cloud: Arc<dyn CloudLink>,
+    /// Time.
+    pub clock: Clock,
+    /// Fires when the module must end.
+    pub stop: CancellationToken,
+    /// How the module is, for the health report.
+    pub status: StatusCell,
+    /// Chance, for jitter.
+    pub random: RandomSource,
+}
+
+/// How an action went.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// Done.
+    Success(Value),
+    /// Not done.
+    Failure(ErrorReport),
+    /// Goes on outside; `act` is called again after `next_check`, until the deadline.
+    Pending {
+        /// What is known so far.
+        result: Value,
+        /// When to look again.
+        next_check: Duration,
+    },
+}
+
+/// Whether trying again helps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Retry {
+    /// Yes, after a while.
+    After,
+    /// No.
+    Permanent,
+    /// Only after a person has changed something.
+    NeedsAdmin,
+}
+
+/// Why a module stopped by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("{}", .report.detail)]
+pub struct ModuleError {
+    /// Code, detail and remedy, as the cloud sees them.
+    pub report: ErrorReport,
+    /// Whether the supervisor should start it again.
+    pub retry: Retry,
+}
+
+/// A line of the doctor.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct CheckResult {
+    /// What was tried, for example `connect to dc1.acme.example:636`.
+    pub name: String,
+    /// How it went.
+    pub verdict: Verdict,
+    /// What was seen.
+    pub detail: String,
+    /// What to do; empty when all is well.
+    pub remedy: String,
+}
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Works.
+    Ok,
+    /// Works, with a reservation.
+    Warn,
+    /// Does not work.
+    Fail,
+}
+
+impl CheckResult {
+    /// It works.
+    pub fn ok(name: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { name: name.into(), verdict: Verdict::Ok, detail: detail.into(), remedy: String::new() }
+    }
+
+    /// It works, with a reservation.
+    pub fn warn(name: impl Into<String>, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name: name.into(), verdict: Verdict::Warn, detail: detail.into(), remedy: remedy.into() }
+    }
+
+    /// It does not work.
+    pub fn fail(name: impl Into<String>, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { name: name.into(), verdict: Verdict::Fail, detail: detail.into(), remedy: remedy.into() }
+    }
+}

@@ -1,0 +1,252 @@
+//! Local secrets (the directory account's password, the proxy's) and where they rest: a file sealed by a [`Sealer`].
+//! On Unix the seal is the file's mode; Windows will plug in DPAPI.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use causeway_protocol::Secret;
+use thiserror::Error;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::limits::SETTINGS_FILE_MAX_BYTES;
+
+/// The file's name in the data directory.
+pub const FILE_NAME: &str = "secrets.sealed";
+
+/// Secrets by name, in memory. Has no `Debug`; clones share the texts.
+#[derive(Clone, Default)]
+pub struct SecretStore(Arc<BTreeMap<String, Secret>>);
+
+impl SecretStore {
+    /// Holds exactly these.
+    pub fn new(secrets: impl IntoIterator<Item = (String, Secret)>) -> Self {
+        Self(Arc::new(secrets.into_iter().collect()))
+    }
+
+    /// The secret of that name.
+    pub fn get(&self, name: &str) -> Option<&Secret> {
+        self.0.get(name)
+    }
+
+    /// All names, for `show-config` and errors.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
+    /// The same and one more (or another text for the name).
+    #[must_use]
+    pub fn with(&self, name: impl Into<String>, secret: Secret) -> Self {
+        let mut secrets = (*self.0).clone();
+        secrets.insert(name.into(), secret);
+        Self(Arc::new(secrets))
+    }
+
+    /// Reads the data directory's file; a missing one is empty.
+    ///
+    /// # Errors
+    /// When it cannot be read or unsealed.
+    pub fn load(data_dir: &Path, sealer: &dyn Sealer) -> Result<Self, SecretsError> {
+        let path = data_dir.join(FILE_NAME);
+        let sealed = match read_private(&path) {
+            Ok(Some(sealed)) => sealed,
+            Ok(None) => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
+        let plain =
+            sealer.unseal(&sealed).map_err(|source| SecretsError::Unseal { path: path.clone(), source })?;
+        let secrets = serde_json::from_slice::<BTreeMap<String, Secret>>(&plain)
+            .map_err(|_| SecretsError::Malformed { path })?;
+        Ok(Self(Arc::new(secrets)))
+    }
+
+    /// Replaces the data directory's file.
+    ///
+    /// # Errors
+    /// When it cannot be sealed or written.
+    pub fn save(&self, data_dir: &Path, sealer: &dyn Sealer) -> Result<(), SecretsError> {
+        let path = data_dir.join(FILE_NAME);
+        let texts: BTreeMap<&str, &str> =
+            self.0.iter().map(|(name, secret)| (name.as_str(), secret.expose())).collect();
+        let mut plain = serde_json::to_vec(&texts).expect("a map of texts serialises to JSON");
+        let sealed = sealer.seal(&plain);
+        plain.zeroize();
+        let sealed = sealed.map_err(|source| SecretsError::Seal { path: path.clone(), source })?;
+        write_private(&path, &sealed).map_err(|source| SecretsError::Write { path, source })
+    }
+}
+
+/// Binds bytes to this machine and account, as far as the platform can.
+pub trait Sealer: Send + Sync {
+    /// Seals.
+    ///
+    /// # Errors
+    /// When the platform refuses.
+    fn seal(&self, plain: &[u8]) -> io::Result<Vec<u8>>;
+
+    /// Opens again.
+    ///
+    /// # Errors
+    /// When it was sealed elsewhere or changed.
+    fn unseal(&self, sealed: &[u8]) -> io::Result<Zeroizing<Vec<u8>>>;
+}
+
+/// The seal is the file's mode 0600 and its owner.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FileModeSealer;
+
+impl Sealer for FileModeSealer {
+    fn seal(&self, plain: &[u8]) -> io::Result<Vec<u8>> {
+        Ok(plain.to_vec())
+    }
+
+    fn unseal(&self, sealed: &[u8]) -> io::Result<Zeroizing<Vec<u8>>> {
+        Ok(Zeroizing::new(sealed.to_vec()))
+    }
+}
+
+/// Why secrets cannot be used.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SecretsError {
+    /// The file cannot be read.
+    #[error("read {}", .path.display())]
+    Read {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// Others may read it.
+    #[error("{} may be read by others (mode {mode:o}); run: chmod 600 {}", .path.display(), .path.display())]
+    TooOpen {
+        /// Which file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The file cannot be written.
+    #[error("write {}", .path.display())]
+    Write {
+        /// Which file.
+        path: PathBuf,
+        /// What the operating system says.
+        #[source]
+        source: io::Error,
+    },
+    /// It cannot be sealed.
+    #[error("seal {}", .path.display())]
+    Seal {
+        /// Which file.
+        path: PathBuf,
+        /// What the platform says.
+        #[source]
+        source: io::Error,
+    },
+    /// It was sealed elsewhere, or changed.
+    #[error("unseal {}", .path.display())]
+    Unseal {
+        /// Which file.
+        path: PathBuf,
+        /// What the platform says.
+        #[source]
+        source: io::Error,
+    },
+    /// It is not what `configure` writes.
+    #[error("{} is damaged; set the secrets again with configure --secret-from-stdin", .path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+    },
+}
+
+/// Reads a file that only its owner may read.
+///
+/// # Errors
+/// When it cannot be read, is too large, or others may read it.
+pub fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, SecretsError> {
+    let read = |source| SecretsError::Read { path: path.to_owned(), source };
+    let meta = match fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(read(error)),
+    };
+    if meta.len() > SETTINGS_FILE_MAX_BYTES {
+        return Err(SecretsError::Malformed { path: path.to_owned() });
+    }
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        let mode = meta.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(SecretsError::TooOpen { path: path.to_owned(), mode });
+        }
+    }
+    fs::read(path).map(Zeroizing::new).map(Some).map_err(read)
+}
+
+/// Replaces a file in one step; only its owner may read it, at no moment anyone else.
+///
+/// # Errors
+/// When the directory or disk refuses; the old file is then untouched.
+pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let fresh = path.with_extension("new");
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.mode(0o600);
+        let _ = fs::remove_file(&fresh);
+    }
+    let mut file = options.open(&fresh)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    drop(file);
+    fs::rename(&fresh, path)?;
+    if let Some(parent) = path.parent() {
+        sync_directory(parent)?;
+    }
+    Ok(())
+}
+
+#[cfg(unix)]
+fn sync_directory(path: &Path) -> io::Result<()> {
+    fs::File::open(path)?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_survive_in_a_file_only_the_owner_reads() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SecretStore::default().with("password", Secret::new("canary \"x\" \u{1F600}"));
+        store.save(dir.path(), &FileModeSealer).unwrap();
+        let back = SecretStore::load(dir.path(), &FileModeSealer).unwrap();
+        assert_eq!(back.get("password").unwrap().expose(), "canary \"x\" \u{1F600}");
+        assert_eq!(back.names().collect::<Vec<_>>(), ["password"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_open_to_others_is_refused() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        SecretStore::default().save(dir.path(), &FileModeSealer).unwrap();
+        let path = dir.path().join(FILE_NAME);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let Err(error) = SecretStore::load(dir.path(), &FileModeSealer) else { panic!("accepted") };
+        assert!(error.to_string().contains("chmod 600"), "{error}");
+    }
+}

@@ -1,0 +1,386 @@
+//! The state file: `redb` on a thread of its own, because its calls block, with one fsync for many batches.
+
+use std::fs;
+use std::ops::Bound;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use futures_util::future::BoxFuture;
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, TableError, WriteTransaction,
+};
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Batch, Op, Pair, Storage, StorageError, Table};
+use crate::limits::{STORAGE_CACHE_BYTES, STORAGE_GROUP_MAX, STORAGE_QUEUE_MAX};
+
+/// The file's name in the data directory.
+pub const FILE_NAME: &str = "state.redb";
+
+/// Version of the tables' content. A newer file is refused, an older one would be migrated here.
+pub const SCHEMA_VERSION: u32 = 1;
+
+const VERSION_KEY: &[u8] = b"schema_version";
+const MACHINE_KEY: &[u8] = b"machine";
+
+/// A handle to the storage thread. Clones share it; the thread ends with the last one.
+#[derive(Clone)]
+pub struct RedbStorage {
+    jobs: mpsc::Sender<Job>,
+}
+
+/// An opened state file.
+pub struct Opened {
+    /// The storage.
+    pub storage: RedbStorage,
+    /// Ends after the last handle is dropped and everything is on disk.
+    pub thread: JoinHandle<()>,
+    /// Where a damaged predecessor was kept, if there was one.
+    pub set_aside: Option<PathBuf>,
+}
+
+/// Why the state file cannot be opened.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// Another process has it.
+    #[error("{} is in use by another agent; stop it, or give this one its own --data-dir", .path.display())]
+    InUse {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// A newer agent has written it.
+    #[error("{} was written by a newer agent (schema {found}, this one knows {SCHEMA_VERSION}); install that version again", .path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its schema version.
+        found: u32,
+    },
+    /// It came from another machine: a copied disk or a restored backup would act twice under one name.
+    #[error("{} belongs to another machine; enrol this machine with its own --data-dir", .path.display())]
+    OtherMachine {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The disk refuses.
+    #[error("open {}", .path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// What the store says.
+        #[source]
+        source: Arc<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+type Reply<T> = oneshot::Sender<Result<T, StorageError>>;
+
+enum Job {
+    Commit(Batch, Reply<()>),
+    GetMany(Table, Vec<Vec<u8>>, Reply<Vec<Option<Vec<u8>>>>),
+    Scan { table: Table, prefix: Vec<u8>, after: Option<Vec<u8>>, limit: usize, reply: Reply<Vec<Pair>> },
+}
+
+impl RedbStorage {
+    /// Opens or creates the state file of a data directory. A damaged file is renamed to `.corrupt-<n>` and a new one
+    /// begun: everything in it can be had again from the cloud and the directory.
+    ///
+    /// # Errors
+    /// When the file is in use, newer, another machine's, or the disk refuses.
+    pub fn open(data_dir: &Path, machine: &str) -> Result<Opened, OpenError> {
+        let path = data_dir.join(FILE_NAME);
+        let (database, set_aside) = match open_checked(&path, machine) {
+            Ok(database) => (database, None),
+            Err(Trouble::Damaged(what)) => {
+                tracing::error!(error = %what, "The state file is damaged; it is kept aside and a new one begun");
+                let aside = set_aside(&path).map_err(|source| io_error(&path, source))?;
+                let database = open_checked(&path, machine).map_err(|trouble| match trouble {
+                    Trouble::Damaged(what) => io_error(&path, std::io::Error::other(what)),
+                    Trouble::Refused(error) => error,
+                })?;
+                (database, Some(aside))
+            }
+            Err(Trouble::Refused(error)) => return Err(error),
+        };
+        let (jobs, queue) = mpsc::channel(STORAGE_QUEUE_MAX);
+        let thread = std::thread::Builder::new()
+            .name("storage".to_owned())
+            .spawn(move || serve(&database, queue))
+            .map_err(|source| io_error(&path, source))?;
+        Ok(Opened { storage: Self { jobs }, thread, set_aside })
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StorageError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(job(reply)).await.map_err(|_| StorageError::Closed)?;
+        answer.await.map_err(|_| StorageError::Closed)?
+    }
+}
+
+impl Storage for RedbStorage {
+    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), StorageError>> {
+        Box::pin(self.ask(move |reply| Job::Commit(batch, reply)))
+    }
+
+    fn get(&self, table: Table, key: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, StorageError>> {
+        Box::pin(async move {
+            let found = self.ask(move |reply| Job::GetMany(table, vec![key], reply)).await?;
+            Ok(found.into_iter().next().flatten())
+        })
+    }
+
+    fn get_many(
+        &self,
+        table: Table,
+        keys: Vec<Vec<u8>>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Vec<u8>>>, StorageError>> {
+        Box::pin(self.ask(move |reply| Job::GetMany(table, keys, reply)))
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        prefix: Vec<u8>,
+        after: Option<Vec<u8>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Pair>, StorageError>> {
+        Box::pin(self.ask(move |reply| Job::Scan { table, prefix, after, limit, reply }))
+    }
+}
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
+enum Trouble {
+    Damaged(String),
+    Refused(OpenError),
+}
+
+fn io_error(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> OpenError {
+    OpenError::Io { path: path.to_owned(), source: Arc::new(source) }
+}
+
+fn open_checked(path: &Path, machine: &str) -> Result<Database, Trouble> {
+    // The library checks checksums but may still panic on a file it did not write; a panic here is damage too.
+    let owned = path.to_owned();
+    let opened = std::thread::spawn(move || {
+        let mut builder = Builder::new();
+        builder.set_cache_size(STORAGE_CACHE_BYTES).set_check_integrity_on_open(true);
+        builder.create(&owned)
+    })
+    .join();
+    let database = match opened {
+        Ok(Ok(database)) => database,
+        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
+            return Err(Trouble::Refused(OpenError::InUse { path: path.to_owned() }));
+        }
+        Ok(Err(DatabaseError::Storage(redb::StorageError::Io(error))))
+            if error.kind() != std::io::ErrorKind::InvalidData
+                && error.kind() != std::io::ErrorKind::UnexpectedEof =>
+        {
+            return Err(Trouble::Refused(io_error(path, error)));
+        }
+        Ok(Err(error)) => return Err(Trouble::Damaged(error.to_string())),
+        Err(_) => return Err(Trouble::Damaged("reading it panicked".to_owned())),
+    };
+    restrict(path).map_err(|source| Trouble::Refused(io_error(path, source)))?;
+    check_origin(&database, path, machine)?;
+    Ok(database)
+}
+
+/// Reads who wrote the file; signs a new one.
+fn check_origin(database: &Database, path: &Path, machine: &str) -> Result<(), Trouble> {
+    let damaged = |error: redb::Error| Trouble::Damaged(error.to_string());
+    let version = read_one(database, VERSION_KEY).map_err(damaged)?;
+    let Some(version) = version else {
+        return sign(database, machine).map_err(|error| Trouble::Refused(io_error(path, error)));
+    };
+    let found = version
+        .try_into()
+        .map(u32::from_be_bytes)
+        .map_err(|_| Trouble::Damaged("its version is unreadable".to_owned()))?;
+    if found > SCHEMA_VERSION {
+        return Err(Trouble::Refused(OpenError::Newer { path: path.to_owned(), found }));
+    }
+    let owner = read_one(database, MACHINE_KEY).map_err(damaged)?.unwrap_or_default();
+    if owner != machine.as_bytes() {
+        return Err(Trouble::Refused(OpenError::OtherMachine { path: path.to_owned() }));
+    }
+    Ok(())
+}
+
+fn read_one(database: &Database, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
+    let read = database.begin_read()?;
+    match read.open_table(definition(Table::Meta)) {
+        Ok(table) => Ok(table.get(key)?.map(|value| value.value().to_vec())),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn sign(database: &Database, machine: &str) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    {
+        let mut meta = write.open_table(definition(Table::Meta))?;
+        meta.insert(VERSION_KEY, SCHEMA_VERSION.to_be_bytes().as_slice())?;
+        meta.insert(MACHINE_KEY, machine.as_bytes())?;
+    }
+    for table in Table::ALL {
+        write.open_table(definition(table))?;
+    }
+    write.commit()?;
+    Ok(())
+}
+
+fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let free = (1..)
+        .map(|n| path.with_extension(format!("redb.corrupt-{n}")))
+        .find(|candidate| !candidate.exists())
+        .expect("the sequence has no end");
+    fs::rename(path, &free)?;
+    Ok(free)
+}
+
+#[cfg(unix)]
+fn restrict(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+}
+
+#[cfg(not(unix))]
+fn restrict(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// The thread: reads are answered at once, commits are gathered.
+fn serve(database: &Database, mut queue: mpsc::Receiver<Job>) {
+    let mut next = queue.blocking_recv();
+    while let Some(job) = next.take() {
+        match job {
+            Job::Commit(batch, reply) => {
+                let mut group = vec![(batch, reply)];
+                while group.len() < STORAGE_GROUP_MAX {
+                    match queue.try_recv() {
+                        Ok(Job::Commit(batch, reply)) => group.push((batch, reply)),
+                        // Reads must see what was handed over before them, so they end the group.
+                        Ok(other) => {
+                            next = Some(other);
+                            break;
+                        }
+                        Err(_) => break,
+                    }
+                }
+                commit_group(database, group);
+            }
+            read => answer(database, read),
+        }
+        if next.is_none() {
+            next = queue.blocking_recv();
+        }
+    }
+}
+
+fn commit_group(database: &Database, group: Vec<(Batch, Reply<()>)>) {
+    let (batches, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+    let result = commit(database, batches).map_err(|error| StorageError::Write { source: Arc::new(error) });
+    for reply in replies {
+        // Whoever has stopped waiting has its batch committed all the same.
+        let _ = reply.send(result.clone());
+    }
+}
+
+fn commit(database: &Database, batches: Vec<Batch>) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    for op in batches.into_iter().flat_map(Batch::into_ops) {
+        apply(&write, op)?;
+    }
+    write.commit()?;
+    Ok(())
+}
+
+fn apply(write: &WriteTransaction, op: Op) -> Result<(), redb::Error> {
+    match op {
+        Op::Put(table, key, value) => {
+            write.open_table(definition(table))?.insert(key.as_slice(), value.as_slice())?;
+        }
+        Op::Delete(table, key) => {
+            write.open_table(definition(table))?.remove(key.as_slice())?;
+        }
+        Op::DeletePrefix(table, prefix) => {
+            let mut table = write.open_table(definition(table))?;
+            let end = prefix_end(&prefix);
+            let bounds = (
+                Bound::Included(prefix.as_slice()),
+                end.as_deref().map_or(Bound::Unbounded, Bound::Excluded),
+            );
+            table.retain_in::<&[u8], _>(bounds, |_, _| false)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first key behind every key that begins with `prefix`; none when there is no such key.
+fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
+fn answer(database: &Database, job: Job) {
+    let failed = |error: redb::Error| StorageError::Read { source: Arc::new(error) };
+    match job {
+        Job::GetMany(table, keys, reply) => {
+            let _ = reply.send(get_many(database, table, &keys).map_err(failed));
+        }
+        Job::Scan { table, prefix, after, limit, reply } => {
+            let _ = reply.send(scan(database, table, &prefix, after.as_deref(), limit).map_err(failed));
+        }
+        Job::Commit(batch, reply) => commit_group(database, vec![(batch, reply)]),
+    }
+}
+
+fn get_many(
+    database: &Database,
+    table: Table,
+    keys: &[Vec<u8>],
+) -> Result<Vec<Option<Vec<u8>>>, redb::Error> {
+    let read = database.begin_read()?;
+    let table = read.open_table(definition(table))?;
+    keys.iter().map(|key| Ok(table.get(key.as_slice())?.map(|value| value.value().to_vec()))).collect()
+}
+
+fn scan(
+    database: &Database,
+    table: Table,
+    prefix: &[u8],
+    after: Option<&[u8]>,
+    limit: usize,
+) -> Result<Vec<Pair>, redb::Error> {
+    let read = database.begin_read()?;
+    let table = read.open_table(definition(table))?;
+    let start = match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        _ => Bound::Included(prefix),
+    };
+    let end = prefix_end(prefix);
+    let end = end.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
+    // A start behind the end would panic in the library.
+    if let (Bound::Excluded(start), Bound::Excluded(end)) = (start, end)
+        && start >= end
+    {
+        return Ok(Vec::new());
+    }
+    table
+        .range::<&[u8]>((start, end))?
+        .take(limit)
+        .map(|pair| {
+            let (key, value) = pair?;
+            Ok((key.value().to_vec(), value.value().to_vec()))
+        })
+        .collect()
+}
