@@ -1,1 +1,58 @@
-//! Placeholder.
+//! What every Causeway mock shares, so that a mock's own code is only its protocol and its world.
+//!
+//! A mock is built in four moves: generate a [`world`], make a [`KitContext`] (faults, journal, clock, stop), bind
+//! its front ends with [`listen::bind`] and hand connections over with [`listen::serve`], and open the
+//! [`admin`] API. The README of this crate shows a whole one.
+
+pub mod admin;
+pub mod cli;
+pub mod clock;
+//SOON pub mod dns;
+pub mod fault;
+pub mod journal;
+pub mod limits;
+pub mod listen;
+//SOON pub mod ntlm;
+pub mod pki;
+//SOON pub mod proxy;
+//SOON pub mod spnego;
+pub mod world;
+
+pub use clock::Clock;
+pub use fault::Faults;
+pub use journal::Journal;
+
+/// What a mock hands to every part of itself: a cheap clone, one per mock.
+#[derive(Clone)]
+pub struct KitContext {
+    /// The mock's name as in its ready line, such as `mock-ldap`.
+    pub service: &'static str,
+    /// Failures to inject.
+    pub faults: Faults,
+    /// What the mock received.
+    pub journal: Journal,
+    /// The mock's wall clock.
+    pub clock: Clock,
+    /// Cancelled when the mock stops; every task of the mock ends on it.
+    pub stop: tokio_util::sync::CancellationToken,
+}
+
+impl KitContext {
+    /// A context with no faults, an empty journal and the given clock.
+    pub fn new(service: &'static str, clock: Clock) -> Self {
+        Self {
+            service,
+            faults: Faults::new(),
+            journal: Journal::new(clock.clone()),
+            clock,
+            stop: tokio_util::sync::CancellationToken::new(),
+        }
+    }
+
+    /// A context on real time that obeys the common settings (latency).
+    pub fn from_common(service: &'static str, common: &cli::CommonConfig) -> Self {
+        let cx = Self::new(service, Clock::automatic());
+        cx.faults.set_base_latency(std::time::Duration::from_millis(common.latency_ms));
+        cx
+    }
+}
