@@ -1,1 +1,14 @@
-//! Placeholder.
+//! mock-cloud: the management cloud in one process.
+//!
+//! The state is in [`store`] (SQLite) and [`state`]; agents reach it through `port`, `channel` and `ingest`, people
+//! and programs through `api` and `portal`; `dispatch` carries work from the second to the first.
+
+pub mod access;
+pub mod config;
+pub mod events;
+pub mod limits;
+pub mod state;
+pub mod store;
+
+pub use config::Config;
+pub use state::Cloud;

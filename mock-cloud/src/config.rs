@@ -1,0 +1,103 @@
+//! Settings of the cloud: the TOML file's tables, of which the flags say the most common part.
+
+use std::path::PathBuf;
+
+use causeway_mock_kit::cli::CommonConfig;
+use serde::{Deserialize, Serialize};
+
+/// All settings, with defaults that suit a laptop.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What all mocks share.
+    pub common: CommonConfig,
+    /// Where store, certificate authority and first credentials are kept. Default: a private temporary directory that
+    /// goes with the process.
+    pub data_dir: Option<PathBuf>,
+    /// The XMPP domain, also a name in the public port's certificate.
+    pub domain: String,
+    /// Further host names or addresses the public port's certificate names.
+    pub names: Vec<String>,
+    /// User of the portal. Default `admin`.
+    pub portal_user: String,
+    /// The channel.
+    pub channel: ChannelConfig,
+    /// Leases.
+    pub leases: LeaseConfig,
+    /// Uploads.
+    pub uploads: UploadConfig,
+}
+
+/// Settings of the channel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChannelConfig {
+    /// New connections per second; more are closed at once. Default 500 (`channel.md` 5.2).
+    pub admission_per_sec: u32,
+    /// Seconds between two health reports of an agent. Default 30.
+    pub health_every_secs: u32,
+    /// Seconds a cut session can be resumed. Default 300.
+    pub resume_secs: u32,
+    /// Milliseconds an agent has to accept an action before it goes elsewhere. Default 10,000.
+    pub accept_within_ms: u64,
+    /// Password of the XMPP account `console`, with which third-party clients may look around (ping and service
+    /// discovery only). Default: no such account.
+    pub console_password: Option<String>,
+}
+
+/// Settings of leases.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LeaseConfig {
+    /// Milliseconds a lease lives without renewal. Default 60,000.
+    pub ttl_ms: u64,
+}
+
+/// Settings of uploads.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UploadConfig {
+    /// Uploads at once over all agents. Default 8.
+    pub concurrent_max: usize,
+    /// A snapshot that would delete more than this share of a source's objects is refused. Default 20.
+    pub mass_delete_percent: u32,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            common: CommonConfig::default(),
+            data_dir: None,
+            domain: "cloud.causeway.test".to_owned(),
+            names: Vec::new(),
+            portal_user: "admin".to_owned(),
+            channel: ChannelConfig::default(),
+            leases: LeaseConfig::default(),
+            uploads: UploadConfig::default(),
+        }
+    }
+}
+
+impl Default for ChannelConfig {
+    fn default() -> Self {
+        Self {
+            admission_per_sec: 500,
+            health_every_secs: 30,
+            resume_secs: causeway_protocol::limits::RESUME_SECS,
+            accept_within_ms: 10_000,
+            console_password: None,
+        }
+    }
+}
+
+impl Default for LeaseConfig {
+    fn default() -> Self {
+        Self { ttl_ms: 60_000 }
+    }
+}
+
+impl Default for UploadConfig {
+    fn default() -> Self {
+        Self { concurrent_max: 8, mass_delete_percent: 20 }
+    }
+}

@@ -1,0 +1,123 @@
+//! The cloud's durable state: one SQLite file, one thread that writes, two that read.
+//!
+//! All SQL is in this folder; the rest of the cloud calls the typed methods of [`Store`]. Writes that wait together
+//! share one transaction and one fsync (group commit): each runs in a savepoint of its own, so that one failing does
+//! not undo its neighbours, and every caller is answered only after the commit.
+
+mod actions;
+mod agents;
+mod alerts;
+mod audit;
+mod configs;
+mod credentials;
+mod directory;
+mod error;
+mod events;
+mod rows;
+mod tenants;
+mod threads;
+
+pub use actions::*;
+pub use agents::*;
+pub use alerts::*;
+pub use audit::*;
+pub use configs::*;
+pub use credentials::*;
+pub use directory::*;
+pub use error::StoreError;
+pub use events::*;
+pub use rows::Page;
+pub use tenants::*;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use rusqlite::Connection;
+
+use rows::signed;
+use threads::{Readers, Writer};
+
+/// Handle on the store; a cheap clone. The threads end when the last handle is gone.
+#[derive(Clone)]
+pub struct Store {
+    writer: Arc<Writer>,
+    readers: Arc<Readers>,
+}
+
+impl Store {
+    /// Opens or creates the store file.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, is damaged, or was written by a newer version.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let mut connection = connect(path)?;
+        migrate(&mut connection)?;
+        let readers = Readers::start(|| connect_read_only(path))?;
+        Ok(Self { writer: Arc::new(Writer::start(connection)?), readers: Arc::new(readers) })
+    }
+
+    /// Runs `job` on the writing thread. When this returns, what the job did is on the disk.
+    ///
+    /// # Errors
+    /// The job's own error (its writes are undone), or a commit that failed.
+    pub async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.writer.run(job).await
+    }
+
+    /// Runs `job` on a reading thread, in one read transaction: it sees one committed state.
+    ///
+    /// # Errors
+    /// The job's own error.
+    pub async fn read<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.readers.run(job).await
+    }
+}
+
+/// The schema's versions in order; `user_version` counts those that were run. A released version is never edited.
+const SCHEMA: [&str; 1] = [include_str!("schema.sql")];
+
+fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let open = |source| StoreError::Open { path: path.to_owned(), source };
+    let connection = Connection::open(path).map_err(open)?;
+    // WAL lets readers go on while a batch is written; FULL makes every commit an fsync, so that what was answered
+    // is there after a power cut.
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+             PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000;",
+        )
+        .map_err(open)?;
+    connection.set_prepared_statement_cache_capacity(crate::limits::STATEMENTS_CACHED);
+    Ok(connection)
+}
+
+fn connect_read_only(path: &Path) -> Result<Connection, StoreError> {
+    let connection = connect(path)?;
+    connection
+        .execute_batch("PRAGMA query_only = ON;")
+        .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), StoreError> {
+    let found: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let found = usize::try_from(found).unwrap_or(usize::MAX);
+    if found > SCHEMA.len() {
+        return Err(StoreError::NewerSchema { found, known: SCHEMA.len() });
+    }
+    for (version, script) in SCHEMA.iter().enumerate().skip(found) {
+        let tx = connection.transaction()?;
+        tx.execute_batch(script)?;
+        tx.pragma_update(None, "user_version", signed(version as u64 + 1))?;
+        tx.commit()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! The store's threads: one writer with group commit, and the readers.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+use super::StoreError;
+use crate::limits::{GROUP_COMMIT_JOBS_MAX, STORE_QUEUE, STORE_READERS};
+
+/// Told whether the commit worked; answers the caller.
+type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// Runs inside a savepoint. `Err` means: undo what this job wrote (the reply is sent all the same).
+type WriteJob = Box<dyn FnOnce(&Connection) -> Result<Reply, Reply> + Send>;
+
+type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
+
+pub(super) struct Writer {
+    jobs: mpsc::Sender<WriteJob>,
+}
+
+impl Writer {
+    pub(super) fn start(connection: Connection) -> Result<Self, StoreError> {
+        let (jobs, queue) = mpsc::channel(STORE_QUEUE);
+        spawn("store-write", move || write_loop(&connection, queue))?;
+        Ok(Self { jobs })
+    }
+
+    pub(super) async fn run<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (answer, result) = oneshot::channel();
+        let boxed: WriteJob = Box::new(move |connection| match job(connection) {
+            Ok(value) => Ok(Box::new(move |committed: Result<(), StoreError>| {
+                // Nobody waits any more when the caller was cancelled; the write stands.
+                let _ = answer.send(committed.map(|()| value));
+            })),
+            Err(error) => Err(Box::new(move |_committed| {
+                let _ = answer.send(Err(error));
+            })),
+        });
+        self.jobs.send(boxed).await.map_err(|_| StoreError::Gone)?;
+        result.await.map_err(|_| StoreError::Gone)?
+    }
+}
+
+fn write_loop(connection: &Connection, mut queue: mpsc::Receiver<WriteJob>) {
+    let mut group = Vec::with_capacity(GROUP_COMMIT_JOBS_MAX);
+    while let Some(first) = queue.blocking_recv() {
+        group.push(first);
+        while group.len() < GROUP_COMMIT_JOBS_MAX {
+            let Ok(next) = queue.try_recv() else { break };
+            group.push(next);
+        }
+        commit_group(connection, &mut group);
+    }
+}
+
+fn commit_group(connection: &Connection, group: &mut Vec<WriteJob>) {
+    if let Err(error) = execute(connection, "BEGIN IMMEDIATE") {
+        tracing::error!(%error, "Cannot begin a store transaction");
+        // Dropping the jobs drops their answers: every caller sees `Gone`.
+        group.clear();
+        return;
+    }
+    let mut replies = Vec::with_capacity(group.len());
+    for job in group.drain(..) {
+        replies.extend(in_savepoint(connection, job));
+    }
+    let committed = execute(connection, "COMMIT");
+    if let Err(error) = &committed {
+        tracing::error!(%error, writes = replies.len(), "Store commit failed, nothing of the group is kept");
+        // After some errors SQLite has already rolled back by itself; then this one fails and that is fine.
+        let _ = execute(connection, "ROLLBACK");
+    }
+    let reason = committed.err().map(|error| error.to_string());
+    for reply in replies {
+        reply(match &reason {
+            None => Ok(()),
+            Some(reason) => Err(StoreError::Commit { reason: reason.clone() }),
+        });
+    }
+}
+
+/// Runs one job so that its failure, even a panic, undoes only its own writes.
+fn in_savepoint(connection: &Connection, job: WriteJob) -> Option<Reply> {
+    if let Err(error) = execute(connection, "SAVEPOINT job") {
+        tracing::error!(%error, "Cannot set a savepoint");
+        return None;
+    }
+    let outcome = catch_unwind(AssertUnwindSafe(|| job(connection)));
+    if !matches!(outcome, Ok(Ok(_))) {
+        let _ = execute(connection, "ROLLBACK TO job");
+    }
+    let _ = execute(connection, "RELEASE job");
+    match outcome {
+        Ok(Ok(reply) | Err(reply)) => Some(reply),
+        Err(_panic) => {
+            tracing::error!("A store job panicked and was undone");
+            None
+        }
+    }
+}
+
+fn execute(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute([]).map(|_| ())
+}
+
+pub(super) struct Readers {
+    jobs: mpsc::Sender<ReadJob>,
+}
+
+impl Readers {
+    pub(super) fn start(connect: impl Fn() -> Result<Connection, StoreError>) -> Result<Self, StoreError> {
+        let (jobs, queue) = mpsc::channel(STORE_QUEUE);
+        let queue = Arc::new(Mutex::new(queue));
+        for n in 0..STORE_READERS {
+            let connection = connect()?;
+            let queue = Arc::clone(&queue);
+            spawn(&format!("store-read-{n}"), move || read_loop(&connection, &queue))?;
+        }
+        Ok(Self { jobs })
+    }
+
+    pub(super) async fn run<T, F>(&self, job: F) -> Result<T, StoreError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        let (answer, result) = oneshot::channel();
+        let boxed: ReadJob = Box::new(move |connection| {
+            let _ = answer.send(job(connection));
+        });
+        self.jobs.send(boxed).await.map_err(|_| StoreError::Gone)?;
+        result.await.map_err(|_| StoreError::Gone)?
+    }
+}
+
+fn read_loop(connection: &Connection, queue: &Mutex<mpsc::Receiver<ReadJob>>) {
+    loop {
+        // The lock is held only while waiting: the next reader takes over as soon as a job is in hand.
+        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        let Some(job) = job else { return };
+        if let Err(error) = execute(connection, "BEGIN") {
+            tracing::error!(%error, "Cannot begin a read transaction");
+            continue;
+        }
+        if catch_unwind(AssertUnwindSafe(|| job(connection))).is_err() {
+            tracing::error!("A store query panicked");
+        }
+        let _ = execute(connection, "COMMIT");
+    }
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), StoreError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(body)
+        .map(|_| ())
+        .map_err(|source| StoreError::Thread { source })
+}
