@@ -1,0 +1,68 @@
+//! What a TLS connection says about its client.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use causeway_mock_kit::pki::{PkiError, TestCa, provider};
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use super::Session;
+use crate::dit::Identity;
+use crate::personality::Vendor;
+
+/// OID of the user principal name in a subject alternative name (MS-PKCA 3.1.5.2.1.3).
+const UPN_OTHER_NAME: &str = "1.3.6.1.4.1.311.20.2.3";
+
+/// TLS settings of every port and of StartTLS, and the hash of the certificate for channel binding. A client
+/// certificate is asked for, not demanded; it must come from the mock's own authority.
+pub(crate) fn server_config(ca: &TestCa, names: &[String]) -> Result<(Arc<ServerConfig>, Vec<u8>), PkiError> {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let leaf = ca.issue_leaf(&names, causeway_mock_kit::pki::LeafUse::Server)?;
+    let endpoint_hash = digest::digest(&digest::SHA256, &leaf.cert).as_ref().to_vec();
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(ca.roots()), provider())
+        .allow_unauthenticated()
+        .build()
+        .expect("the authority's own certificate is a usable trust anchor");
+    Ok((ca.server_config_with(leaf, &[], Some(verifier))?, endpoint_hash))
+}
+
+impl Session {
+    /// Active Directory binds the owner of a client certificate without a bind request (MS-ADTS 5.1.1.1.2); others
+    /// wait for SASL EXTERNAL.
+    pub(super) fn adopt_certificate(&mut self) {
+        if self.front.tls
+            && self.directory.personality().vendor == Vendor::ActiveDirectory
+            && let Some(identity) = self.certificate_identity()
+        {
+            self.trusted = true;
+            self.who = identity;
+        }
+    }
+
+    /// Whom the client's certificate names.
+    pub(super) fn certificate_identity(&self) -> Option<Identity> {
+        let der = self.wire.client_certificate()?;
+        let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+        let subject = certificate.subject().to_string();
+        self.replica.identity_of_certificate(&subject, upn(&certificate).as_deref())
+    }
+}
+
+fn upn(certificate: &X509Certificate<'_>) -> Option<String> {
+    let names = certificate.subject_alternative_name().ok()??;
+    names.value.general_names.iter().find_map(|name| match name {
+        GeneralName::OtherName(oid, value) if oid.to_id_string() == UPN_OTHER_NAME => utf8_string(value),
+        GeneralName::RFC822Name(mail) => Some((*mail).to_owned()),
+        _ => None,
+    })
+}
+
+/// The UTF8String inside `[0] EXPLICIT`.
+fn utf8_string(value: &[u8]) -> Option<String> {
+    let mut reader = crate::ber::Reader::new(value);
+    let mut inner = reader.nested(0xa0).ok()?;
+    String::from_utf8(inner.expect(0x0c).ok()?.to_vec()).ok()
+}
