@@ -12,10 +12,10 @@ pub mod fault;
 pub mod journal;
 pub mod limits;
 pub mod listen;
-//SOON pub mod ntlm;
+pub mod ntlm;
 pub mod pki;
 //SOON pub mod proxy;
-//SOON pub mod spnego;
+pub mod spnego;
 pub mod world;
 
 pub use clock::Clock;
