@@ -2,9 +2,12 @@
 //! through it what its modules can.
 
 pub mod chain;
+pub mod channel;
 pub mod clock;
 pub mod config;
 pub mod dial;
+pub mod identity;
+pub mod directory;
 pub mod limits;
 pub mod link;
 pub mod modules;

@@ -48,3 +48,38 @@ pub const STORAGE_CACHE_BYTES: usize = 2 << 20;
 
 /// Largest `agent.toml`, secrets and identity file; they are written by hand or by us.
 pub const SETTINGS_FILE_MAX_BYTES: u64 = 1 << 20;
+
+/// Iqs of ours, and answers to requests, waiting for the channel's task.
+pub const CHANNEL_QUEUE_MAX: usize = 256;
+
+/// Elements waiting to be written before the channel's task takes no new ones.
+pub const WRITE_QUEUE_MAX: usize = 64;
+
+/// Actions being committed to the inbox at once; the channel reads no further until one is. Twice a group commit, so
+/// that the next group fills while one is written.
+pub const ACCEPTS_AT_ONCE: usize = 2 * STORAGE_GROUP_MAX;
+
+/// Request ids remembered to recognise repetitions: more than the cloud can have unacknowledged (1,000).
+pub const RECENT_REQUESTS_MAX: usize = 2_048;
+
+/// Saying goodbye on a stream.
+pub const CLOSE_WITHIN: Duration = Duration::from_secs(1);
+
+/// Redirects followed in a row (RFC 6120 §4.9.3.19 says 2 to 5).
+pub const REDIRECTS_MAX: u32 = 3;
+
+/// After `system-shutdown` agents come back spread over this long, unless the cloud says otherwise.
+pub const SHUTDOWN_SPREAD: Duration = Duration::from_secs(30);
+
+/// The longest wait the cloud can ask for.
+pub const RETRY_HINT_MAX: Duration = Duration::from_secs(3_600);
+
+/// Another process uses our identity: at once would be a ping-pong.
+pub const CLONE_WAIT_FROM: Duration = Duration::from_secs(300);
+/// Upper end of the same.
+pub const CLONE_WAIT_TO: Duration = Duration::from_secs(900);
+
+/// The cloud does not accept our certificate: only a person can change that.
+pub const REFUSED_WAIT_FROM: Duration = Duration::from_secs(900);
+/// Upper end of the same.
+pub const REFUSED_WAIT_TO: Duration = Duration::from_secs(1_800);

@@ -140,8 +140,8 @@ pub enum DialError {
 }
 
 /// A byte stream from somewhere.
-pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> ByteStream for T {}
+pub trait ByteStream: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static {}
+impl<T: AsyncRead + AsyncWrite + Send + Sync + Unpin + 'static> ByteStream for T {}
 
 /// An open stream. Nearly always a plain socket, which [`DialStream::into_tcp`] gives to libraries that insist on one.
 pub struct DialStream {

@@ -144,8 +144,8 @@ pub enum StorageError {
     Closed,
 }
 
-/// Ordered tables with atomic, durable batches. Returned futures may be dropped; a batch already handed over is still
-/// committed.
+/// Ordered tables with atomic, durable batches. A read sees every batch whose commit has returned. Returned futures may
+/// be dropped; a batch already handed over is still committed.
 pub trait Storage: Send + Sync + 'static {
     /// Returns when every change of the batch is on disk.
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), StorageError>>;

@@ -256,32 +256,34 @@ fn restrict(_: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The thread: reads are answered at once, commits are gathered.
+/// The thread: reads are answered at once from what is committed, commits are gathered.
 fn serve(database: &Database, mut queue: mpsc::Receiver<Job>) {
-    let mut next = queue.blocking_recv();
-    while let Some(job) = next.take() {
-        match job {
-            Job::Commit(batch, reply) => {
-                let mut group = vec![(batch, reply)];
-                while group.len() < STORAGE_GROUP_MAX {
-                    match queue.try_recv() {
-                        Ok(Job::Commit(batch, reply)) => group.push((batch, reply)),
-                        // Reads must see what was handed over before them, so they end the group.
-                        Ok(other) => {
-                            next = Some(other);
-                            break;
-                        }
-                        Err(_) => break,
-                    }
+    while let Some(job) = queue.blocking_recv() {
+        let mut group = Vec::new();
+        let mut next = Some(job);
+        while let Some(job) = next.take() {
+            match job {
+                Job::Commit(batch, reply) => group.push((batch, reply)),
+                Job::GetMany(table, keys, reply) => {
+                    let _ = reply.send(get_many(database, table, &keys).map_err(read_failed));
                 }
-                commit_group(database, group);
+                Job::Scan { table, prefix, after, limit, reply } => {
+                    let found = scan(database, table, &prefix, after.as_deref(), limit);
+                    let _ = reply.send(found.map_err(read_failed));
+                }
             }
-            read => answer(database, read),
+            if group.len() < STORAGE_GROUP_MAX {
+                next = queue.try_recv().ok();
+            }
         }
-        if next.is_none() {
-            next = queue.blocking_recv();
+        if !group.is_empty() {
+            commit_group(database, group);
         }
     }
+}
+
+fn read_failed(error: redb::Error) -> StorageError {
+    StorageError::Read { source: Arc::new(error) }
 }
 
 fn commit_group(database: &Database, group: Vec<(Batch, Reply<()>)>) {

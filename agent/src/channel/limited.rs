@@ -1,0 +1,93 @@
+//! A byte stream that refuses to deliver more than one element may have. The stream library has no limit of its own.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
+
+use crate::dial::ByteStream;
+
+/// Bytes read ahead. Stanzas are mostly below 1 KiB.
+const READ_AHEAD_BYTES: usize = 8 * 1024;
+
+/// Counts what the parser takes since the last complete element.
+pub struct Limited {
+    inner: BufReader<Box<dyn ByteStream>>,
+    limit: AtomicUsize,
+    taken: AtomicUsize,
+    total: AtomicU64,
+}
+
+impl Limited {
+    /// At most `limit` bytes an element.
+    pub fn new(inner: Box<dyn ByteStream>, limit: usize) -> Self {
+        Self {
+            inner: BufReader::with_capacity(READ_AHEAD_BYTES, inner),
+            limit: AtomicUsize::new(limit),
+            taken: AtomicUsize::new(0),
+            total: AtomicU64::new(0),
+        }
+    }
+
+    /// Another limit from now on (after login).
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// An element is complete; the next may have as many bytes again.
+    pub fn element_complete(&self) {
+        self.taken.store(0, Ordering::Relaxed);
+    }
+
+    /// Bytes taken since the beginning: a sign of life even inside a long element.
+    pub fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+}
+
+impl AsyncBufRead for Limited {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let limit = self.limit.load(Ordering::Relaxed);
+        if self.taken.load(Ordering::Relaxed) > limit {
+            let text = format!("the peer sent an element of more than {limit} bytes");
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
+        }
+        Pin::new(&mut self.get_mut().inner).poll_fill_buf(cx)
+    }
+
+    fn consume(mut self: Pin<&mut Self>, amount: usize) {
+        self.taken.fetch_add(amount, Ordering::Relaxed);
+        self.total.fetch_add(amount as u64, Ordering::Relaxed);
+        Pin::new(&mut self.inner).consume(amount);
+    }
+}
+
+impl AsyncRead for Limited {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let available = ready!(self.as_mut().poll_fill_buf(cx))?;
+        let n = available.len().min(buf.remaining());
+        buf.put_slice(&available[..n]);
+        self.consume(n);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Limited {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,188 @@
+//! The channel: the one outbound connection to the cloud, from the agent's side.
+//!
+//! [`login`] gets from bytes to a session, [`driver`] runs one connection of a session, [`reconnect`] keeps a session
+//! alive over many connections, [`enrol`] gets the first certificate. Everything works over any byte stream that a
+//! [`Connect`] delivers.
+
+pub mod driver;
+pub mod enrol;
+pub mod limited;
+pub mod login;
+pub mod reconnect;
+pub mod scram;
+
+use causeway_protocol::channel::payload::{
+    Action, Configure, Hello, Payload, PayloadError, Reply, Request, Welcome,
+};
+use causeway_protocol::limits::IQ_WITHIN;
+use futures_util::future::BoxFuture;
+use minidom::Element;
+use thiserror::Error;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::timeout;
+use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
+
+use crate::dial::ByteStream;
+use crate::limits::CHANNEL_QUEUE_MAX;
+
+/// Delivers encrypted, verified byte streams to the cloud.
+pub trait Connect: Send + Sync + 'static {
+    /// Opens one. `redirect` is `host[:port]` of a `see-other-host`; the certificate must still be for the cloud's
+    /// own name.
+    fn connect(&self, redirect: Option<String>) -> BoxFuture<'_, Result<Box<dyn ByteStream>, ConnectError>>;
+}
+
+/// Why there is no byte stream to the cloud.
+#[derive(Debug, Error)]
+#[error("connect to the cloud")]
+pub struct ConnectError {
+    /// The dialler's or TLS's reason.
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// What the cloud orders goes here. Futures may be dropped when the link is cut; what they began must go on.
+pub trait Orders: Send + Sync + 'static {
+    /// The first message of a session.
+    fn hello(&self) -> Hello;
+
+    /// The session counts.
+    fn welcomed(&self, welcome: Welcome);
+
+    /// Returns when the action is durably accepted.
+    fn accept(&self, action: Action) -> BoxFuture<'static, Result<(), StanzaError>>;
+
+    /// Returns when the config is durably taken.
+    fn configure(&self, config: Configure) -> BoxFuture<'static, Result<(), StanzaError>>;
+
+    /// Returns with the answer, or at the request's deadline.
+    fn answer(&self, request: Request) -> BoxFuture<'static, Reply>;
+}
+
+/// How the channel is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ChannelState {
+    /// Connecting or logging in.
+    #[default]
+    Connecting,
+    /// A session is up.
+    Online,
+    /// Waiting before the next attempt.
+    Waiting {
+        /// For how long, in milliseconds.
+        delay_ms: u64,
+        /// Why the last attempt or session ended.
+        reason: String,
+        /// Whether a person must act.
+        needs_admin: bool,
+    },
+    /// The agent has stopped it.
+    Stopped,
+}
+
+/// Sends iqs over whatever session there is. Cheap to clone.
+#[derive(Clone)]
+pub struct Channel {
+    outgoing: mpsc::Sender<Outgoing>,
+    state: watch::Receiver<ChannelState>,
+    online: watch::Receiver<bool>,
+}
+
+/// An iq on its way out.
+pub(crate) struct Outgoing {
+    payload: Element,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// What came back.
+type Answer = Result<Option<Element>, IqError>;
+
+/// Why an iq has no result.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum IqError {
+    /// No session.
+    #[error("not connected to the cloud")]
+    Offline,
+    /// The session ended before the answer came; whether the cloud acted is unknown.
+    #[error("the session with the cloud ended before it answered")]
+    Lost,
+    /// No answer in time.
+    #[error("the cloud did not answer within {} s", IQ_WITHIN.as_secs())]
+    TimedOut,
+    /// An error answer.
+    #[error("the cloud answers {}", login::describe(.0))]
+    Refused(Box<StanzaError>),
+    /// The answer is not what was asked for.
+    #[error("the cloud's answer is not usable: {0}")]
+    Unusable(String),
+}
+
+/// The ends the reconnect loop works with.
+pub(crate) struct Ends {
+    pub(crate) outgoing: mpsc::Receiver<Outgoing>,
+    pub(crate) state: watch::Sender<ChannelState>,
+    pub(crate) online: watch::Sender<bool>,
+}
+
+impl Channel {
+    pub(crate) fn new() -> (Self, Ends) {
+        let (outgoing, queue) = mpsc::channel(CHANNEL_QUEUE_MAX);
+        let (state_in, state) = watch::channel(ChannelState::default());
+        let (online_in, online) = watch::channel(false);
+        (Self { outgoing, state, online }, Ends { outgoing: queue, state: state_in, online: online_in })
+    }
+
+    /// Sends an iq of type set and waits for its result.
+    ///
+    /// # Errors
+    /// When there is no session, it ends, or the cloud refuses.
+    pub async fn ask(&self, payload: Element) -> Answer {
+        if !*self.online.borrow() {
+            return Err(IqError::Offline);
+        }
+        let (answer, wait) = oneshot::channel();
+        let sent = async {
+            self.outgoing.send(Outgoing { payload, answer }).await.map_err(|_| IqError::Offline)?;
+            wait.await.unwrap_or(Err(IqError::Lost))
+        };
+        timeout(IQ_WITHIN, sent).await.unwrap_or(Err(IqError::TimedOut))
+    }
+
+    /// The same with types.
+    ///
+    /// # Errors
+    /// As [`Channel::ask`], and when the answer does not fit.
+    pub async fn ask_for<R: Payload>(&self, payload: &impl Payload) -> Result<R, IqError> {
+        let answer = self.ask(payload.to_element()).await?;
+        let element = answer.ok_or_else(|| IqError::Unusable("it is empty".to_owned()))?;
+        R::from_element(&element).map_err(|error| IqError::Unusable(chain(&error)))
+    }
+
+    /// Whether a session is up.
+    pub fn online(&self) -> watch::Receiver<bool> {
+        self.online.clone()
+    }
+
+    /// How the channel is, in more words.
+    pub fn state(&self) -> watch::Receiver<ChannelState> {
+        self.state.clone()
+    }
+
+    /// Waits for a session.
+    ///
+    /// # Errors
+    /// When the channel has ended.
+    pub async fn wait_online(&self) -> Result<(), IqError> {
+        self.online.clone().wait_for(|online| *online).await.map(|_| ()).map_err(|_| IqError::Offline)
+    }
+}
+
+fn chain(error: &PayloadError) -> String {
+    crate::chain::Chain(error).to_string()
+}
+
+/// An error answer with a text.
+pub(crate) fn stanza_error(kind: ErrorType, condition: DefinedCondition, text: &str) -> StanzaError {
+    StanzaError::new(kind, condition, "en", text)
+}

@@ -1,0 +1,285 @@
+//! Keeps a session over many connections: connect, log in, resume or begin anew, and wait with full jitter between.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use causeway_protocol::channel::backoff::{Backoff, spread};
+use causeway_protocol::channel::sm::StreamManagement;
+use causeway_protocol::limits::{ELEMENT_PRE_AUTH_MAX_BYTES, LOGIN_WITHIN, RESUME_SECS};
+use futures_util::FutureExt;
+use jid::BareJid;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use xmpp_parsers::stream_error::DefinedCondition;
+
+use super::driver::{self, End, Session, Workplace};
+use super::limited::Limited;
+use super::login::{self, Credentials, Ended, LoginError, Stream};
+use super::{ChannelState, Connect, ConnectError, Ends, Orders};
+use crate::chain::Chain;
+use crate::clock::Clock;
+use crate::limits::{
+    CHANNEL_QUEUE_MAX, CLONE_WAIT_FROM, CLONE_WAIT_TO, REDIRECTS_MAX, REFUSED_WAIT_FROM, REFUSED_WAIT_TO,
+    RETRY_HINT_MAX, SHUTDOWN_SPREAD,
+};
+use crate::random::RandomSource;
+
+/// What the loop is made of.
+pub(crate) struct Parts {
+    pub(crate) connect: Arc<dyn Connect>,
+    pub(crate) orders: Arc<dyn Orders>,
+    /// Whom we log in as.
+    pub(crate) jid: BareJid,
+    pub(crate) clock: Clock,
+    pub(crate) random: RandomSource,
+    pub(crate) stop: CancellationToken,
+    /// Told about what a person should know: a clone, a refusal.
+    pub(crate) trouble: Arc<dyn Fn(Trouble) + Send + Sync>,
+}
+
+/// What a person should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// Another process uses our identity.
+    Clone,
+    /// The cloud refuses us.
+    Refused(String),
+    /// Connected again.
+    Over,
+}
+
+/// What to do next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Next {
+    /// The usual back-off.
+    Backoff,
+    /// Within so long, because the cloud asked us to leave in good order.
+    Spread { after: Duration, over: Duration },
+    /// At once, at another address.
+    Redirect(String),
+    /// Much later: asking sooner cannot help. A person must act.
+    Later { from: Duration, to: Duration },
+}
+
+/// Runs until stopped.
+pub(crate) async fn run(parts: Parts, ends: Ends) {
+    let (reply_sender, replies) = mpsc::channel(CHANNEL_QUEUE_MAX);
+    let place = Workplace {
+        orders: parts.orders.clone(),
+        outgoing: ends.outgoing,
+        replies,
+        reply_sender,
+        clock: parts.clock,
+        stop: parts.stop.clone(),
+    };
+    let mut life = Life {
+        parts,
+        place,
+        state: ends.state,
+        online: ends.online,
+        session: None,
+        sessions: 0,
+        cut_at: None,
+        backoff: Backoff::default(),
+        redirects: 0,
+        redirect: None,
+    };
+    while !life.parts.stop.is_cancelled() {
+        let (end, lived) = life.attempt().await;
+        if life.parts.stop.is_cancelled() {
+            break;
+        }
+        life.backoff.session_lived(lived);
+        let (next, reason) = life.judge(end);
+        life.pause(next, reason).await;
+    }
+    if let Some(session) = life.session.take() {
+        session.give_up();
+    }
+    life.state.send_replace(ChannelState::Stopped);
+}
+
+struct Life {
+    parts: Parts,
+    place: Workplace,
+    state: tokio::sync::watch::Sender<ChannelState>,
+    online: tokio::sync::watch::Sender<bool>,
+    session: Option<Session>,
+    sessions: u64,
+    cut_at: Option<Instant>,
+    backoff: Backoff,
+    redirects: u32,
+    redirect: Option<String>,
+}
+
+/// How an attempt ended, before or after login.
+enum Failure {
+    Connect(ConnectError),
+    Login(LoginError),
+    Session(End),
+}
+
+impl Life {
+    async fn attempt(&mut self) -> (Failure, Duration) {
+        self.state.send_replace(ChannelState::Connecting);
+        let stop = self.parts.stop.clone();
+        let stopped = || (Failure::Session(End::Stopped), Duration::ZERO);
+        let connect = self.parts.connect.clone();
+        let io = tokio::select! {
+            biased;
+            () = stop.cancelled() => return stopped(),
+            io = connect.connect(self.redirect.take()) => match io {
+                Ok(io) => Limited::new(io, ELEMENT_PRE_AUTH_MAX_BYTES),
+                Err(error) => return (Failure::Connect(error), Duration::ZERO),
+            },
+        };
+        let login = tokio::select! {
+            biased;
+            () = stop.cancelled() => return stopped(),
+            login = timeout(LOGIN_WITHIN, self.log_in(io).boxed()) => login.unwrap_or(Err(LoginError::TimedOut)),
+        };
+        let (stream, resumed) = match login {
+            Ok(login) => login,
+            Err(error) => return (Failure::Login(error), Duration::ZERO),
+        };
+        let begun = self.parts.clock.now();
+        let session = self.session.as_mut().expect("log_in leaves a session");
+        let (state, online, trouble) = (&self.state, &self.online, &self.parts.trouble);
+        let tell = |up: bool| {
+            online.send_if_modified(|was| std::mem::replace(was, up) != up);
+            if up {
+                state.send_replace(ChannelState::Online);
+                trouble(Trouble::Over);
+                tracing::info!(resumed = resumed.is_some(), "Online");
+            }
+        };
+        let end = driver::run(stream, session, &mut self.place, resumed, &tell).await;
+        self.cut_at = Some(self.parts.clock.now());
+        (Failure::Session(end), self.parts.clock.now() - begun)
+    }
+
+    async fn log_in(&mut self, io: Limited) -> Result<(Stream, Option<u32>), LoginError> {
+        let jid = self.parts.jid.clone();
+        let domain = jid.domain().to_string();
+        let login::Authenticated { mut stream, features } =
+            login::authenticate(io, &domain, Credentials::Certificate(&jid)).await?;
+        if let Some(session) = self.resumable() {
+            let id = session.resume_id.clone().unwrap_or_default();
+            let h = session.sm.as_ref().map_or(0, StreamManagement::h);
+            if let Some(h) = login::resume(&mut stream, &id, h).await? {
+                return Ok((stream, Some(h)));
+            }
+        }
+        if let Some(old) = self.session.take() {
+            old.give_up();
+        }
+        login::bind(&mut stream).await?;
+        self.sessions += 1;
+        let mut session = Session::new(self.sessions, domain);
+        if features.stream_management.is_some()
+            && let Some(enabled) = login::enable(&mut stream).await?
+        {
+            session.resume_id = enabled.resume_id;
+            session.early = enabled.early;
+            session.sm = Some(StreamManagement::default());
+        }
+        self.session = Some(session);
+        Ok((stream, None))
+    }
+
+    fn resumable(&self) -> Option<&Session> {
+        let fresh = self
+            .cut_at
+            .is_some_and(|at| self.parts.clock.now() - at < Duration::from_secs(u64::from(RESUME_SECS)));
+        self.session.as_ref().filter(|session| fresh && session.resume_id.is_some() && session.sm.is_some())
+    }
+
+    /// Decides what to do, and whether the session is still worth resuming.
+    fn judge(&mut self, failure: Failure) -> (Next, String) {
+        match failure {
+            Failure::Connect(error) => (Next::Backoff, Chain(&error).to_string()),
+            Failure::Login(LoginError::Refused { what, reason }) => {
+                let refused = LoginError::Refused { what, reason };
+                (later_refused(), Chain(&refused).to_string())
+            }
+            Failure::Login(LoginError::Ended { source }) => self.ended(source),
+            Failure::Login(error) => (Next::Backoff, Chain(&error).to_string()),
+            Failure::Session(End::Cut(reason)) => (Next::Backoff, reason),
+            Failure::Session(end) => {
+                if let Some(session) = self.session.take() {
+                    session.give_up();
+                }
+                match end {
+                    End::Ended(ended) => self.ended(ended),
+                    End::Closed => (Next::Backoff, "the cloud closed the session".to_owned()),
+                    End::Broken(reason) => (Next::Backoff, reason),
+                    End::Refused(error) => {
+                        (Next::Backoff, format!("the cloud refuses the session: {}", login::describe(&error)))
+                    }
+                    End::Cut(reason) => (Next::Backoff, reason),
+                    End::Stopped => (Next::Backoff, "stopped".to_owned()),
+                }
+            }
+        }
+    }
+
+    fn ended(&mut self, ended: Ended) -> (Next, String) {
+        let reason = format!("the cloud ended the session: {ended}");
+        let hint = |secs: Option<u64>| secs.map(|secs| Duration::from_secs(secs).min(RETRY_HINT_MAX));
+        let after = hint(ended.retry_after_secs);
+        let over = hint(ended.retry_spread_secs);
+        let next = match ended.condition {
+            DefinedCondition::SeeOtherHost(host) if self.redirects < REDIRECTS_MAX => {
+                self.redirects += 1;
+                Next::Redirect(host)
+            }
+            DefinedCondition::SystemShutdown => Next::Spread {
+                after: after.unwrap_or_default(),
+                over: over.unwrap_or(SHUTDOWN_SPREAD),
+            },
+            DefinedCondition::Conflict => Next::Later { from: CLONE_WAIT_FROM, to: CLONE_WAIT_TO },
+            DefinedCondition::NotAuthorized => later_refused(),
+            _ if after.is_some() || over.is_some() => {
+                Next::Spread { after: after.unwrap_or_default(), over: over.unwrap_or_default() }
+            }
+            _ => Next::Backoff,
+        };
+        if matches!(next, Next::Later { .. }) {
+            let clone = reason.contains("conflict");
+            (self.parts.trouble)(if clone { Trouble::Clone } else { Trouble::Refused(reason.clone()) });
+        }
+        (next, reason)
+    }
+
+    async fn pause(&mut self, next: Next, reason: String) {
+        let draw = self.parts.random.next_u64();
+        let mut needs_admin = false;
+        let delay = match next {
+            Next::Redirect(host) => {
+                tracing::info!(host, "The cloud sends us to another host");
+                self.redirect = Some(host);
+                return;
+            }
+            Next::Backoff => self.backoff.next(draw),
+            Next::Spread { after, over } => after + spread(over, draw),
+            Next::Later { from, to } => {
+                needs_admin = true;
+                from + spread(to - from, draw)
+            }
+        };
+        self.redirects = 0;
+        let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+        tracing::warn!(error = reason, delay_ms, "Offline");
+        self.state.send_replace(ChannelState::Waiting { delay_ms, reason, needs_admin });
+        tokio::select! {
+            biased;
+            () = self.parts.stop.cancelled() => {}
+            () = self.parts.clock.sleep(delay) => {}
+        }
+    }
+}
+
+fn later_refused() -> Next {
+    Next::Later { from: REFUSED_WAIT_FROM, to: REFUSED_WAIT_TO }
+}
