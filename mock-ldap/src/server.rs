@@ -91,7 +91,7 @@ impl MockLdap {
         let admin_address = admin_listener.local_addr().map_err(StartError::Address)?;
 
         let ca = TestCa::new("Causeway mock-ldap CA").map_err(StartError::Pki)?;
-        let (tls, endpoint_hash) = server_config(&ca, &tls_names(&config)).map_err(StartError::Pki)?;
+        let (tls, channel_binding) = server_config(&ca, &tls_names(&config)).map_err(StartError::Pki)?;
         let mut urls = urls_of(&names);
         urls.insert("admin".to_owned(), format!("http://{admin_address}"));
 
@@ -100,8 +100,10 @@ impl MockLdap {
             directory: ArcSwap::from(directory),
             generation: ArcSwap::from_pointee(CancellationToken::new()),
             tls,
-            endpoint_hash,
+            channel_binding,
             names,
+            domain: people.domain.clone(),
+            netbios: people.netbios.clone(),
             cx: cx.clone(),
         });
         let inner = Arc::new(Inner { shared, world: Mutex::new(World { config, people }) });

@@ -60,8 +60,11 @@ pub(crate) struct Shared {
     /// Cancelled and replaced by a reset: connections to the old world are closed.
     pub(crate) generation: ArcSwap<CancellationToken>,
     pub(crate) tls: Arc<ServerConfig>,
-    /// SHA-256 of the server certificate: the channel binding of type tls-server-end-point (RFC 5929).
-    pub(crate) endpoint_hash: Vec<u8>,
+    /// What an NTLM client must have seen of this TLS server.
+    pub(crate) channel_binding: [u8; 16],
+    /// DNS and NetBIOS name of the domain, for NTLM challenges.
+    pub(crate) domain: String,
+    pub(crate) netbios: String,
     pub(crate) names: ServerNames,
 }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::digest;
-use causeway_mock_kit::pki::{PkiError, TestCa, provider};
+use causeway_mock_kit::ntlm::{channel_binding_hash, tls_server_end_point};
+use causeway_mock_kit::pki::{LeafUse, PkiError, TestCa, provider};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 use x509_parser::extensions::GeneralName;
@@ -16,17 +16,17 @@ use crate::personality::Vendor;
 /// OID of the user principal name in a subject alternative name (MS-PKCA 3.1.5.2.1.3).
 const UPN_OTHER_NAME: &str = "1.3.6.1.4.1.311.20.2.3";
 
-/// TLS settings of every port and of StartTLS, and the hash of the certificate for channel binding. A client
+/// TLS settings of every port and of StartTLS, and the channel binding NTLM clients must show (RFC 5929 section 4). A client
 /// certificate is asked for, not demanded; it must come from the mock's own authority.
-pub(crate) fn server_config(ca: &TestCa, names: &[String]) -> Result<(Arc<ServerConfig>, Vec<u8>), PkiError> {
+pub(crate) fn server_config(ca: &TestCa, names: &[String]) -> Result<(Arc<ServerConfig>, [u8; 16]), PkiError> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let leaf = ca.issue_leaf(&names, causeway_mock_kit::pki::LeafUse::Server)?;
-    let endpoint_hash = digest::digest(&digest::SHA256, &leaf.cert).as_ref().to_vec();
+    let leaf = ca.issue_leaf(&names, LeafUse::Server)?;
+    let channel_binding = channel_binding_hash(&tls_server_end_point(&leaf.cert));
     let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(ca.roots()), provider())
         .allow_unauthenticated()
         .build()
         .expect("the authority's own certificate is a usable trust anchor");
-    Ok((ca.server_config_with(leaf, &[], Some(verifier))?, endpoint_hash))
+    Ok((ca.server_config_with(leaf, &[], Some(verifier))?, channel_binding))
 }
 
 impl Session {
