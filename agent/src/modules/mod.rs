@@ -4,6 +4,8 @@
 //! holds no credential longer than it needs it. `act`, `answer` and `check` may be called while `run` runs; a module
 //! shares state between them in its own fields.
 
+pub mod user_auth;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +28,7 @@ use crate::status::StatusCell;
 use crate::storage::Storage;
 
 /// Every module this build knows.
-pub static FACTORIES: &[&dyn ModuleFactory] = &[];
+pub static FACTORIES: &[&dyn ModuleFactory] = &[&user_auth::Factory];
 
 /// The factory of a kind.
 pub fn factory(kind: &str) -> Option<&'static dyn ModuleFactory> {
@@ -226,5 +228,31 @@ impl CheckResult {
     /// It does not work.
     pub fn fail(name: impl Into<String>, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self { name: name.into(), verdict: Verdict::Fail, detail: detail.into(), remedy: remedy.into() }
+    }
+}
+
+/// The desired settings with those of agent.toml over them: the same keys, and the local ones win.
+pub(crate) fn merged(settings: &ModuleSettings) -> Value {
+    match (&settings.desired, &settings.local) {
+        (Value::Object(desired), Value::Object(local)) => {
+            let mut merged = desired.clone();
+            merged.extend(local.iter().map(|(key, value)| (key.clone(), value.clone())));
+            Value::Object(merged)
+        }
+        (desired, Value::Null) => desired.clone(),
+        (_, local) => local.clone(),
+    }
+}
+
+/// The local half of an example for modules that use a directory.
+pub(crate) fn example_directory() -> LocalExample {
+    let directory = serde_json::json!({
+        "servers": ["ldaps://dc1.acme.example", "ldaps://dc2.acme.example"],
+        "bind_dn": "svc-causeway@acme.example",
+    });
+    LocalExample {
+        module: Value::Null,
+        directories: BTreeMap::from([("default".to_owned(), directory)]),
+        secrets: vec!["directory.default".to_owned()],
     }
 }
