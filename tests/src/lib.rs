@@ -1,1 +1,8 @@
-//! What the test binaries of this package share.
+//! What the end-to-end, interop and container tests share: real servers in containers, third-party clients in
+//! Python, and the record of what could not be tested on this machine.
+
+pub mod containers;
+pub mod engine;
+pub mod limits;
+pub mod python;
+pub mod skips;

@@ -1,0 +1,63 @@
+//! `cargo xtask bench [NAME ...]`: every figure beside its peer, from one run, alternating, over several rounds.
+//!
+//! Prints a table and writes `target/bench/<name>.json`. Figures are for reading; nothing here judges them.
+
+mod table;
+
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use table::Table;
+
+/// A benchmark: its name, what it shows, and how to run it.
+struct Bench {
+    name: &'static str,
+    shows: &'static str,
+    run: fn(&Options) -> futures_util::future::BoxFuture<'_, Result<Table>>,
+}
+
+/// What every benchmark is told.
+pub struct Options {
+    /// Rounds of each side.
+    pub rounds: usize,
+    /// Divides the sizes, for a quick look; 1 is the real thing.
+    pub shrink: usize,
+}
+
+const BENCHES: &[Bench] = &[];
+
+fn main() -> Result<()> {
+    let mut options = Options { rounds: 5, shrink: 1 };
+    let mut names = Vec::new();
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--rounds" => options.rounds = arguments.next().unwrap_or_default().parse()?,
+            "--shrink" => options.shrink = arguments.next().unwrap_or_default().parse()?,
+            "--help" | "-h" => return usage(),
+            name => names.push(name.to_owned()),
+        }
+    }
+    if let Some(unknown) = names.iter().find(|name| !BENCHES.iter().any(|bench| bench.name == **name)) {
+        usage()?;
+        bail!("no benchmark is called {unknown:?}");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    for bench in BENCHES.iter().filter(|bench| names.is_empty() || names.iter().any(|name| name == bench.name)) {
+        println!("\n{}: {}", bench.name, bench.shows);
+        let table = runtime.block_on((bench.run)(&options))?;
+        println!("{table}");
+        table.write(bench.name)?;
+    }
+    runtime.shutdown_timeout(Duration::from_secs(5));
+    Ok(())
+}
+
+fn usage() -> Result<()> {
+    println!("cargo xtask bench [NAME ...] [--rounds N] [--shrink N]\n");
+    for bench in BENCHES {
+        println!("  {:<12} {}", bench.name, bench.shows);
+    }
+    Ok(())
+}
