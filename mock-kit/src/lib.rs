@@ -7,14 +7,14 @@
 pub mod admin;
 pub mod cli;
 pub mod clock;
-//SOON pub mod dns;
+pub mod dns;
 pub mod fault;
 pub mod journal;
 pub mod limits;
 pub mod listen;
 pub mod ntlm;
 pub mod pki;
-//SOON pub mod proxy;
+pub mod proxy;
 pub mod spnego;
 pub mod world;
 

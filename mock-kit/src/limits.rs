@@ -53,8 +53,12 @@ pub const PEOPLE_MAX: usize = 2_000_000;
 /// Head of one HTTP CONNECT request.
 pub const CONNECT_HEAD_MAX_BYTES: usize = 16 * 1024;
 
-/// Targets the CONNECT proxy remembers besides its journal.
-pub const CONNECT_DIAL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests on one proxy connection before a tunnel stands: one without and one with credentials, and a few more for
+/// schemes with several rounds.
+pub const CONNECT_REQUESTS_MAX: usize = 8;
+
+/// Time a proxy tries to reach a target.
+pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Time a proxy client has for its request head, so that an idle connection does not hold a slot for ever.
 pub const CONNECT_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -65,6 +69,9 @@ pub const DNS_UDP_CLASSIC_BYTES: usize = 512;
 
 /// Longest UDP answer whatever the client allows: fits an Ethernet frame without fragments (DNS flag day 2020).
 pub const DNS_UDP_MAX_BYTES: usize = 1_232;
+
+/// Questions answered at the same time; more are dropped, as UDP allows.
+pub const DNS_QUESTIONS_AT_ONCE: usize = 256;
 
 /// Time one DNS-over-TCP client may stay silent.
 pub const DNS_TCP_IDLE: Duration = Duration::from_secs(10);

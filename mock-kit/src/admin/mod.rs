@@ -51,6 +51,14 @@ pub fn router(cx: KitContext, world: Arc<dyn AdminWorld>, extra: OpenApiRouter) 
                 async move { ([(axum::http::header::CONTENT_TYPE, "application/json")], json) }
             }),
         )
+        .method_not_allowed_fallback(|request: Request<Body>| async move {
+            let detail = format!(
+                "{} is not offered for {}; see /openapi.json",
+                request.method(),
+                request.uri().path()
+            );
+            Problem::response(StatusCode::METHOD_NOT_ALLOWED, "", &detail)
+        })
         .fallback(|request: Request<Body>| async move {
             let detail =
                 format!("there is no {} {}; see /openapi.json", request.method(), request.uri().path());
@@ -94,6 +102,3 @@ pub async fn serve_admin(listener: TcpListener, router: Router, stop: Cancellati
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

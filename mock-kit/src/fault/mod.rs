@@ -187,6 +187,13 @@ impl Faults {
         self.add(Rule::new(Fault::Down {}).on_front(front))
     }
 
+    /// Resets every live connection of a front end, once; new ones are not affected. Returns how many there were.
+    pub fn cut(&self, front: &str) -> usize {
+        let state = self.state();
+        let links = state.links.values().filter(|(name, _)| **name == *front);
+        links.filter_map(|(_, link)| link.upgrade()).map(|link| link.reset()).count()
+    }
+
     /// True while a [`Fault::Down`] rule names this front end.
     pub fn is_down(&self, front: &str) -> bool {
         let state = self.state();

@@ -297,6 +297,12 @@ impl Link {
         self.wake_all();
     }
 
+    /// Resets the connection now.
+    pub(super) fn reset(&self) {
+        self.core().close(true);
+        self.wake_all();
+    }
+
     fn core(&self) -> MutexGuard<'_, Core> {
         // Nothing in the critical sections panics between dependent updates.
         self.core.lock().unwrap_or_else(PoisonError::into_inner)
@@ -453,12 +459,6 @@ impl LinkGuard {
     pub(crate) async fn drive(&self) {
         self.link.drive().await;
     }
-
-    /// Closes now, with RST when `reset`.
-    pub(crate) fn close(&self, reset: bool) {
-        self.link.core().close(reset);
-        self.link.wake_all();
-    }
 }
 
 impl Drop for LinkGuard {
@@ -497,6 +497,11 @@ impl FaultStream {
     /// When the connection is closed.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.link.core().tcp()?.local_addr()
+    }
+
+    /// Ends the connection with RST, as a machine does that has lost its connections.
+    pub fn reset(self) {
+        self.link.reset();
     }
 
     /// Copies bytes waiting in the socket without taking them, to tell protocols apart. Meant for the start of a

@@ -82,18 +82,18 @@ impl Key {
     }
 
     /// A password that satisfies Active Directory's complexity rule: upper and lower case, digits, symbols, and no
-    /// part of a name. The number makes neighbours differ.
+    /// part of a name. The number makes it unique in the company.
     fn password(self, number: u64) -> String {
         let mut random = SplitMix64::new(self.part(1));
         let mut word = || *random.pick(&PASSWORD_WORDS);
-        format!("{}-{}-{}-{:04}", word(), word(), word(), number % 10_000)
+        format!("{}-{}-{}-{:04}", word(), word(), word(), number)
     }
 }
 
 impl Person {
     /// The password the person has at the start; the same for a seed and index, never stored.
     pub fn password(&self) -> String {
-        self.key.password(u64::from(self.index))
+        self.key.password(1_000 + u64::from(self.index))
     }
 
     /// Object GUID.
