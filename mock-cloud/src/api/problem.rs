@@ -1,0 +1,132 @@
+//! Errors of the API: problem documents of RFC 9457.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoResponses, ToSchema};
+
+use crate::store::StoreError;
+
+/// An error as the caller sees it (RFC 9457).
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Problem {
+    /// `urn:causeway:problem:` and the code.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The HTTP status in words.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// One of a bounded set of lower snake case words.
+    pub code: String,
+    /// What is wrong, for people.
+    pub detail: String,
+    /// Where in the request, for example `settings.interval_secs` or `query.limit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &str, detail: impl Into<String>) -> Self {
+        Self {
+            kind: format!("urn:causeway:problem:{code}"),
+            title: status.canonical_reason().unwrap_or("Error").to_owned(),
+            status: status.as_u16(),
+            code: code.to_owned(),
+            detail: detail.into(),
+            path: None,
+        }
+    }
+
+    /// 400: something in the request does not fit; `path` says what.
+    pub fn invalid(path: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self { path: Some(path.into()), ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", detail) }
+    }
+
+    /// 401: no token, or a wrong one.
+    pub fn unauthorized() -> Self {
+        let detail = "send the API token as Authorization: Bearer <token>";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    }
+
+    /// 404: no such thing in this tenant.
+    pub fn not_found(what: &str, id: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("there is no {what} {id:?} here"))
+    }
+
+    /// 405: the path exists, the method does not.
+    pub fn method_not_allowed() -> Self {
+        let detail = "this path has no such method; see /api/v1/openapi.json";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+    }
+
+    /// 409: it contradicts what is there.
+    pub fn conflict(code: &str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, code, detail)
+    }
+
+    /// 413: the body is larger than we read.
+    pub fn too_large(limit_bytes: usize) -> Self {
+        let detail = format!("the body is larger than {limit_bytes} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    }
+
+    /// 503: too much of this at once.
+    pub fn busy(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
+    }
+
+    /// 500, with the particulars in the log only.
+    pub fn internal(error: &dyn std::error::Error) -> Self {
+        let mut chain = error.to_string();
+        let mut source = error.source();
+        while let Some(inner) = source {
+            chain = format!("{chain}: {inner}");
+            source = inner.source();
+        }
+        tracing::error!(error = %chain, "API call failed");
+        let detail = "the cloud could not do this; its log says why";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::internal(&error)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let body = serde_json::to_vec(&self).expect("a problem is plain JSON");
+        let mut response = (status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        }
+        response
+    }
+}
+
+/// What every route may answer besides its own.
+#[derive(IntoResponses)]
+#[allow(dead_code, reason = "read by the OpenAPI derive only")]
+pub(crate) enum Problems {
+    /// Something in the request does not fit
+    #[response(status = 400, content_type = "application/problem+json")]
+    Invalid(Problem),
+    /// No token, or a wrong one
+    #[response(status = 401, content_type = "application/problem+json")]
+    Unauthorized(Problem),
+    /// No such thing in this tenant
+    #[response(status = 404, content_type = "application/problem+json")]
+    NotFound(Problem),
+    /// The cloud could not do it
+    #[response(status = 500, content_type = "application/problem+json")]
+    Internal(Problem),
+}

@@ -1,0 +1,330 @@
+//! Words for people: times, sizes, states and events.
+
+use causeway_protocol::action::Status;
+use causeway_protocol::auth::AuthOutcome;
+use causeway_protocol::health::ModuleState;
+use serde_json::Value;
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use crate::events::kinds;
+use crate::store::Event;
+
+/// A colour with a meaning; always shown together with a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tone {
+    Good,
+    Busy,
+    Warn,
+    Bad,
+    Calm,
+}
+
+impl std::fmt::Display for Tone {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Good => "good",
+            Self::Busy => "busy",
+            Self::Warn => "warn",
+            Self::Bad => "bad",
+            Self::Calm => "calm",
+        })
+    }
+}
+
+/// A point in time: readable now, exact on demand.
+#[derive(Clone, Debug)]
+pub(super) struct When {
+    /// Unix milliseconds.
+    pub(super) ms: i64,
+    /// For machines.
+    pub(super) iso: String,
+    /// `22 Nov 2026, 14:03:09 UTC`.
+    pub(super) exact: String,
+    /// `3 min ago`.
+    pub(super) relative: String,
+}
+
+impl When {
+    /// `None` for 0, which means never.
+    pub(super) fn at(ms: i64, now_ms: i64) -> Option<Self> {
+        if ms == 0 {
+            return None;
+        }
+        let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()?;
+        let exact = format_description!("[day padding:none] [month repr:short] [year], [hour]:[minute]:[second] UTC");
+        Some(Self {
+            ms,
+            iso: moment.format(&time::format_description::well_known::Rfc3339).ok()?,
+            exact: moment.format(&exact).ok()?,
+            relative: relative(now_ms - ms),
+        })
+    }
+}
+
+fn relative(past_ms: i64) -> String {
+    let (ago, secs) = (past_ms >= 0, past_ms.abs() / 1_000);
+    let span = match secs {
+        0..=4 if ago => return "just now".to_owned(),
+        0..60 => format!("{secs} s"),
+        60..3_600 => format!("{} min", secs / 60),
+        3_600..86_400 => format!("{} h", secs / 3_600),
+        _ => format!("{} d", secs / 86_400),
+    };
+    if ago { format!("{span} ago") } else { format!("in {span}") }
+}
+
+/// `850 ms`, `2.4 s`, `3 min 05 s`.
+pub(super) fn duration(ms: i64) -> String {
+    match ms.max(0) {
+        ms @ 0..1_000 => format!("{ms} ms"),
+        ms @ 1_000..60_000 => format!("{}.{} s", ms / 1_000, ms % 1_000 / 100),
+        ms @ 60_000..3_600_000 => format!("{} min {:02} s", ms / 60_000, ms / 1_000 % 60),
+        ms => format!("{} h {:02} min", ms / 3_600_000, ms / 60_000 % 60),
+    }
+}
+
+/// `12,345`.
+pub(super) fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// `14.2 MiB`.
+pub(super) fn bytes(n: u64) -> String {
+    match n {
+        0 => "unknown".to_owned(),
+        1..1_048_576 => format!("{} KiB", n.div_ceil(1_024)),
+        _ => format!("{}.{} MiB", n / 1_048_576, n % 1_048_576 * 10 / 1_048_576),
+    }
+}
+
+/// One or two letters for a person's badge.
+pub(super) fn initials(name: &str) -> String {
+    let mut words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    let first = words.next().and_then(|word| word.chars().next());
+    let last = words.next_back().and_then(|word| word.chars().next());
+    first.into_iter().chain(last).flat_map(char::to_uppercase).collect()
+}
+
+/// State of a module.
+pub(super) fn module_state(state: ModuleState) -> (Tone, &'static str) {
+    match state {
+        ModuleState::Idle => (Tone::Calm, "Idle"),
+        ModuleState::Ok => (Tone::Good, "Working"),
+        ModuleState::Degraded => (Tone::Warn, "Degraded"),
+        ModuleState::Failed => (Tone::Bad, "Failed"),
+    }
+}
+
+/// Status of an action.
+pub(super) fn action_status(status: Status) -> (Tone, &'static str) {
+    match status {
+        Status::Pending => (Tone::Busy, "Pending"),
+        Status::Success => (Tone::Good, "Success"),
+        Status::Failure => (Tone::Bad, "Failure"),
+    }
+}
+
+/// A line of an action's timeline.
+pub(super) fn step(event: &str) -> (Tone, String) {
+    let (tone, text) = match event {
+        "queued" => (Tone::Calm, "Ordered"),
+        "dispatched" => (Tone::Busy, "Sent to an agent"),
+        "accepted" => (Tone::Busy, "Accepted by the agent"),
+        "running" => (Tone::Busy, "In work"),
+        "success" => (Tone::Good, "Succeeded"),
+        "failure" => (Tone::Bad, "Failed"),
+        "duplicate_result" => (Tone::Warn, "A second result came and was set aside"),
+        other => (Tone::Warn, other),
+    };
+    let text = text.replace('_', " ");
+    let mut letters = text.chars();
+    let text = letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect());
+    (tone, text)
+}
+
+/// How bad an alert is.
+pub(super) fn severity(word: &str) -> (Tone, &'static str) {
+    match word {
+        "critical" => (Tone::Bad, "Critical"),
+        "warning" => (Tone::Warn, "Warning"),
+        _ => (Tone::Calm, "Info"),
+    }
+}
+
+/// Verdict of a password check, with what it means.
+pub(super) fn verdict(outcome: AuthOutcome) -> (Tone, &'static str, &'static str) {
+    match outcome {
+        AuthOutcome::Ok => (Tone::Good, "Signed in", "The password is right and the account may be used."),
+        AuthOutcome::BadCredentials => (Tone::Bad, "Wrong name or password", "Unknown user or wrong password; the two are never told apart."),
+        AuthOutcome::PasswordExpired => (Tone::Warn, "Password expired", "The password is right but has expired."),
+        AuthOutcome::MustChange => (Tone::Warn, "Must change password", "The password is right but must be changed at the next sign-in."),
+        AuthOutcome::Locked => (Tone::Warn, "Account locked", "Too many failures; this says nothing about the password."),
+        AuthOutcome::Disabled => (Tone::Warn, "Account disabled", "The account is switched off."),
+        AuthOutcome::AccountExpired => (Tone::Warn, "Account expired", "The account's end date has passed."),
+        AuthOutcome::Restricted => (Tone::Warn, "Not allowed now", "Right password at a forbidden time or place."),
+        AuthOutcome::Unavailable => (Tone::Calm, "No verdict", "No directory, no agent, or no answer in time."),
+    }
+}
+
+/// An event in one line, as the live feed shows it.
+#[derive(Clone, Debug)]
+pub(super) struct Line {
+    pub(super) seq: i64,
+    pub(super) kind: String,
+    pub(super) tone: Tone,
+    /// What happened, in a few words.
+    pub(super) title: String,
+    /// Particulars.
+    pub(super) detail: String,
+    /// Where to look, a path on the portal; empty for nowhere.
+    pub(super) href: String,
+    pub(super) at_ms: i64,
+}
+
+impl Line {
+    /// Puts an event into words.
+    pub(super) fn of(event: &Event) -> Self {
+        let body = &event.body;
+        let (tone, title, detail) = sentence(&event.kind, body);
+        let page = match event.kind.as_str() {
+            kinds::ACTION => format!("actions/{}", text(body, "action")),
+            kinds::CONFIG_CHANGED | kinds::CONFIG_APPLIED => format!("modules/{}", text(body, "module")),
+            kinds::ALERT_OPENED | kinds::ALERT_CLOSED => "alerts".to_owned(),
+            kinds::AUTHENTICATE => "password".to_owned(),
+            kinds::UPLOAD_COMMITTED | kinds::UPLOAD_REFUSED | kinds::PROGRESS => "people".to_owned(),
+            _ if body.get("agent").is_some() => format!("agents/{}", text(body, "agent")),
+            _ => String::new(),
+        };
+        let href = if page.is_empty() { page } else { format!("/t/{}/{page}", event.tenant) };
+        let (seq, kind, at_ms) = (event.seq, event.kind.clone(), event.at_ms);
+        Self { seq, kind, tone, title, detail, href, at_ms }
+    }
+}
+
+fn sentence(kind: &str, body: &Value) -> (Tone, String, String) {
+    let field = |name: &str| text(body, name);
+    let number = |name: &str| count(body.get(name).and_then(Value::as_u64).unwrap_or(0));
+    let named = |title: &str, detail: String| (title.to_owned(), detail);
+    let (tone, (title, detail)) = match kind {
+        kinds::AGENT_ONLINE => (Tone::Good, named("Agent online", join([field("host"), prefixed("version ", &field("version"))]))),
+        kinds::AGENT_OFFLINE => (Tone::Bad, named("Agent offline", join([field("host"), field("reason")]))),
+        kinds::AGENT_ENROLLED => (Tone::Good, named("Agent enrolled", field("host"))),
+        kinds::AGENT_REVOKED => (Tone::Bad, named("Agent revoked", field("agent"))),
+        kinds::MODULE_HEALTH => {
+            let tone = match field("state").as_str() {
+                "ok" => Tone::Good,
+                "degraded" => Tone::Warn,
+                "failed" => Tone::Bad,
+                _ => Tone::Calm,
+            };
+            (tone, (format!("{} is {}", field("module"), field("state")), field("detail")))
+        }
+        kinds::CONFIG_CHANGED => (Tone::Calm, named("Desired config changed", format!("{} revision {}", field("module"), number("revision")))),
+        kinds::CONFIG_APPLIED => applied(body, &field("module"), &number("running"), &number("revision")),
+        kinds::PROGRESS => progress(body, &field("resource"), &field("phase"), &number("done")),
+        kinds::UPLOAD_COMMITTED => (Tone::Good, (
+            format!("{} received", if field("mode") == "snapshot" { "Full picture" } else { "Changes" }),
+            format!("{} rows written, {} deleted", number("upserts"), number("deletes")),
+        )),
+        kinds::UPLOAD_REFUSED => (Tone::Warn, named("Upload refused", join([field("source"), field("reason").replace('_', " ")]))),
+        kinds::LEASE => (Tone::Calm, named("Lease", join([field("resource"), prefixed("held by ", &field("holder"))]))),
+        kinds::ACTION => {
+            let status = field("status");
+            let step_word = if field("step").is_empty() { status.clone() } else { field("step") };
+            let (tone, title) = step(&step_word);
+            (tone, (format!("{}: {}", field("verb"), title.to_lowercase()), field("module")))
+        }
+        kinds::ALERT_OPENED => (severity(&field("severity")).0, named("Alert", join([field("subject"), field("detail")]))),
+        kinds::ALERT_CLOSED => (Tone::Good, named("Alert closed", join([field("subject"), field("code").replace('_', " ")]))),
+        kinds::AUTHENTICATE => verdicts(body),
+        other => (Tone::Calm, (other.replace('_', " "), String::new())),
+    };
+    (tone, title, detail)
+}
+
+fn applied(body: &Value, module: &str, running: &str, revision: &str) -> (Tone, (String, String)) {
+    match body.get("error").filter(|error| !error.is_null()) {
+        Some(error) => {
+            let detail = format!("{module} revision {revision}: {}", text(error, "detail"));
+            (Tone::Bad, ("Config refused by the agent".to_owned(), detail))
+        }
+        None => (Tone::Good, ("Config applied".to_owned(), format!("{module} runs revision {running}"))),
+    }
+}
+
+fn progress(body: &Value, resource: &str, phase: &str, done: &str) -> (Tone, (String, String)) {
+    let of = body.get("total").and_then(Value::as_u64).map(|total| format!(" of {}", count(total))).unwrap_or_default();
+    let finished = body.get("finished").and_then(Value::as_bool).unwrap_or(false);
+    let tone = if finished { Tone::Good } else { Tone::Busy };
+    (tone, (format!("Collecting {resource}"), format!("{phase}: {done}{of} objects")))
+}
+
+fn verdicts(body: &Value) -> (Tone, (String, String)) {
+    let counts: Vec<(String, u64)> = body
+        .as_object()
+        .into_iter()
+        .flatten()
+        .filter_map(|(outcome, n)| Some((outcome.replace('_', " "), n.as_u64()?)))
+        .collect();
+    let total: u64 = counts.iter().map(|(_, n)| n).sum();
+    let only_good = counts.iter().all(|(outcome, _)| outcome == "ok");
+    let detail: Vec<String> = counts.iter().map(|(outcome, n)| format!("{} {outcome}", count(*n))).collect();
+    let tone = if only_good { Tone::Good } else { Tone::Calm };
+    let title = if total == 1 { "1 password check".to_owned() } else { format!("{} password checks", count(total)) };
+    (tone, (title, detail.join(", ")))
+}
+
+fn text(body: &Value, name: &str) -> String {
+    match body.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Null) | None => String::new(),
+        Some(other) => other.to_string(),
+    }
+}
+
+fn join(parts: [String; 2]) -> String {
+    let parts: Vec<String> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join(" \u{b7} ")
+}
+
+fn prefixed(prefix: &str, text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("{prefix}{text}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_times_read_well() {
+        assert_eq!((count(0), count(999), count(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
+        assert_eq!((duration(850), duration(2_460), duration(185_000)), ("850 ms".into(), "2.4 s".into(), "3 min 05 s".into()));
+        assert_eq!((relative(1_000), relative(-90_000), relative(7_200_000)), ("just now".into(), "in 1 min".into(), "2 h ago".into()));
+        assert_eq!(When::at(1_795_000_000_000, 1_795_000_061_000).unwrap().relative, "1 min ago");
+        assert!(When::at(0, 1).is_none());
+    }
+
+    #[test]
+    fn initials_survive_hard_names() {
+        assert_eq!(initials("Alice Smith"), "AS");
+        assert_eq!(initials("Connor (Con) O'Brien"), "CB");
+        assert_eq!(initials("  "), "");
+        assert_eq!(initials("ßpan"), "SS");
+    }
+
+    #[test]
+    fn every_event_has_a_sentence() {
+        let body = serde_json::json!({ "ok": 3, "bad_credentials": 1 });
+        let (_, title, detail) = sentence(kinds::AUTHENTICATE, &body);
+        assert_eq!((title.as_str(), detail.as_str()), ("4 password checks", "1 bad credentials, 3 ok"));
+    }
+}
