@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -266,8 +266,13 @@ pub async fn run_mock<H: RunningMock>(start: impl Future<Output = anyhow::Result
 pub fn log_to_stderr() {
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let ansi = std::io::stderr().is_terminal();
     // An error means a subscriber is already there, set by a program that embeds the mock: its choice stands.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(ansi)
+        .with_writer(std::io::stderr)
+        .try_init();
 }
 
 /// Installed before `start`, so that a signal during a slow start is not lost.
@@ -335,6 +340,51 @@ mod tests {
 
     fn wrong(text: &str) -> String {
         parse_config::<Config>(Path::new("mock.toml"), text).unwrap_err().to_string()
+    }
+
+    struct Fake {
+        stopped: std::sync::Arc<std::sync::atomic::AtomicBool>,
+        hangs: bool,
+    }
+
+    impl RunningMock for Fake {
+        fn ready(&self) -> Ready {
+            // By now the signals are caught, so the test program outlives this.
+            let pid = std::process::id().to_string();
+            assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+            Ready::new("mock-fake")
+        }
+
+        async fn stop(self) {
+            if self.hangs {
+                std::future::pending::<()>().await;
+            }
+            self.stopped.store(true, std::sync::atomic::Ordering::Release);
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test(start_paused = true)]
+    async fn sigterm_stops_a_mock_even_one_that_hangs() {
+        for hangs in [false, true] {
+            let stopped = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+            let mock = Fake { stopped: std::sync::Arc::clone(&stopped), hangs };
+            let started = tokio::time::Instant::now();
+            run_mock(async { Ok(mock) }).await.unwrap();
+            assert_eq!(stopped.load(std::sync::atomic::Ordering::Acquire), !hangs);
+            assert!(started.elapsed() < std::time::Duration::from_secs(1), "took {:?}", started.elapsed());
+        }
+    }
+
+    #[test]
+    fn the_ready_line_has_the_agreed_names() {
+        let mut ready = Ready::new("mock-ldap");
+        ready.urls.insert("ldap".to_owned(), "ldap://127.0.0.1:40001".to_owned());
+        let line = serde_json::to_string(&ready).unwrap();
+        assert_eq!(
+            line,
+            r#"{"ready":true,"service":"mock-ldap","urls":{"ldap":"ldap://127.0.0.1:40001"},"ca_pem":null,"accounts":{}}"#
+        );
     }
 
     #[test]

@@ -1,8 +1,4 @@
-//! What every Causeway mock shares, so that a mock's own code is only its protocol and its world.
-//!
-//! A mock is built in four moves: generate a [`world`], make a [`KitContext`] (faults, journal, clock, stop), bind
-//! its front ends with [`listen::bind`] and hand connections over with [`listen::serve`], and open the
-//! [`admin`] API. The README of this crate shows a whole one.
+#![doc = include_str!("../README.md")]
 
 pub mod admin;
 pub mod cli;

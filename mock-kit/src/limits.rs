@@ -41,6 +41,9 @@ pub const BANDWIDTH_SLICES_PER_SEC: u64 = 10;
 /// needs more reads a file.
 pub const ADMIN_BODY_MAX_BYTES: usize = 64 * 1024 * 1024;
 
+/// Connections to one admin API: tests in parallel and a browser or two; more wait.
+pub const ADMIN_CONNECTIONS_MAX: usize = 256;
+
 /// Time a stopping mock gets before the process ends anyway; the contract is one second.
 pub const STOP_TIMEOUT: Duration = Duration::from_millis(800);
 

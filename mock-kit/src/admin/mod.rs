@@ -23,6 +23,7 @@ pub use problem::{AdminError, Problem};
 pub use routes::{Advance, ClockView, JournalPage, NewFault};
 
 use crate::KitContext;
+use crate::limits::ADMIN_CONNECTIONS_MAX;
 
 /// Time a client has to send a request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -82,7 +83,7 @@ pub async fn serve_admin(listener: TcpListener, router: Router, stop: Cancellati
         tokio::select! {
             () = stop.cancelled() => return,
             Some(_) = connections.join_next() => {}
-            accepted = listener.accept() => {
+            accepted = listener.accept(), if connections.len() < ADMIN_CONNECTIONS_MAX => {
                 let Ok((tcp, _)) = accepted else {
                     // Out of file handles, most likely; give others time to close theirs.
                     tokio::time::sleep(Duration::from_millis(50)).await;

@@ -55,19 +55,13 @@ pub struct ClockView {
     pub automatic: bool,
 }
 
-#[derive(Deserialize, IntoParams)]
+#[derive(Deserialize, IntoParams, Default)]
 #[serde(default, deny_unknown_fields)]
 struct JournalQuery {
     /// Only entries with a higher number.
     after: u64,
     /// Milliseconds to wait for such an entry when there is none yet; at most 30000.
     wait_ms: u64,
-}
-
-impl Default for JournalQuery {
-    fn default() -> Self {
-        Self { after: 0, wait_ms: 0 }
-    }
 }
 
 #[derive(Clone)]

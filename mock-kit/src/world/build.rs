@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::device::{Device, MODELS};
 use super::group::{Group, GroupKind, GroupScope, Member};
 use super::names::{
-    CAST, CULTURES, CastMember, DEPARTMENTS, DEPARTMENTS_PER_LOCATION, LOCATIONS, TEAM_WORDS,
+    CAST, CULTURES, CastMember, DEPARTMENTS, DEPARTMENTS_PER_LOCATION, GUESTS, LOCATIONS, TEAM_WORDS,
 };
 use super::person::{Key, Person, PersonState, ServiceAccount, guid};
 use super::random::{SplitMix64, mix_two};
@@ -198,14 +198,9 @@ impl<'a> Hiring<'a> {
         let pick = self.random.below(leaf_count).min(self.random.below(leaf_count));
         let leaf = usize::try_from(pick).expect("below the number of leaves");
         let (location, department, _) = self.layout.leaves[leaf];
-        let home = LOCATIONS[location].culture;
-        let culture = &CULTURES[match self.random.below(10) {
-            0..=6 => home,
-            7 => 7,
-            _ => usize::try_from(self.random.below(5)).expect("below 5"),
-        }];
-        let (given_name, given) = latin(*self.random.pick(culture.given));
-        let (surname, family) = latin(*self.random.pick(culture.surnames));
+        let culture = &CULTURES[self.culture(LOCATIONS[location].culture)];
+        let (given_name, given) = latin(self.random.pick(culture.given));
+        let (surname, family) = latin(self.random.pick(culture.surnames));
         let titles = DEPARTMENTS[department].titles;
         Person {
             given_name,
@@ -213,10 +208,21 @@ impl<'a> Hiring<'a> {
             display_name: self.display_name(given_name, surname).into(),
             login: self.login(&given, &family).into(),
             mail: self.mail(&given, &family).into(),
-            title: *self.random.pick(&titles[1..]),
+            title: self.random.pick(&titles[1..]),
             state: state(self.random.below(1_000)),
             ..self.blank(index, leaf)
         }
+    }
+
+    /// Seven of ten come from the office's own culture, two from a frequent one, one from any of the others.
+    fn culture(&mut self, home: usize) -> usize {
+        let guests = match self.random.below(10) {
+            0..=6 => return home,
+            7 => &GUESTS[1],
+            _ => &GUESTS[0],
+        };
+        let step = self.random.below(guests.len() as u64);
+        guests.start + usize::try_from(step).expect("below the number of cultures")
     }
 
     /// A person with everything that does not depend on the name.
@@ -296,27 +302,32 @@ fn state(dice: u64) -> PersonState {
 /// Splits an entry of the name tables into the name and its lower-case ASCII letters.
 fn latin(entry: &'static str) -> (&'static str, String) {
     let (name, latin) = entry.split_once('|').unwrap_or((entry, entry));
-    let mut letters = String::with_capacity(latin.len());
-    for char in latin.chars() {
-        letters.push_str(fold(char));
-    }
-    letters.make_ascii_lowercase();
-    (name, letters)
+    (name, letters(latin))
 }
 
-/// The usual ASCII spelling of a Latin letter; nothing for marks and spaces.
-fn fold(char: char) -> &'static str {
-    const ASCII: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    if let Some(at) = ASCII.find(char) {
-        return &ASCII[at..=at];
+fn letters(text: &str) -> String {
+    let mut letters = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            'a'..='z' | 'A'..='Z' => letters.push(char),
+            _ => letters.push_str(fold(char)),
+        }
     }
+    letters.make_ascii_lowercase();
+    letters
+}
+
+/// The usual ASCII spelling of a Latin letter beyond ASCII; nothing for marks and spaces.
+fn fold(char: char) -> &'static str {
     match char {
         'Ä' | 'ä' | 'Æ' | 'æ' => "ae",
         'Ö' | 'ö' | 'Ø' | 'ø' => "oe",
         'Ü' | 'ü' => "ue",
         'ß' => "ss",
         'Þ' | 'þ' => "th",
-        'À'..='Å' | 'à'..='å' | 'Ą' | 'ą' | 'ặ' | 'ạ' | 'ầ' => "a",
+        'À'..='Å' | 'à'..='å' | 'Ą' | 'ą' | 'Ặ' | 'ặ' | 'Ạ' | 'ạ' | 'Ầ' | 'ầ' | 'Ả' | 'ả' => {
+            "a"
+        }
         'Ç' | 'ç' | 'Ć' | 'ć' | 'Č' | 'č' => "c",
         'Đ' | 'đ' | 'Ð' | 'ð' => "d",
         'È'..='Ë' | 'è'..='ë' | 'Ę' | 'ę' | 'Ě' | 'ě' | 'ễ' => "e",
@@ -492,9 +503,8 @@ impl Grouping<'_> {
         let index = to_u32(self.groups.len());
         let key = mix_two(self.spec.seed, salt::GROUPS + u64::from(index));
         let mail = (kind.0 == GroupKind::Distribution).then(|| {
-            let local: String =
-                name.chars().map(|it| if it.is_whitespace() { "-" } else { fold(it) }).collect();
-            format!("{}@{}", local.to_ascii_lowercase(), self.spec.domain)
+            let words: Vec<String> = name.split_whitespace().map(letters).collect();
+            format!("{}@{}", words.join("-"), self.spec.domain)
         });
         self.groups.push(Group {
             name: name.to_owned(),

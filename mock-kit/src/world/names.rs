@@ -115,7 +115,7 @@ pub(super) struct Culture {
 }
 
 #[rustfmt::skip]
-pub(super) static CULTURES: [Culture; 8] = [
+pub(super) static CULTURES: [Culture; 13] = [
     Culture { // English-speaking
         given: &["Alice", "Amelia", "Arthur", "Ava", "Barbara", "Benjamin", "Bob", "Brian", "Callum", "Carol", "Charlotte", "Chloe", "Daniel", "David", "Deborah", "Dylan", "Edward", "Eleanor", "Ella", "Emily", "Ethan", "Evelyn", "Frank", "Freya", "George", "Grace", "Hannah", "Harry", "Helen", "Henry", "Imogen", "Isaac", "Jack", "James", "Jane", "Jessica", "John", "Joseph", "Karen", "Kevin", "Laura", "Liam", "Lily", "Linda", "Lucy", "Margaret", "Martin", "Mary", "Michael", "Mia", "Nancy", "Noah", "Oliver", "Olivia", "Oscar", "Patrick", "Paul", "Peter", "Rachel", "Rebecca", "Richard", "Robert", "Ruth", "Ryan", "Sarah", "Scott", "Simon", "Sophie", "Stephen", "Susan", "Thomas", "Victoria", "Walter", "William", "Zoe"],
         surnames: &["Adams", "Allen", "Anderson", "Baker", "Barnes", "Bell", "Bennett", "Brooks", "Brown", "Campbell", "Carter", "Clark", "Collins", "Cook", "Cooper", "Cox", "Davies", "Dixon", "Edwards", "Evans", "Fisher", "Foster", "Fox", "Gibson", "Graham", "Grant", "Gray", "Green", "Griffiths", "Hall", "Hamilton", "Harris", "Harrison", "Hill", "Holmes", "Howard", "Hughes", "Hunt", "Jackson", "James", "Johnson", "Jones", "Kelly", "Kennedy", "King", "Knight", "Lewis", "Lloyd", "MacDonald", "Marshall", "Mason", "Matthews", "McKenzie", "Miller", "Mitchell", "Moore", "Morgan", "Morris", "Murphy", "Murray", "Nelson", "O'Connor", "O'Neill", "Owen", "Palmer", "Parker", "Phillips", "Powell", "Price", "Reid", "Reynolds", "Richards", "Roberts", "Robinson", "Rogers", "Rose", "Russell", "Scott", "Shaw", "Simpson", "Smith", "Stevens", "Stewart", "Taylor", "Thomas", "Thompson", "Turner", "Walker", "Walsh", "Ward", "Watson", "White", "Williams", "Wilson", "Wood", "Wright", "Young"],
@@ -140,15 +140,38 @@ pub(super) static CULTURES: [Culture; 8] = [
         given: &["愛|Ai", "明|Akira", "彩|Aya", "千尋|Chihiro", "大輔|Daisuke", "恵美|Emi", "春香|Haruka", "陽翔|Haruto", "浩|Hiroshi", "一郎|Ichiro", "純|Jun", "和也|Kazuya", "健|Ken", "真|Makoto", "麻衣|Mai", "恵|Megumi", "美咲|Misaki", "直樹|Naoki", "玲奈|Rena", "亮|Ryo", "さくら|Sakura", "翔太|Shota", "拓也|Takuya", "結衣|Yui", "由美子|Yumiko", "優斗|Yuto"],
         surnames: &["青木|Aoki", "安藤|Ando", "藤田|Fujita", "後藤|Goto", "長谷川|Hasegawa", "橋本|Hashimoto", "林|Hayashi", "井上|Inoue", "石川|Ishikawa", "伊藤|Ito", "加藤|Kato", "木村|Kimura", "小林|Kobayashi", "松本|Matsumoto", "三浦|Miura", "森|Mori", "村上|Murakami", "中島|Nakajima", "中村|Nakamura", "小川|Ogawa", "岡田|Okada", "斎藤|Saito", "佐々木|Sasaki", "佐藤|Sato", "清水|Shimizu", "鈴木|Suzuki", "高橋|Takahashi", "田中|Tanaka", "渡辺|Watanabe", "山田|Yamada", "山口|Yamaguchi", "吉田|Yoshida"],
     },
-    Culture { // Hebrew and Arabic, right to left
-        given: &["אביגיל|Avigail", "אורי|Uri", "איתן|Eitan", "דוד|David", "דנה|Dana", "חנה|Hanna", "טל|Tal", "יעל|Yael", "יוסף|Yosef", "מאיה|Maya", "משה|Moshe", "נועה|Noa", "עומר|Omer", "רון|Ron", "שירה|Shira", "תמר|Tamar", "أحمد|Ahmad", "فاطمة|Fatima", "يوسف|Yusuf", "ليلى|Layla", "مريم|Maryam", "عمر|Omar", "نور|Nour", "سارة|Sara", "طارق|Tariq", "زينب|Zaynab"],
-        surnames: &["אברהם|Avraham", "אזולאי|Azoulay", "ביטון|Biton", "גבאי|Gabay", "דהן|Dahan", "חדד|Hadad", "כהן|Cohen", "כץ|Katz", "לוי|Levi", "מזרחי|Mizrahi", "פרידמן|Friedman", "פרץ|Peretz", "רוזן|Rosen", "שפירא|Shapira", "حداد|Haddad", "خوري|Khoury", "منصور|Mansour", "ناصر|Nasser", "قاسم|Qasim", "صالح|Saleh"],
+    Culture { // Hebrew, right to left
+        given: &["אביגיל|Avigail", "אורי|Uri", "איתן|Eitan", "דוד|David", "דנה|Dana", "חנה|Hanna", "טל|Tal", "יעל|Yael", "יוסף|Yosef", "מאיה|Maya", "משה|Moshe", "נועה|Noa", "עומר|Omer", "רון|Ron", "שירה|Shira", "תמר|Tamar"],
+        surnames: &["אברהם|Avraham", "אזולאי|Azoulay", "ביטון|Biton", "גבאי|Gabay", "דהן|Dahan", "חדד|Hadad", "כהן|Cohen", "כץ|Katz", "לוי|Levi", "מזרחי|Mizrahi", "פרידמן|Friedman", "פרץ|Peretz", "רוזן|Rosen", "שפירא|Shapira"],
     },
-    Culture { // Nordic, Turkish, Greek, Ukrainian, Vietnamese: colleagues found in every office
-        given: &["Åsa", "Ayşe", "Çağla", "Đức", "Emre", "Freyja", "Gökhan", "Håkon", "İpek", "Jón", "Linnéa", "Mehmet", "Ngọc", "Øystein", "Pınar", "Søren", "Þóra", "Özlem", "Αγγελική|Angeliki", "Γιώργος|Giorgos", "Ελένη|Eleni", "Νίκος|Nikos", "Богдан|Bohdan", "Ганна|Hanna", "Олена|Olena", "Тарас|Taras", "Юлія|Yuliia"],
-        surnames: &["Åkesson", "Bjørnsson", "Çelik", "Đặng", "Demir", "Erdoğdu", "Gunnarsdóttir", "Håkansson", "Işık", "Kaya", "Lindström", "Nguyễn", "Nielsen", "Öztürk", "Phạm", "Sørensen", "Şahin", "Þorsteinsson", "Trần", "Yıldız", "Αντωνίου|Antoniou", "Δημητρίου|Dimitriou", "Παπαδόπουλος|Papadopoulos", "Бондаренко|Bondarenko", "Коваленко|Kovalenko", "Мельник|Melnyk", "Шевченко|Shevchenko"],
+    Culture { // Arabic, right to left
+        given: &["أحمد|Ahmad", "فاطمة|Fatima", "يوسف|Yusuf", "ليلى|Layla", "مريم|Maryam", "عمر|Omar", "نور|Nour", "سارة|Sara", "طارق|Tariq", "زينب|Zaynab"],
+        surnames: &["حداد|Haddad", "خوري|Khoury", "منصور|Mansour", "ناصر|Nasser", "قاسم|Qasim", "صالح|Saleh"],
+    },
+    Culture { // Nordic
+        given: &["Åsa", "Astrid", "Freyja", "Håkon", "Jón", "Linnéa", "Øystein", "Søren", "Þóra"],
+        surnames: &["Åkesson", "Bjørnsson", "Gunnarsdóttir", "Håkansson", "Lindström", "Nielsen", "Sørensen", "Þorsteinsson"],
+    },
+    Culture { // Turkish
+        given: &["Ayşe", "Çağla", "Emre", "Gökhan", "İpek", "Mehmet", "Pınar", "Özlem"],
+        surnames: &["Çelik", "Demir", "Erdoğdu", "Işık", "Kaya", "Öztürk", "Şahin", "Yıldız"],
+    },
+    Culture { // Greek
+        given: &["Αγγελική|Angeliki", "Γιώργος|Giorgos", "Ελένη|Eleni", "Νίκος|Nikos"],
+        surnames: &["Αντωνίου|Antoniou", "Δημητρίου|Dimitriou", "Νικολάου|Nikolaou", "Παπαδόπουλος|Papadopoulos"],
+    },
+    Culture { // Ukrainian
+        given: &["Богдан|Bohdan", "Ганна|Hanna", "Олена|Olena", "Тарас|Taras", "Юлія|Yuliia"],
+        surnames: &["Бондаренко|Bondarenko", "Коваленко|Kovalenko", "Мельник|Melnyk", "Шевченко|Shevchenko"],
+    },
+    Culture { // Vietnamese, in the order the office's directory uses
+        given: &["Đức", "Hạnh", "Minh", "Ngọc", "Thảo"],
+        surnames: &["Đặng", "Nguyễn", "Phạm", "Trần"],
     },
 ];
+
+/// Which cultures every office may have colleagues from besides its own.
+pub(super) const GUESTS: [std::ops::Range<usize>; 2] = [0..5, 7..13];
 
 /// A department with its titles, the head's first.
 pub(super) struct Department {
@@ -262,9 +285,9 @@ pub(super) static CAST: [CastMember; 22] = [
     hard(("Jürgen", "Groß"), "Jürgen Groß", "jgross", "juergen.gross", (1, 2), "Buyer"),
     hard(("יעל", "כהן"), "יעל כהן", "ycohen", "yael.cohen", (7, 2), "Finance Director"),
     hard(("ليلى", "خوري"), "ليلى خوري", "lkhoury", "layla.khoury", (7, 3), "People Partner"),
-    hard(("太郎", "山田"), "山田 太郎", "tyamada", "taro.yamada", (6, 1), "Regional Sales Director"),
+    hard(("太郎", "山田"), "山田 太郎", "tyamada", "taro.yamada", (6, 2), "Controller"),
     hard(("Ann", "Back\\Slash"), "Ann Back\\Slash", "abackslash", "ann.backslash", (4, 5), "Support Agent"),
-    hard(("Lee", "Hash"), "#1 Lee; a+b=c <R&D>*", "lhash", "lee.hash", (4, 6), "Research Scientist"),
+    hard(("Lee", "Hash"), "#1 Lee; a+b=c <R&D>*", "lhash", "lee.hash", (4, 0), "Test Engineer"),
     hard(("Maximiliane", "von Hohenberg-Lichtenstein"), "Maximiliane Friederike Charlotte von Hohenberg-Lichtenstein zu W", "mvonhohenberg", "maximiliane.von.hohenberg", (1, 3), "Head of People"),
     hard(("Αγγελική", "Παπαδόπουλος"), "Αγγελική Παπαδόπουλος", "apapadopoulos", "angeliki.papadopoulos", (1, 5), "Customer Success Manager"),
     hard(("Nguyễn", "Thị Ánh"), "Nguyễn Thị Ánh", "nthianh", "nguyen.thi.anh", (6, 6), "Data Scientist"),

@@ -85,7 +85,7 @@ impl Key {
     /// part of a name. The number makes it unique in the company.
     fn password(self, number: u64) -> String {
         let mut random = SplitMix64::new(self.part(1));
-        let mut word = || *random.pick(&PASSWORD_WORDS);
+        let mut word = || random.pick(&PASSWORD_WORDS);
         format!("{}-{}-{}-{:04}", word(), word(), word(), number)
     }
 }

@@ -26,9 +26,9 @@ impl SplitMix64 {
     ///
     /// # Panics
     /// When `items` is empty.
-    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+    pub fn pick<T: Copy>(&mut self, items: &[T]) -> T {
         let index = self.below(items.len() as u64);
-        &items[usize::try_from(index).expect("an index below a slice's length fits usize")]
+        items[usize::try_from(index).expect("an index below a slice's length fits usize")]
     }
 }
 

@@ -271,9 +271,13 @@ async fn down_resets_the_living_refuses_the_new_and_keeps_the_port() {
         }
     };
     assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
-    let taken = std::net::TcpListener::bind(sender.address);
+    #[cfg(unix)]
+    {
+        let thief = tokio::net::TcpSocket::new_v4().unwrap();
+        let taken = thief.bind(sender.address).map_err(|error| error.kind());
+        assert_eq!(taken, Err(io::ErrorKind::AddrInUse), "another program could take the port meanwhile");
+    }
     sender.cx.faults.remove(id);
-    drop(taken);
     let mut again = loop {
         match TcpStream::connect(sender.address).await {
             Ok(stream) => break stream,
