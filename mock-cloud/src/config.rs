@@ -1,6 +1,7 @@
 //! Settings of the cloud: the TOML file's tables, of which the flags say the most common part.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use causeway_mock_kit::cli::CommonConfig;
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,44 @@ pub struct ChannelConfig {
     /// Password of the XMPP account `console`, with which third-party clients may look around (ping and service
     /// discovery only). Default: no such account.
     pub console_password: Option<String>,
+    /// Milliseconds a login may take, and again the bind after it. Default 10,000.
+    pub login_within_ms: u64,
+    /// Milliseconds between the first and the last byte of one element. Default 30,000.
+    pub element_within_ms: u64,
+    /// Milliseconds after which an agent without a connection counts as lost: what it had accepted goes elsewhere
+    /// where that is safe. Default 5,000.
+    pub gone_after_ms: u64,
+    /// Milliseconds an older session of the same instance has to prove that it lives. Default 2,000.
+    pub clone_probe_ms: u64,
+    /// Days an agent's certificate is valid. Default 90.
+    pub certificate_days: u32,
+}
+
+impl ChannelConfig {
+    /// See `accept_within_ms`.
+    pub fn accept_within(&self) -> Duration {
+        Duration::from_millis(self.accept_within_ms)
+    }
+
+    /// See `login_within_ms`.
+    pub fn login_within(&self) -> Duration {
+        Duration::from_millis(self.login_within_ms)
+    }
+
+    /// See `element_within_ms`.
+    pub fn element_within(&self) -> Duration {
+        Duration::from_millis(self.element_within_ms)
+    }
+
+    /// See `gone_after_ms`.
+    pub fn gone_after(&self) -> Duration {
+        Duration::from_millis(self.gone_after_ms)
+    }
+
+    /// See `clone_probe_ms`.
+    pub fn clone_probe(&self) -> Duration {
+        Duration::from_millis(self.clone_probe_ms)
+    }
 }
 
 /// Settings of leases.
@@ -86,6 +125,11 @@ impl Default for ChannelConfig {
             resume_secs: causeway_protocol::limits::RESUME_SECS,
             accept_within_ms: 10_000,
             console_password: None,
+            login_within_ms: 10_000,
+            element_within_ms: 30_000,
+            gone_after_ms: 5_000,
+            clone_probe_ms: 2_000,
+            certificate_days: 90,
         }
     }
 }

@@ -4,9 +4,16 @@
 //! and programs through `api` and `portal`; `dispatch` carries work from the second to the first.
 
 pub mod access;
+pub mod api;
+pub mod channel;
 pub mod config;
+pub mod dispatch;
+pub mod enrollment;
 pub mod events;
+pub mod ingest;
 pub mod limits;
+pub mod pki;
+pub mod port;
 pub mod state;
 pub mod store;
 

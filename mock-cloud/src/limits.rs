@@ -101,3 +101,109 @@ pub const PORTAL_TREE_MAX: usize = 1_000;
 
 /// Live feeds (server-sent events) open at once.
 pub const FEEDS_MAX: usize = 256;
+
+/// PBKDF2 rounds of SCRAM verifiers. RFC 7677 §4 asks for at least 4,096; enrolment keys hold 128 random bits, which
+/// no number of rounds could make harder to guess.
+pub const SCRAM_ITERATIONS: u32 = 4_096;
+
+/// Login attempts on one stream before it ends (RFC 6120 §6.4.5 recommends 2 to 5).
+pub const SASL_ATTEMPTS_MAX: usize = 3;
+
+/// How long a TLS handshake, or the first byte after it, may take.
+pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long an agent with an enrolment key may take from login to its certificate: it makes its key in that time.
+pub const ENROLMENT_WITHIN: Duration = Duration::from_secs(60);
+
+/// Silence after which the XML layer would speak up: never, because the session has its own clock.
+pub const STREAM_SILENCE: Duration = Duration::from_secs(24 * 3_600);
+
+/// Silence of an agent after which the cloud asks whether it is there. Agents ask after 45 s, so this is rare.
+pub const SILENCE_ASK_AFTER: Duration = Duration::from_secs(120);
+
+/// Silence of an agent after which its connection counts as dead; `IDLE_SECS` as advertised.
+pub const SILENCE_MAX: Duration = Duration::from_secs(150);
+
+/// How long written data may stay unsent before the connection counts as dead.
+pub const WRITE_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long the last words on a stream may take.
+pub const GOODBYE_WITHIN: Duration = Duration::from_millis(300);
+
+/// Stanzas queued for one session. Behind it, requests go to another agent and actions wait in the store.
+pub const OUTBOUND_QUEUE: usize = 64;
+
+/// Elements written to a stream between two flushes, and read beyond what the peer takes of our answers.
+pub const BURST_MAX: usize = 64;
+
+/// Stanzas of one session in work at once; then it is not read until one is done.
+pub const INBOUND_WORK_MAX: usize = 64;
+
+/// Cut sessions kept for resumption: twice the agents one node is meant for.
+pub const DETACHED_SESSIONS_MAX: usize = 20_000;
+
+/// Bytes all cut sessions together may hold.
+pub const DETACHED_MAX_BYTES: usize = 64 << 20;
+
+/// How often shutting down looks whether everyone is gone.
+pub const SHUTDOWN_POLL: Duration = Duration::from_millis(5);
+
+/// How often live sessions are compared with the list of revoked agents; well below the promised 10 s.
+pub const REVOCATIONS_EVERY: Duration = Duration::from_secs(2);
+
+/// Host name of an agent, in bytes; DNS allows 253.
+pub const HOST_MAX_BYTES: usize = 255;
+
+/// Name of a leased resource, in bytes.
+pub const RESOURCE_MAX_BYTES: usize = 200;
+
+/// Shortest time after which asking again for a lease is suggested ...
+pub const LEASE_RETRY_MIN_MS: u64 = 100;
+
+/// ... and the longest: a holder may give its lease back at any time.
+pub const LEASE_RETRY_MAX_MS: u64 = 5_000;
+
+/// Actions between dispatch and acceptance at once.
+pub const ACTIONS_IN_FLIGHT_MAX: usize = 256;
+
+/// Dispatches of one action before it fails; a tenant in which every agent refuses must not keep the cloud busy.
+pub const ATTEMPTS_MAX: u32 = 20;
+
+/// Pause before an action is offered again after an agent had no room.
+pub const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
+
+/// Pause after the store failed.
+pub const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// What an accepted action gets beyond its deadline, for the agent's own report to arrive.
+pub const DEADLINE_GRACE: Duration = Duration::from_secs(2);
+
+/// Overdue actions ended in one turn.
+pub const DEADLINES_PER_TURN: usize = 256;
+
+/// Agents asked for one verdict, when those before certainly did not try.
+pub const AGENTS_TRIED_MAX: usize = 3;
+
+/// Seconds an agent is asked to wait when too many uploads are under way.
+pub const UPLOAD_RETRY_SECS: u32 = 5;
+
+/// Objects a snapshot may always delete: in a directory of ten, a fifth is two.
+pub const MASS_DELETE_MIN: u64 = 5;
+
+/// Decoded bytes allowed whatever the ratio: small batches of much the same records compress very well.
+pub const BATCH_RATIO_FLOOR_BYTES: usize = 256 * 1024;
+
+/// Largest window a batch's frame may ask for (2^23 = 8 MiB, all a batch can hold).
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// Body of a commit.
+pub const COMMIT_BODY_MAX_BYTES: usize = 1_024;
+
+/// Time for the head of an HTTP/1.1 request.
+pub const HTTP_HEADER_WITHIN: Duration = Duration::from_secs(30);
+
+/// Requests of one HTTP/2 connection at once.
+pub const HTTP_STREAMS_MAX: u32 = 128;
+
+/// Window of one HTTP/2 stream: what a sender may have under way unread.
+pub const HTTP_WINDOW_BYTES: u32 = 256 * 1024;

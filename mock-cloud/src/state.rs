@@ -30,12 +30,29 @@ pub struct Cloud {
     pub actions_changed: Changes,
     /// Verdicts of password checks since the last event.
     pub verdicts: Verdicts,
+    /// One permit per live feed.
+    pub feeds: Arc<tokio::sync::Semaphore>,
+    /// Known once the public port is bound.
+    pub(crate) public_url: std::sync::OnceLock<String>,
+    /// Who is online.
+    pub sessions: crate::channel::registry::Sessions,
+    /// Work on its way to agents.
+    pub dispatch: crate::dispatch::Dispatch,
+    /// The certificate authority.
+    pub pki: crate::pki::CloudPki,
+    /// Makes the answers about unknown accounts always the same ones (RFC 5802 §5.1).
+    pub(crate) scram_seed: [u8; 16],
 }
 
 impl Cloud {
     /// Unix milliseconds by the cloud's clock.
     pub fn now_ms(&self) -> i64 {
         self.kit.clock.now_ms()
+    }
+
+    /// `https://host:port` of the public port, as agents are told at enrolment.
+    pub fn public_url(&self) -> String {
+        self.public_url.get().cloned().unwrap_or_default()
     }
 
     /// Opens, repeats or closes an alert and tells the live feeds. `agent` is empty for the cloud's own.

@@ -106,6 +106,14 @@ pub(crate) async fn views(
     Ok(Page { items: page.items.into_iter().map(view).collect(), next: page.next })
 }
 
+/// One agent.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn view(cloud: &Cloud, tenant: &str, row: AgentRow) -> Result<AgentView, Problem> {
+    Ok(AgentView::new(cloud, tenant, row, &revisions(cloud, tenant).await?))
+}
+
 /// Revision that ran last, by agent and module.
 async fn revisions(
     cloud: &Cloud,
@@ -142,8 +150,7 @@ pub(super) async fn show(
     Item(agent): Item,
 ) -> Result<Json<AgentView>, Problem> {
     let row = cloud.store.agent(&tenant.id, &agent).await?.ok_or_else(|| Problem::not_found("agent", &agent))?;
-    let revisions = revisions(&cloud, &tenant.id).await?;
-    Ok(Json(AgentView::new(&cloud, &tenant.id, row, &revisions)))
+    Ok(Json(view(&cloud, &tenant.id, row).await?))
 }
 
 /// Revoke an agent for ever: its session ends within ten seconds and its certificate is refused from then on

@@ -7,7 +7,7 @@ mod authenticate;
 mod collections;
 mod directory;
 mod events;
-pub(crate) mod extract;
+mod extract;
 mod modules;
 mod problem;
 mod tenants;
@@ -28,10 +28,13 @@ use utoipa_axum::routes;
 use crate::limits::API_BODY_MAX_BYTES;
 use crate::state::Cloud;
 
-pub(crate) use actions::{ActionView, view as action_view};
-pub(crate) use agents::{AgentView, views as agent_views};
-pub(crate) use events::live as live_events;
-pub(crate) use modules::{check_settings, views as module_views};
+pub(crate) use actions::refused;
+pub(crate) use agents::{AgentView, revoke_agent, view as agent_view, views as agent_views};
+pub(crate) use authenticate::{Verdict, check as check_password};
+pub(crate) use events::{last_seen as last_seen_event, live as live_events};
+pub(crate) use extract::check_word;
+pub(crate) use modules::{ModuleView, change as change_module, views as module_views};
+pub(crate) use tenants::{create_tenant, new_key};
 pub use problem::Problem;
 
 /// Path of the API on the public port.

@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::Problem;
 use super::extract::{Body, Listing, PageQuery, Params, Scope, limit, number_after};
 use super::problem::Problems;
-use crate::limits::NAME_MAX_BYTES;
+use crate::limits::{ENROLLMENT_KEY_TTL, NAME_MAX_BYTES};
 use crate::state::Cloud;
 use crate::store::{AuditRow, AuditVerdict, Tenant, TenantCounts};
 
@@ -139,8 +139,19 @@ pub(super) async fn create_key(
     if !body.is_empty() {
         serde_json::from_slice::<NewKey>(&body).map_err(|error| Problem::invalid("body", error.to_string()))?;
     }
-    let made = crate::channel::create_key(&cloud, &tenant.id, "api").await?;
-    Ok((StatusCode::CREATED, Json(KeyView { key: made.key.expose().to_owned(), expires_ms: made.expires_ms })))
+    let (key, expires_ms) = new_key(&cloud, &tenant.id, "api").await?;
+    Ok((StatusCode::CREATED, Json(KeyView { key, expires_ms })))
+}
+
+/// Makes an enrolment key; the text is for showing once.
+///
+/// # Errors
+/// When the store fails.
+pub(crate) async fn new_key(cloud: &Cloud, tenant: &str, actor: &str) -> Result<(String, i64), Problem> {
+    let ttl_ms = i64::try_from(ENROLLMENT_KEY_TTL.as_millis()).unwrap_or(i64::MAX / 2);
+    let expires_ms = cloud.now_ms() + ttl_ms;
+    let key = crate::enrollment::create_key(cloud, tenant, expires_ms, actor).await?;
+    Ok((key.expose().to_owned(), expires_ms))
 }
 
 /// Who did what, newest first

@@ -114,7 +114,7 @@ pub struct ActionFilter {
     pub agent: Option<String>,
 }
 
-const COLUMNS: &str = "seq, tenant, id, module, action, target, params, status, accepted, agent, fence, attempts, \
+pub(super) const COLUMNS: &str = "seq, tenant, id, module, action, target, params, status, accepted, agent, fence, attempts, \
                        result, error, created_ms, deadline_ms, finished_ms";
 
 impl Store {
@@ -408,7 +408,7 @@ fn one(connection: &Connection, tenant: &str, id: &str) -> Result<Option<ActionR
     rows.next()?.map(read).transpose()
 }
 
-fn collect(mut rows: rusqlite::Rows<'_>) -> Result<Vec<ActionRow>, StoreError> {
+pub(super) fn collect(mut rows: rusqlite::Rows<'_>) -> Result<Vec<ActionRow>, StoreError> {
     let mut actions = Vec::new();
     while let Some(row) = rows.next()? {
         actions.push(read(row)?);

@@ -132,6 +132,21 @@ impl Store {
         .await
     }
 
+    /// How many are open.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn alerts_open(&self, tenant: &str) -> Result<u64, StoreError> {
+        let tenant = tenant.to_owned();
+        self.read(move |connection| {
+            let n: i64 = connection
+                .prepare_cached("SELECT count(*) FROM alerts WHERE tenant = ?1 AND closed_ms IS NULL")?
+                .query_row([tenant], |row| row.get(0))?;
+            Ok(n.unsigned_abs())
+        })
+        .await
+    }
+
     /// A person takes notice. `None` when there is no such alert; repeating it keeps the first name.
     ///
     /// # Errors

@@ -1,0 +1,130 @@
+//! The channel's server: XMPP streams (RFC 6120) from agents, with stream management (XEP-0198).
+//!
+//! A connection goes through `login` (who is it), `session` (the loop), `inbound` (what it asks for); `registry` is
+//! where the rest of the cloud finds it.
+
+pub(crate) mod inbound;
+pub(crate) mod login;
+pub mod outbound;
+pub mod registry;
+pub mod scram;
+mod session;
+pub(crate) mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use causeway_protocol::limits::ELEMENT_PRE_AUTH_MAX_BYTES;
+use rustls_pki_types::CertificateDer;
+use tokio::io::{AsyncBufRead, AsyncWrite};
+use xmpp_parsers::stream_error::{DefinedCondition, StreamError};
+
+use crate::state::Cloud;
+use crate::dispatch;
+use crate::events::kinds;
+use crate::limits::SHUTDOWN_POLL;
+use crate::pki::AgentIdentity;
+use login::NoLogin;
+use registry::{Detached, Session};
+use wire::Metered;
+
+/// Name of this front end in fault rules and in the journal.
+pub(crate) const FRONT: &str = "channel";
+
+/// Serves one connection whose TLS is done and whose protocol is XMPP.
+pub(crate) async fn serve<S>(cloud: Arc<Cloud>, io: S, chain: Vec<CertificateDer<'static>>)
+where
+    S: AsyncBufRead + AsyncWrite + Unpin + Send,
+{
+    let mut io = Metered::new(io, ELEMENT_PRE_AUTH_MAX_BYTES);
+    let within = cloud.config.channel.login_within();
+    // Boxed, so that the state of a login does not stay in the task of an idle session.
+    let login = Box::pin(tokio::time::timeout(within, login::login(&cloud, &mut io, &chain))).await;
+    drop(chain);
+    let error = match login {
+        Ok(Ok(login)) => return session::run(cloud, login).await,
+        Ok(Err(NoLogin::Ended)) => return,
+        Ok(Err(NoLogin::Header(error))) => error,
+        // The stream may be in any state, so the deadline just closes the connection.
+        Err(_) => return,
+    };
+    let refusal = Box::pin(login::refuse_header(&mut io, &cloud.config.domain, &error));
+    let _ = tokio::time::timeout(crate::limits::GOODBYE_WITHIN, refusal).await;
+}
+
+/// Ends every session of an agent at once, because it was revoked.
+pub fn evict(cloud: &Cloud, tenant: &str, instance: &str) {
+    let identity = AgentIdentity { tenant: tenant.to_owned(), instance: instance.to_owned() };
+    cloud.sessions.evict(&identity, || stream_error(DefinedCondition::NotAuthorized, "the agent is revoked"));
+}
+
+/// Tells every peer that the cloud stops, and waits until they are gone or `within` is over.
+pub async fn shut_down(cloud: &Cloud, within: Duration) {
+    cloud.sessions.end_all(|| stream_error(DefinedCondition::SystemShutdown, "the cloud is restarting"));
+    let gone = async {
+        while cloud.sessions.connections() > 0 {
+            tokio::time::sleep(SHUTDOWN_POLL).await;
+        }
+    };
+    let _ = tokio::time::timeout(within, gone).await;
+}
+
+/// A stream error with a sentence.
+pub(crate) fn stream_error(condition: DefinedCondition, text: &str) -> StreamError {
+    StreamError::new(condition, "en", text)
+}
+
+/// A session lost its connection and may be resumed for a while. It counts as offline meanwhile.
+fn detached(cloud: &Arc<Cloud>, id: String, state: Detached) {
+    let session = Arc::clone(&state.session);
+    cloud.sessions.detach(&id, state);
+    offline(cloud, &session, "connection lost");
+    let keep = Duration::from_secs(u64::from(cloud.config.channel.resume_secs));
+    let cloud = Arc::clone(cloud);
+    tokio::spawn(async move {
+        tokio::select! {
+            () = cloud.kit.stop.cancelled() => {}
+            () = tokio::time::sleep(keep) => cloud.sessions.expire(&id),
+        }
+    });
+}
+
+/// A session is over.
+fn ended(cloud: &Arc<Cloud>, session: &Arc<Session>, reason: &str) {
+    offline(cloud, session, reason);
+}
+
+/// A cut session has a connection again.
+fn resumed(cloud: &Arc<Cloud>, session: &Arc<Session>) {
+    if session.hello().is_none() {
+        return;
+    }
+    cloud.sessions.come_online(session);
+    online(cloud, session, "resumed");
+    tokio::spawn(dispatch::agent_arrived(Arc::clone(cloud), Arc::clone(session)));
+}
+
+/// Tells the world that an agent's session counts.
+pub(crate) fn online(cloud: &Cloud, session: &Session, how: &str) {
+    let (Some(identity), Some(hello)) = (&session.identity, session.hello()) else { return };
+    cloud.kit.journal.record(FRONT, "online", &identity.instance, how, serde_json::Value::Null);
+    let body = serde_json::json!({
+        "agent": identity.instance, "host": hello.host, "version": hello.version, "session_epoch": session.epoch(),
+    });
+    cloud.events.emit(&identity.tenant, kinds::AGENT_ONLINE, body);
+}
+
+fn offline(cloud: &Arc<Cloud>, session: &Arc<Session>, reason: &str) {
+    if !cloud.sessions.go_offline(session) {
+        return;
+    }
+    let Some(identity) = session.identity.clone() else { return };
+    cloud.kit.journal.record(FRONT, "offline", &identity.instance, reason, serde_json::Value::Null);
+    let host = session.hello().map(|hello| hello.host).unwrap_or_default();
+    let body = serde_json::json!({ "agent": identity.instance, "host": host, "reason": reason });
+    cloud.events.emit(&identity.tenant, kinds::AGENT_OFFLINE, body);
+    if cloud.kit.stop.is_cancelled() {
+        return;
+    }
+    tokio::spawn(dispatch::agent_left(Arc::clone(cloud), identity));
+}

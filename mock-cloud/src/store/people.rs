@@ -1,0 +1,245 @@
+//! Writing people, groups, units and memberships as uploads bring them.
+
+use std::collections::HashMap;
+
+use causeway_protocol::record::{GroupRecord, Kind, OuRecord, UserRecord};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::StoreError;
+use super::rows::{signed, to_json};
+use crate::ingest::{Change, Row};
+
+/// Rows written and deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Written.
+    pub(super) upserts: u64,
+    /// Deleted.
+    pub(super) deletes: u64,
+}
+
+/// Applies a batch's changes to one source, stamping rows with `epoch`.
+pub(super) fn apply(
+    connection: &Connection,
+    tenant: &str,
+    source: i64,
+    epoch: u64,
+    changes: &[Change],
+) -> Result<Counts, StoreError> {
+    let mut writer = Writer { connection, tenant, source, epoch: signed(epoch), numbers: HashMap::new() };
+    let mut counts = Counts::default();
+    for change in changes {
+        match &change.row {
+            Row::Ou(ou) => writer.ou(&change.key, ou)?,
+            Row::User(user) => writer.user(&change.key, user)?,
+            Row::Group(group) => writer.group(&change.key, group)?,
+            Row::Member(member) => writer.member(&change.key, member)?,
+            Row::Gone(kind, member) => {
+                counts.deletes += writer.gone(*kind, &change.key, member.as_deref())?;
+                continue;
+            }
+        }
+        counts.upserts += 1;
+    }
+    Ok(counts)
+}
+
+/// Objects a snapshot's commit would delete, and objects there are. Memberships follow their objects and do not count.
+pub(super) fn doomed(connection: &Connection, source: i64, epoch: u64) -> Result<(u64, u64), StoreError> {
+    let (mut doomed, mut total) = (0, 0);
+    for table in ["users", "groups", "ous"] {
+        let sql = format!("SELECT count(*), count(*) FILTER (WHERE epoch <> ?2) FROM {table} WHERE source = ?1");
+        let (all, old): (i64, i64) = connection
+            .prepare_cached(&sql)?
+            .query_row(params![source, signed(epoch)], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        total += all.unsigned_abs();
+        doomed += old.unsigned_abs();
+    }
+    Ok((doomed, total))
+}
+
+/// Deletes what a snapshot did not name.
+pub(super) fn sweep(connection: &Connection, source: i64, epoch: u64) -> Result<u64, StoreError> {
+    let mut deletes = 0;
+    for table in ["members", "users", "groups", "ous"] {
+        let sql = format!("DELETE FROM {table} WHERE source = ?1 AND epoch <> ?2");
+        let deleted = connection.prepare_cached(&sql)?.execute(params![source, signed(epoch)])?;
+        deletes += u64::try_from(deleted).unwrap_or(u64::MAX);
+    }
+    Ok(deletes)
+}
+
+struct Writer<'a> {
+    connection: &'a Connection,
+    tenant: &'a str,
+    source: i64,
+    epoch: i64,
+    /// Numbers of the ids met in this batch: memberships name the same group many times.
+    numbers: HashMap<String, i64>,
+}
+
+impl Writer<'_> {
+    /// The small number of a directory id, made at first sight.
+    fn number(&mut self, key: &str) -> Result<i64, StoreError> {
+        if let Some(number) = self.numbers.get(key) {
+            return Ok(*number);
+        }
+        let number = match self.known_number(key)? {
+            Some(number) => number,
+            None => self
+                .connection
+                .prepare_cached("INSERT INTO objects (source, key) VALUES (?1, ?2) RETURNING id")?
+                .query_row(params![self.source, key], |row| row.get(0))?,
+        };
+        self.numbers.insert(key.to_owned(), number);
+        Ok(number)
+    }
+
+    fn known_number(&self, key: &str) -> Result<Option<i64>, StoreError> {
+        Ok(self
+            .connection
+            .prepare_cached("SELECT id FROM objects WHERE source = ?1 AND key = ?2")?
+            .query_row(params![self.source, key], |row| row.get(0))
+            .optional()?)
+    }
+
+    fn user(&mut self, key: &str, user: &UserRecord) -> Result<(), StoreError> {
+        let id = self.number(key)?;
+        let name = user.display_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(&user.login);
+        let texts = [
+            Some(user.login.as_str()),
+            user.display_name.as_deref(),
+            user.given_name.as_deref(),
+            user.surname.as_deref(),
+            user.mail.as_deref(),
+            user.upn.as_deref(),
+        ];
+        self.connection
+            .prepare_cached(
+                "INSERT INTO users (id, tenant, source, key, epoch, login, dn, parent, enabled, upn, display_name, \
+                 given_name, surname, mail, attributes, sort, search) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) \
+                 ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, login = excluded.login, dn = excluded.dn, \
+                 parent = excluded.parent, enabled = excluded.enabled, upn = excluded.upn, \
+                 display_name = excluded.display_name, given_name = excluded.given_name, \
+                 surname = excluded.surname, mail = excluded.mail, attributes = excluded.attributes, \
+                 sort = excluded.sort, search = excluded.search",
+            )?
+            .execute(params![
+                id,
+                self.tenant,
+                self.source,
+                key,
+                self.epoch,
+                user.login,
+                user.dn,
+                user.parent,
+                user.enabled,
+                user.upn,
+                user.display_name,
+                user.given_name,
+                user.surname,
+                user.mail,
+                to_json(&user.attributes),
+                name.to_lowercase(),
+                search_text(&texts)
+            ])?;
+        Ok(())
+    }
+
+    fn group(&mut self, key: &str, group: &GroupRecord) -> Result<(), StoreError> {
+        let id = self.number(key)?;
+        let texts = [Some(group.name.as_str()), group.description.as_deref(), group.mail.as_deref()];
+        self.connection
+            .prepare_cached(
+                "INSERT INTO groups (id, tenant, source, key, epoch, name, dn, parent, description, mail, security, \
+                 sort, search) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13) \
+                 ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, name = excluded.name, dn = excluded.dn, \
+                 parent = excluded.parent, description = excluded.description, mail = excluded.mail, \
+                 security = excluded.security, sort = excluded.sort, search = excluded.search",
+            )?
+            .execute(params![
+                id,
+                self.tenant,
+                self.source,
+                key,
+                self.epoch,
+                group.name,
+                group.dn,
+                group.parent,
+                group.description,
+                group.mail,
+                group.security,
+                group.name.to_lowercase(),
+                search_text(&texts)
+            ])?;
+        Ok(())
+    }
+
+    fn ou(&mut self, key: &str, ou: &OuRecord) -> Result<(), StoreError> {
+        let id = self.number(key)?;
+        self.connection
+            .prepare_cached(
+                "INSERT INTO ous (id, tenant, source, key, epoch, name, dn, parent, sort, search) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+                 ON CONFLICT (id) DO UPDATE SET epoch = excluded.epoch, name = excluded.name, dn = excluded.dn, \
+                 parent = excluded.parent, sort = excluded.sort, search = excluded.search",
+            )?
+            .execute(params![
+                id,
+                self.tenant,
+                self.source,
+                key,
+                self.epoch,
+                ou.name,
+                ou.dn,
+                ou.parent,
+                ou.name.to_lowercase(),
+                search_text(&[Some(ou.name.as_str())])
+            ])?;
+        Ok(())
+    }
+
+    fn member(&mut self, group: &str, member: &str) -> Result<(), StoreError> {
+        let (group, member) = (self.number(group)?, self.number(member)?);
+        self.connection
+            .prepare_cached(
+                "INSERT INTO members (group_id, member_id, source, epoch) VALUES (?1, ?2, ?3, ?4) \
+                 ON CONFLICT (group_id, member_id) DO UPDATE SET epoch = excluded.epoch",
+            )?
+            .execute(params![group, member, self.source, self.epoch])?;
+        Ok(())
+    }
+
+    fn gone(&mut self, kind: Kind, key: &str, member: Option<&str>) -> Result<u64, StoreError> {
+        let Some(id) = self.known_number(key)? else { return Ok(0) };
+        let sql = match kind {
+            Kind::Ou => "DELETE FROM ous WHERE id = ?1",
+            Kind::User => "DELETE FROM users WHERE id = ?1",
+            Kind::Group => "DELETE FROM groups WHERE id = ?1",
+            Kind::Member => "DELETE FROM members WHERE group_id = ?1 AND member_id = ?2",
+        };
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let deleted = match (kind, member) {
+            (Kind::Member, Some(member)) => match self.known_number(member)? {
+                Some(member) => statement.execute(params![id, member])?,
+                None => 0,
+            },
+            (Kind::Member, None) => 0,
+            _ => statement.execute([id])?,
+        };
+        Ok(u64::try_from(deleted).unwrap_or(u64::MAX))
+    }
+}
+
+/// What a search looks through: lower case, one text.
+fn search_text(texts: &[Option<&str>]) -> String {
+    let mut all = String::new();
+    for text in texts.iter().flatten() {
+        if !all.is_empty() {
+            all.push(' ');
+        }
+        all.push_str(&text.to_lowercase());
+    }
+    all
+}

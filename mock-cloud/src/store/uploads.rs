@@ -1,0 +1,444 @@
+//! Uploads: granted, applied batch by batch, committed once.
+//!
+//! An upload lives as long as the lease it is sent under. A snapshot stamps every row it names with its epoch; the
+//! commit deletes what carries another one. An upload that ends without commit after it wrote something moves the
+//! source's epoch on, so that no delta can build on the mixture it left: the agent must send a snapshot.
+
+use causeway_protocol::channel::payload::UploadRequest;
+use causeway_protocol::upload::{Commit, Committed, Mode, UploadState};
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::leases::current_fence;
+use super::people::{self, Counts};
+use super::rows::{signed, unsigned};
+use super::{Store, StoreError};
+use crate::ingest::Change;
+use crate::limits::MASS_DELETE_MIN;
+use crate::pki::AgentIdentity;
+
+/// An agent wants to upload.
+#[derive(Clone, Debug)]
+pub struct UploadAsk {
+    /// The agent.
+    pub identity: AgentIdentity,
+    /// What it wants.
+    pub request: UploadRequest,
+    /// Unix milliseconds.
+    pub now_ms: i64,
+    /// Uploads under way at most, over all agents.
+    pub concurrent_max: usize,
+}
+
+/// What it gets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Granted {
+    /// This upload.
+    Upload {
+        /// Its id.
+        upload: String,
+        /// The source's epoch after commit.
+        epoch: u64,
+    },
+    /// The lease is not the agent's (any more).
+    StaleFence,
+    /// The delta does not build on the current epoch.
+    BaseMismatch,
+    /// Enough uploads are under way.
+    TooMany,
+}
+
+/// A batch that came.
+#[derive(Debug)]
+pub struct BatchIn {
+    /// The agent.
+    pub identity: AgentIdentity,
+    /// The upload's id.
+    pub upload: String,
+    /// Number of the batch.
+    pub n: u64,
+    /// SHA-256 of the compressed body.
+    pub digest: Vec<u8>,
+    /// Size of the compressed body.
+    pub bytes: usize,
+    /// What is in it.
+    pub changes: Vec<Change>,
+}
+
+/// What became of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BatchApplied {
+    /// It is applied.
+    Stored,
+    /// It was before.
+    Repeated,
+    /// Another batch has that number.
+    OtherDigest,
+    /// The lease has passed on.
+    StaleFence,
+    /// The upload is in this other state.
+    Over(String),
+    /// The agent has no such upload.
+    NoUpload,
+}
+
+/// What became of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommitResult {
+    /// The source has a new epoch.
+    Committed {
+        /// For the agent.
+        committed: Committed,
+        /// Whether this call did it; false for a repeated commit.
+        first: bool,
+        /// What was collected.
+        source: String,
+        /// `snapshot` or `delta`.
+        mode: String,
+    },
+    /// The guard holds it.
+    MassDelete {
+        /// What was collected.
+        source: String,
+        /// Objects it would delete.
+        doomed: u64,
+        /// Objects there are.
+        total: u64,
+    },
+    /// Not everything has arrived.
+    Incomplete {
+        /// Batches that have.
+        batches: u64,
+        /// Records in them.
+        records: u64,
+    },
+    /// The lease has passed on.
+    StaleFence,
+    /// The upload is in this other state.
+    Over(String),
+    /// The agent has no such upload.
+    NoUpload,
+}
+
+const RECEIVING: &str = "receiving";
+const COMMITTED: &str = "committed";
+
+struct UploadRow {
+    id: String,
+    tenant: String,
+    source: i64,
+    resource: String,
+    mode: String,
+    epoch: u64,
+    fence: u64,
+    allow_mass_delete: bool,
+    state: String,
+    batches: u64,
+    records: u64,
+    counts: Counts,
+}
+
+impl Store {
+    /// Grants an upload, or says why not. An earlier upload of the same source ends.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn grant_upload(&self, ask: UploadAsk) -> Result<Granted, StoreError> {
+        self.write(move |connection| grant(connection, &ask)).await
+    }
+
+    /// Applies a batch, once.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn apply_batch(&self, batch: BatchIn) -> Result<BatchApplied, StoreError> {
+        self.write(move |connection| apply(connection, &batch)).await
+    }
+
+    /// Commits an upload, once; a repeated commit gets the same answer.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn commit_upload(
+        &self,
+        identity: &AgentIdentity,
+        upload: &str,
+        commit: Commit,
+        mass_delete_percent: u32,
+        now_ms: i64,
+    ) -> Result<CommitResult, StoreError> {
+        let (identity, upload) = (identity.clone(), upload.to_owned());
+        self.write(move |connection| {
+            let Some(row) = one(connection, &identity, &upload)? else { return Ok(CommitResult::NoUpload) };
+            finish(connection, &row, &commit, mass_delete_percent, now_ms)
+        })
+        .await
+    }
+
+    /// What has arrived of an upload.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn upload_state(
+        &self,
+        identity: &AgentIdentity,
+        upload: &str,
+    ) -> Result<Option<UploadState>, StoreError> {
+        let (identity, upload) = (identity.clone(), upload.to_owned());
+        self.read(move |connection| {
+            let Some(row) = one(connection, &identity, &upload)? else { return Ok(None) };
+            let mut query =
+                connection.prepare_cached("SELECT n FROM upload_batches WHERE upload = ?1 ORDER BY n")?;
+            let mut received: Vec<(u64, u64)> = Vec::new();
+            let mut rows = query.query([&upload])?;
+            while let Some(batch) = rows.next()? {
+                let n = unsigned(batch, "n")?;
+                match received.last_mut() {
+                    Some((_, last)) if *last + 1 == n => *last = n,
+                    _ => received.push((n, n)),
+                }
+            }
+            Ok(Some(UploadState { received, committed: row.state == COMMITTED }))
+        })
+        .await
+    }
+}
+
+fn grant(connection: &Connection, ask: &UploadAsk) -> Result<Granted, StoreError> {
+    let AgentIdentity { tenant, instance } = &ask.identity;
+    let request = &ask.request;
+    if !holds_lease(connection, ask)? {
+        return Ok(Granted::StaleFence);
+    }
+    connection
+        .prepare_cached("INSERT INTO sources (tenant, source) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
+        .execute(params![tenant, request.source])?;
+    let source: i64 = connection
+        .prepare_cached("SELECT id FROM sources WHERE tenant = ?1 AND source = ?2")?
+        .query_row(params![tenant, request.source], |row| row.get(0))?;
+    abandon_open(connection, tenant, source, ask.now_ms)?;
+    if under_way(connection, ask.now_ms)? >= ask.concurrent_max {
+        return Ok(Granted::TooMany);
+    }
+    let current: i64 = connection
+        .prepare_cached("SELECT epoch FROM sources WHERE id = ?1")?
+        .query_row([source], |row| row.get(0))?;
+    let builds_on = request.base_epoch.map(signed);
+    if request.mode == Mode::Delta && (builds_on != Some(current) || current == 0) {
+        return Ok(Granted::BaseMismatch);
+    }
+    let last: Option<i64> = connection
+        .prepare_cached("SELECT max(epoch) FROM uploads WHERE source = ?1")?
+        .query_row([source], |row| row.get(0))?;
+    let epoch = current.max(last.unwrap_or(0)) + 1;
+    let upload = uuid::Uuid::new_v4().to_string();
+    let mode = match request.mode {
+        Mode::Snapshot => "snapshot",
+        Mode::Delta => "delta",
+    };
+    connection
+        .prepare_cached(
+            "INSERT INTO uploads (tenant, id, source, agent, mode, base_epoch, epoch, fence, allow_mass_delete, \
+             started_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            tenant,
+            upload,
+            source,
+            instance,
+            mode,
+            builds_on,
+            epoch,
+            signed(request.fence),
+            request.allow_mass_delete,
+            ask.now_ms
+        ])?;
+    Ok(Granted::Upload { upload, epoch: epoch.unsigned_abs() })
+}
+
+fn holds_lease(connection: &Connection, ask: &UploadAsk) -> Result<bool, StoreError> {
+    let holds = connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM leases WHERE tenant = ?1 AND resource = ?2 AND holder = ?3 AND fence = ?4 \
+             AND expires_ms > ?5)",
+        )?
+        .query_row(
+            params![
+                ask.identity.tenant,
+                ask.request.source,
+                ask.identity.instance,
+                signed(ask.request.fence),
+                ask.now_ms
+            ],
+            |row| row.get(0),
+        )?;
+    Ok(holds)
+}
+
+/// Ends what is open of a source: there is one collector, and it has begun anew.
+fn abandon_open(connection: &Connection, tenant: &str, source: i64, now_ms: i64) -> Result<(), StoreError> {
+    let mut query = connection.prepare_cached(
+        "UPDATE uploads SET state = 'abandoned', finished_ms = ?3, detail = 'a newer upload of this source began' \
+         WHERE tenant = ?1 AND source = ?2 AND state = 'receiving' RETURNING epoch, batches",
+    )?;
+    let open = query
+        .query_map(params![tenant, source, now_ms], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<Vec<(i64, i64)>, _>>()?;
+    for (epoch, batches) in open {
+        if batches > 0 {
+            move_on(connection, source, epoch)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes deltas on the present epoch impossible.
+fn move_on(connection: &Connection, source: i64, epoch: i64) -> Result<(), StoreError> {
+    connection
+        .prepare_cached("UPDATE sources SET epoch = max(epoch, ?2) WHERE id = ?1")?
+        .execute(params![source, epoch])?;
+    Ok(())
+}
+
+/// Uploads whose lease is still good; those of dead collectors do not count.
+fn under_way(connection: &Connection, now_ms: i64) -> Result<usize, StoreError> {
+    let count: i64 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM uploads u JOIN sources s ON s.id = u.source JOIN leases l ON l.tenant = u.tenant \
+             AND l.resource = s.source AND l.fence = u.fence AND l.holder = u.agent AND l.expires_ms > ?1 \
+             WHERE u.state = 'receiving'",
+        )?
+        .query_row([now_ms], |row| row.get(0))?;
+    Ok(usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+fn apply(connection: &Connection, batch: &BatchIn) -> Result<BatchApplied, StoreError> {
+    let Some(upload) = one(connection, &batch.identity, &batch.upload)? else { return Ok(BatchApplied::NoUpload) };
+    let earlier: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT digest FROM upload_batches WHERE upload = ?1 AND n = ?2")?
+        .query_row(params![upload.id, signed(batch.n)], |row| row.get(0))
+        .optional()?;
+    match earlier {
+        Some(digest) if digest == batch.digest => return Ok(BatchApplied::Repeated),
+        Some(_) => return Ok(BatchApplied::OtherDigest),
+        None => {}
+    }
+    if current_fence(connection, &upload.tenant, &upload.resource)? != upload.fence {
+        return Ok(BatchApplied::StaleFence);
+    }
+    if upload.state != RECEIVING {
+        return Ok(BatchApplied::Over(upload.state));
+    }
+    let counts = people::apply(connection, &upload.tenant, upload.source, upload.epoch, &batch.changes)?;
+    let records = i64::try_from(batch.changes.len()).unwrap_or(i64::MAX);
+    connection
+        .prepare_cached("INSERT INTO upload_batches (upload, n, digest, records) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![upload.id, signed(batch.n), batch.digest, records])?;
+    connection
+        .prepare_cached(
+            "UPDATE uploads SET batches = batches + 1, records = records + ?2, bytes = bytes + ?3, \
+             upserts = upserts + ?4, deletes = deletes + ?5 WHERE id = ?1",
+        )?
+        .execute(params![
+            upload.id,
+            records,
+            i64::try_from(batch.bytes).unwrap_or(i64::MAX),
+            signed(counts.upserts),
+            signed(counts.deletes)
+        ])?;
+    Ok(BatchApplied::Stored)
+}
+
+fn finish(
+    connection: &Connection,
+    upload: &UploadRow,
+    commit: &Commit,
+    percent: u32,
+    now_ms: i64,
+) -> Result<CommitResult, StoreError> {
+    let committed = |counts: Counts, first| CommitResult::Committed {
+        committed: Committed { epoch: upload.epoch, upserts: counts.upserts, deletes: counts.deletes },
+        first,
+        source: upload.resource.clone(),
+        mode: upload.mode.clone(),
+    };
+    match upload.state.as_str() {
+        COMMITTED => return Ok(committed(upload.counts, false)),
+        RECEIVING => {}
+        other => return Ok(CommitResult::Over(other.to_owned())),
+    }
+    if current_fence(connection, &upload.tenant, &upload.resource)? != upload.fence {
+        return Ok(CommitResult::StaleFence);
+    }
+    let last: Option<i64> = connection
+        .prepare_cached("SELECT max(n) FROM upload_batches WHERE upload = ?1")?
+        .query_row([&upload.id], |row| row.get(0))?;
+    let complete = (upload.batches, upload.records) == (commit.batches, commit.records)
+        && last.map_or(0, |last| last.unsigned_abs() + 1) == upload.batches;
+    if !complete {
+        return Ok(CommitResult::Incomplete { batches: upload.batches, records: upload.records });
+    }
+    let mut counts = upload.counts;
+    if upload.mode == "snapshot" {
+        let (doomed, total) = people::doomed(connection, upload.source, upload.epoch)?;
+        let mass = doomed >= MASS_DELETE_MIN && doomed * 100 > total * u64::from(percent);
+        if mass && !upload.allow_mass_delete {
+            let detail = format!("would delete {doomed} of {total} objects");
+            end(connection, upload, "refused", &detail, counts, now_ms)?;
+            move_on(connection, upload.source, signed(upload.epoch))?;
+            return Ok(CommitResult::MassDelete { source: upload.resource.clone(), doomed, total });
+        }
+        counts.deletes += people::sweep(connection, upload.source, upload.epoch)?;
+    }
+    connection
+        .prepare_cached("UPDATE sources SET epoch = ?2, committed_ms = ?3 WHERE id = ?1")?
+        .execute(params![upload.source, signed(upload.epoch), now_ms])?;
+    end(connection, upload, COMMITTED, "", counts, now_ms)?;
+    Ok(committed(counts, true))
+}
+
+fn end(
+    connection: &Connection,
+    upload: &UploadRow,
+    state: &str,
+    detail: &str,
+    counts: Counts,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE uploads SET state = ?2, detail = ?3, upserts = ?4, deletes = ?5, finished_ms = ?6 WHERE id = ?1",
+        )?
+        .execute(params![upload.id, state, detail, signed(counts.upserts), signed(counts.deletes), now_ms])?;
+    Ok(())
+}
+
+fn one(
+    connection: &Connection,
+    identity: &AgentIdentity,
+    upload: &str,
+) -> Result<Option<UploadRow>, StoreError> {
+    let found = connection
+        .prepare_cached(
+            "SELECT u.id, u.tenant, u.source, s.source AS resource, u.mode, u.epoch, u.fence, u.allow_mass_delete, \
+             u.state, u.batches, u.records, u.upserts, u.deletes FROM uploads u JOIN sources s ON s.id = u.source \
+             WHERE u.id = ?1 AND u.tenant = ?2 AND u.agent = ?3",
+        )?
+        .query_row(params![upload, identity.tenant, identity.instance], |row| {
+            Ok(UploadRow {
+                id: row.get("id")?,
+                tenant: row.get("tenant")?,
+                source: row.get("source")?,
+                resource: row.get("resource")?,
+                mode: row.get("mode")?,
+                epoch: unsigned(row, "epoch")?,
+                fence: unsigned(row, "fence")?,
+                allow_mass_delete: row.get("allow_mass_delete")?,
+                state: row.get("state")?,
+                batches: unsigned(row, "batches")?,
+                records: unsigned(row, "records")?,
+                counts: Counts { upserts: unsigned(row, "upserts")?, deletes: unsigned(row, "deletes")? },
+            })
+        })
+        .optional()?;
+    Ok(found)
+}
