@@ -238,6 +238,18 @@ impl Client {
         bytes
     }
 
+    /// At least so many raw bytes, or all there are before the server closes.
+    pub async fn read_at_least(&mut self, count: usize) -> Vec<u8> {
+        let stream = self.stream.as_mut().expect("connected");
+        while self.received.len() < count {
+            match stream.read_buf(&mut self.received).await {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        self.received.to_vec()
+    }
+
     pub async fn call(&mut self, op: StructureTag, controls: Vec<StructureTag>) -> Outcome {
         let id = self.send(op, controls).await;
         let message = self.receive().await.expect("an answer, not a closed connection");
