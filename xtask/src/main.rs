@@ -1,1 +1,71 @@
-fn main() {}
+//! One command for everything CI does: `cargo xtask test`.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod check;
+mod peers;
+mod process;
+mod session;
+mod steps;
+mod wait;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "One command for everything CI does")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Set up what is needed and run everything, exactly as CI does
+    Test {
+        /// Run only these steps, by name
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+    },
+    /// The steps that look at the sources and run no test
+    Check {
+        /// Run only these steps, by name
+        #[arg(long, value_delimiter = ',')]
+        only: Vec<String>,
+    },
+    /// Real servers and third-party clients for tests: install, start, stop, look
+    Peers {
+        #[command(subcommand)]
+        command: Option<peers::Command>,
+    },
+    /// Build the container images that are missing
+    Images,
+    /// Benchmarks, each beside its peer in the same run; all of them without a name
+    Bench { names: Vec<String> },
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> anyhow::Result<ExitCode> {
+    let session = session::Session::new()?;
+    match command {
+        Command::Test { only } => steps::run(session, &[steps::CHECK, steps::TEST], &only),
+        Command::Check { only } => steps::run(session, &[steps::CHECK], &only),
+        Command::Peers { command } => {
+            peers::run(&session, command.unwrap_or(peers::Command::Status)).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Images => peers::images::build_all(&session).map(|_| ExitCode::SUCCESS),
+        Command::Bench { names } => {
+            let mut bench =
+                session.cargo(&["run", "--release", "-p", "causeway-tests", "--bin", "bench", "--"]);
+            session.stream(bench.args(names)).map(|()| ExitCode::SUCCESS)
+        }
+    }
+}
