@@ -4,6 +4,7 @@
 //! TCP-level faults are obeyed by the [`FaultStream`](crate::listen::FaultStream) of every connection; rules of
 //! different kinds add up, of one kind the first wins.
 
+mod lane;
 mod rule;
 mod tcp;
 

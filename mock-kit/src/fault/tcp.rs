@@ -4,7 +4,6 @@
 //! [`serve`](crate::listen::serve) beside the mock's code, sends what is held back and closes when a rule says so.
 //! So a fault takes effect whatever the mock is doing, and held-back data leaves even after the mock is done.
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
@@ -13,15 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::lane::{Allowed, Applied, Lane, Shape};
 use super::{Fault, FaultId, Faults, Rule, Stream};
-use crate::limits::{BANDWIDTH_SLICES_PER_SEC, DISTURBED_READ_BYTES, HELD_BACK_MAX_BYTES};
-use crate::world::SplitMix64;
+use crate::limits::DISTURBED_READ_BYTES;
 
 /// One accepted connection, shared by its stream, its driver and the rule list.
 pub(crate) struct Link {
@@ -47,140 +45,10 @@ struct Core {
     ended: Option<io::ErrorKind>,
 }
 
-struct Applied {
-    id: FaultId,
-    fault: Fault,
-    stream: Stream,
-    since: Instant,
-}
-
 #[derive(Clone, Copy, PartialEq)]
 struct Closing {
     at: Instant,
     reset: bool,
-}
-
-/// What the rules say about one direction.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Shape {
-    latency: Duration,
-    jitter_ms: u64,
-    rate_bytes_per_sec: Option<u64>,
-    slice: Option<(usize, Duration)>,
-    limit: Option<(FaultId, u64)>,
-    blocked: bool,
-}
-
-/// One direction of a disturbed connection: what is held back, and when it may go.
-struct Lane {
-    shape: Shape,
-    held: VecDeque<(Instant, BytesMut)>,
-    held_bytes: usize,
-    next_at: Option<Instant>,
-    last_due: Option<Instant>,
-    /// Bytes passed since the rule in `shape.limit` met this connection.
-    counted: u64,
-    jitter: SplitMix64,
-}
-
-/// What a lane would let pass now.
-enum Allowed {
-    /// Up to so many bytes of the oldest chunk.
-    Bytes(usize),
-    /// Nothing before this instant.
-    NotBefore(Instant),
-    /// Nothing until a rule changes.
-    Blocked,
-    /// Nothing is held back.
-    Empty,
-    /// The limit is used up.
-    Exhausted,
-}
-
-impl Lane {
-    fn new(seed: u64) -> Self {
-        Self {
-            shape: Shape::default(),
-            held: VecDeque::new(),
-            held_bytes: 0,
-            next_at: None,
-            last_due: None,
-            counted: 0,
-            jitter: SplitMix64::new(seed),
-        }
-    }
-
-    /// True when data may bypass the lane.
-    fn idle(&self) -> bool {
-        self.held.is_empty() && self.shape == Shape::default()
-    }
-
-    fn reshape(&mut self, shape: Shape) {
-        if shape.limit.map(|(id, _)| id) != self.shape.limit.map(|(id, _)| id) {
-            self.counted = 0;
-        }
-        self.shape = shape;
-    }
-
-    fn room(&self) -> usize {
-        HELD_BACK_MAX_BYTES.saturating_sub(self.held_bytes)
-    }
-
-    fn hold(&mut self, now: Instant, bytes: &[u8]) {
-        let jitter_ms = match self.shape.jitter_ms {
-            0 => 0,
-            most => self.jitter.below(most + 1),
-        };
-        let due = now + self.shape.latency + Duration::from_millis(jitter_ms);
-        // Jitter must not reorder: TCP delivers in order.
-        let due = self.last_due.map_or(due, |last| due.max(last));
-        self.last_due = Some(due);
-        self.held_bytes += bytes.len();
-        self.held.push_back((due, BytesMut::from(bytes)));
-    }
-
-    fn allowed(&self, now: Instant) -> Allowed {
-        let Some((due, chunk)) = self.held.front() else { return Allowed::Empty };
-        if self.shape.blocked || self.shape.rate_bytes_per_sec == Some(0) {
-            return Allowed::Blocked;
-        }
-        let at = self.next_at.map_or(*due, |next| next.max(*due));
-        if at > now {
-            return Allowed::NotBefore(at);
-        }
-        let mut most = chunk.len();
-        if let Some((_, limit)) = self.shape.limit {
-            let left = limit.saturating_sub(self.counted);
-            if left == 0 {
-                return Allowed::Exhausted;
-            }
-            most = most.min(usize::try_from(left).unwrap_or(usize::MAX));
-        }
-        if let Some(rate) = self.shape.rate_bytes_per_sec {
-            most = most.min(usize::try_from((rate / BANDWIDTH_SLICES_PER_SEC).max(1)).unwrap_or(usize::MAX));
-        }
-        if let Some((size, _)) = self.shape.slice {
-            most = most.min(size);
-        }
-        Allowed::Bytes(most)
-    }
-
-    /// Notes that `count` bytes of the oldest chunk passed.
-    fn passed(&mut self, now: Instant, count: usize) {
-        if let Some((_, chunk)) = self.held.front_mut() {
-            chunk.advance(count);
-            if chunk.is_empty() {
-                self.held.pop_front();
-            }
-        }
-        self.held_bytes -= count;
-        self.counted += count as u64;
-        let mut pause = self.shape.slice.map_or(Duration::ZERO, |(_, delay)| delay);
-        if let Some(rate) = self.shape.rate_bytes_per_sec.filter(|rate| *rate > 0) {
-            pause = pause.max(Duration::from_micros((count as u64).saturating_mul(1_000_000) / rate));
-        }
-        self.next_at = (!pause.is_zero()).then(|| now + pause);
-    }
 }
 
 impl Core {
@@ -228,26 +96,6 @@ impl Core {
         match &mut self.tcp {
             Some(tcp) => Ok(tcp),
             None => Err(self.ended.unwrap_or(io::ErrorKind::NotConnected).into()),
-        }
-    }
-}
-
-impl Shape {
-    fn add(&mut self, applied: &Applied) {
-        match applied.fault {
-            Fault::Latency { ms, jitter_ms } => {
-                (self.latency, self.jitter_ms) = (Duration::from_millis(ms), jitter_ms);
-            }
-            Fault::Bandwidth { rate_kib_s } => {
-                self.rate_bytes_per_sec = Some(rate_kib_s.saturating_mul(1_024))
-            }
-            Fault::Timeout { .. } => self.blocked = true,
-            Fault::Slicer { size_average, delay_us } => {
-                let size = usize::try_from(size_average.max(1)).unwrap_or(usize::MAX);
-                self.slice = Some((size, Duration::from_micros(delay_us)));
-            }
-            Fault::LimitData { bytes } => self.limit = Some((applied.id, bytes)),
-            _ => {}
         }
     }
 }
@@ -476,7 +324,8 @@ impl Drop for LinkGuard {
 /// A TCP connection that obeys the TCP-level faults of its front end, also those added later.
 ///
 /// Without a fault reads and writes go straight to the socket. Under latency a flush does not wait for the peer,
-/// as in a real network; writers wait only when [`HELD_BACK_MAX_BYTES`] are under way.
+/// as in a real network; writers wait only when [`HELD_BACK_MAX_BYTES`](crate::limits::HELD_BACK_MAX_BYTES) are
+/// under way.
 pub struct FaultStream {
     link: Arc<Link>,
     timer: Option<Pin<Box<Sleep>>>,
