@@ -1,17 +1,32 @@
 //! The Causeway agent: it stands behind the firewall, keeps one outbound connection to the management cloud, and does
 //! through it what its modules can.
+//!
+//! [`Agent::start`] puts everything together; nothing is global, so several agents can live in one process.
 
+mod agent;
 pub mod chain;
 pub mod channel;
+pub mod cli;
 pub mod clock;
+pub mod cloud;
 pub mod config;
 pub mod dial;
-pub mod identity;
 pub mod directory;
+pub mod dispatch;
+pub mod health;
+pub mod identity;
+mod leases;
 pub mod limits;
 pub mod link;
 pub mod modules;
+pub mod orchestrator;
 pub mod random;
+mod rotation;
 pub mod secrets;
 pub mod status;
 pub mod storage;
+pub mod supervisor;
+mod uplink;
+mod upload;
+
+pub use agent::{Agent, AgentConfig, RunningAgent, StartError, dialer, endpoint, trust};

@@ -83,3 +83,101 @@ pub const CLONE_WAIT_TO: Duration = Duration::from_secs(900);
 pub const REFUSED_WAIT_FROM: Duration = Duration::from_secs(900);
 /// Upper end of the same.
 pub const REFUSED_WAIT_TO: Duration = Duration::from_secs(1_800);
+
+/// Actions accepted and not finished; further ones are refused with "wait". Beyond this something is stuck.
+pub const ACTIONS_OPEN_MAX: usize = 10_000;
+
+/// The longest life of an action, whatever the cloud says.
+pub const ACTION_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);
+
+/// How long a finished action is remembered ...
+pub const INBOX_KEEP: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// ... unless there are more than this many.
+pub const INBOX_ROWS_MAX: usize = 100_000;
+/// How often that is looked at.
+pub const INBOX_PRUNE_EVERY: Duration = Duration::from_secs(600);
+
+/// Rows read from storage at once.
+pub const STORAGE_PAGE: usize = 1_000;
+
+/// A write the disk refused is tried again after this long.
+pub const STORAGE_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// Reports kept in memory; more wait in the state file only.
+pub const OUTBOX_WINDOW: usize = 1_024;
+
+/// Reports on their way at once. Enough for 1,000 a second at a round trip of 100 ms.
+pub const OUTBOX_IN_FLIGHT: usize = 128;
+
+/// After the cloud said "wait" or did not answer.
+pub const OUTBOX_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Modules configured at once; the build knows fewer, so this only stops a mad cloud.
+pub const MODULES_MAX: usize = 64;
+
+/// A module that fails is started again after a random wait of up to this, doubling ...
+pub const RESTART_BACKOFF_FROM: Duration = Duration::from_secs(1);
+/// ... to this.
+pub const RESTART_BACKOFF_CAP: Duration = Duration::from_secs(60);
+/// So many restarts ...
+pub const RESTARTS_MAX: usize = 5;
+/// ... within this long are the budget;
+pub const RESTARTS_WITHIN: Duration = Duration::from_secs(600);
+/// a module that has spent it, or says that only a person can help, waits this long.
+pub const RESTART_PENALTY: Duration = Duration::from_secs(600);
+
+/// Another agent holds the lease: ask again no sooner ...
+pub const LEASE_ASK_FROM: Duration = Duration::from_millis(250);
+/// ... and no later than this, so that a failover is quick.
+pub const LEASE_ASK_TO: Duration = Duration::from_secs(30);
+/// A lease could not be asked for or renewed.
+pub const LEASE_RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// An upload, a batch or a commit that finds no working cloud for so long fails; the module begins again later.
+pub const UPLOAD_OUTAGE_MAX: Duration = Duration::from_secs(600);
+/// First wait before a batch is sent again, doubling ...
+pub const UPLOAD_BACKOFF_FROM: Duration = Duration::from_millis(250);
+/// ... to this.
+pub const UPLOAD_BACKOFF_CAP: Duration = Duration::from_secs(15);
+/// The cloud says "busy" without saying for how long.
+pub const UPLOAD_BUSY_AFTER: Duration = Duration::from_secs(2);
+/// The longest wait the cloud can ask for between two attempts.
+pub const UPLOAD_RETRY_AFTER_MAX: Duration = Duration::from_secs(120);
+/// Batches on their way at once, whatever the cloud grants: each holds up to 1 MiB twice.
+pub const UPLOAD_CREDITS_MAX: u32 = 8;
+/// Level 3 halves the size again compared with 1 at twice its time; 1 MiB of NDJSON takes about 3 ms at level 1 and
+/// shrinks to a tenth, and the uplink is not what a full sync waits for.
+pub const ZSTD_LEVEL: i32 = 1;
+
+/// One HTTP exchange, connecting included.
+pub const HTTP_WITHIN: Duration = Duration::from_secs(60);
+/// Longest answer of the upload routes; they are all small JSON documents.
+pub const HTTP_ANSWER_MAX_BYTES: usize = 64 * 1024;
+
+/// Notices and progress waiting for a session.
+pub const NEWS_MAX: usize = 256;
+/// Pause between two of them, so that a fast collection does not flood the channel with its progress.
+pub const NEWS_PACE: Duration = Duration::from_millis(50);
+
+/// A module that changed is reported within this.
+pub const HEALTH_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest pause between two health reports, whatever the cloud says.
+pub const HEALTH_EVERY_MAX: Duration = Duration::from_secs(300);
+/// The status file is at most this old.
+pub const STATUS_FILE_EVERY: Duration = Duration::from_secs(10);
+/// Kerberos refuses more (RFC 4120 suggests 5 minutes).
+pub const CLOCK_SKEW_MAX: Duration = Duration::from_secs(300);
+
+/// How often the certificate's age is looked at.
+pub const ROTATION_LOOK_EVERY: Duration = Duration::from_secs(3_600);
+/// A renewal that failed is tried again after this, or up to twice as long.
+pub const ROTATION_RETRY_AFTER: Duration = Duration::from_secs(900);
+
+/// After the modules have ended, the rest may take this long.
+pub const STOP_WITHIN: Duration = Duration::from_secs(3);
+
+/// Threads of the agent's runtime.
+pub const WORKER_THREADS_MAX: usize = 4;
+
+/// One module's part of the doctor.
+pub const MODULE_CHECK_WITHIN: Duration = Duration::from_secs(60);

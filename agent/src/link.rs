@@ -137,3 +137,31 @@ pub enum LinkError {
         detail: String,
     },
 }
+
+/// No cloud at all: for the doctor, which tries modules without a session.
+#[derive(Debug)]
+pub struct Detached(watch::Sender<bool>);
+
+impl Default for Detached {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
+
+impl CloudLink for Detached {
+    fn lease(&self, _: &str) -> BoxFuture<'_, Result<LeaseGuard, LinkError>> {
+        Box::pin(async { Err(LinkError::Offline) })
+    }
+
+    fn begin_upload(&self, _: UploadRequest) -> BoxFuture<'_, Result<Box<dyn UploadSink>, LinkError>> {
+        Box::pin(async { Err(LinkError::Offline) })
+    }
+
+    fn progress(&self, _: Progress) {}
+
+    fn notice(&self, _: Notice) {}
+
+    fn online(&self) -> watch::Receiver<bool> {
+        self.0.subscribe()
+    }
+}

@@ -137,7 +137,7 @@ struct Connection<'a> {
     orders: Arc<dyn Orders>,
     reply_sender: mpsc::Sender<RequestReply>,
     clock: Clock,
-    online: &'a dyn Fn(bool),
+    online: &'a (dyn Fn(bool) + Send + Sync),
     queue: VecDeque<StreamElement>,
     flushed: bool,
     accepts: FuturesUnordered<BoxFuture<'static, (Option<Ticket>, Iq)>>,
@@ -159,7 +159,7 @@ pub(crate) async fn run(
     session: &mut Session,
     place: &mut Workplace,
     resumed: Option<u32>,
-    online: &dyn Fn(bool),
+    online: &(dyn Fn(bool) + Send + Sync),
 ) -> End {
     let now = place.clock.now();
     let mut connection = Connection {

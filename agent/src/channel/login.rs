@@ -138,7 +138,7 @@ impl From<StreamError> for Ended {
 }
 
 /// Text of the peer for logs and people: one line, not too long.
-pub(super) fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     text.chars().filter(|c| !c.is_control()).take(300).collect()
 }
 

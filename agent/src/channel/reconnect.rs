@@ -34,19 +34,6 @@ pub(crate) struct Parts {
     pub(crate) clock: Clock,
     pub(crate) random: RandomSource,
     pub(crate) stop: CancellationToken,
-    /// Told about what a person should know: a clone, a refusal.
-    pub(crate) trouble: Arc<dyn Fn(Trouble) + Send + Sync>,
-}
-
-/// What a person should know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Trouble {
-    /// Another process uses our identity.
-    Clone,
-    /// The cloud refuses us.
-    Refused(String),
-    /// Connected again.
-    Over,
 }
 
 /// What to do next.
@@ -145,12 +132,11 @@ impl Life {
         };
         let begun = self.parts.clock.now();
         let session = self.session.as_mut().expect("log_in leaves a session");
-        let (state, online, trouble) = (&self.state, &self.online, &self.parts.trouble);
+        let (state, online) = (&self.state, &self.online);
         let tell = |up: bool| {
             online.send_if_modified(|was| std::mem::replace(was, up) != up);
             if up {
                 state.send_replace(ChannelState::Online);
-                trouble(Trouble::Over);
                 tracing::info!(resumed = resumed.is_some(), "Online");
             }
         };
@@ -245,10 +231,6 @@ impl Life {
             }
             _ => Next::Backoff,
         };
-        if matches!(next, Next::Later { .. }) {
-            let clone = reason.contains("conflict");
-            (self.parts.trouble)(if clone { Trouble::Clone } else { Trouble::Refused(reason.clone()) });
-        }
         (next, reason)
     }
 

@@ -6,6 +6,7 @@
 
 pub mod memory;
 pub mod redb;
+pub mod watched;
 
 use std::sync::Arc;
 

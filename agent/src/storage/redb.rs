@@ -333,6 +333,207 @@ fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
+fn get_many(
+        &self,
+        table: Table,
+        keys: Vec<Vec<u8>>,
+    ) -> BoxFuture<'_, Result<Vec<Option<Vec<u8>>>, StorageError>> {
+        Box::pin(self.ask(move |reply| Job::GetMany(table, keys, reply)))
+    }
+
+    fn scan(
+        &self,
+        table: Table,
+        prefix: Vec<u8>,
+        after: Option<Vec<u8>>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<Pair>, StorageError>> {
+        Box::pin(self.ask(move |reply| Job::Scan { table, prefix, after, limit, reply }))
+    }
+}
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(table.name())
+}
+
+enum Trouble {
+    Damaged(String),
+    Refused(OpenError),
+}
+
+fn io_error(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> OpenError {
+    OpenError::Io { path: path.to_owned(), source: Arc::new(source) }
+}
+
+fn open_checked(path: &Path, machine: &str) -> Result<Database, Trouble> {
+    // The library checks checksums but may still panic on a file it did not write; a panic here is damage too.
+    let owned = path.to_owned();
+    let opened = std::thread::spawn(move || {
+        let mut builder = Builder::new();
+        builder.set_cache_size(STORAGE_CACHE_BYTES).set_check_integrity_on_open(true);
+        builder.create(&owned)
+    })
+    .join();
+    let database = match opened {
+        Ok(Ok(database)) => database,
+        Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
+            return Err(Trouble::Refused(OpenError::InUse { path: path.to_owned() }));
+        }
+        Ok(Err(DatabaseError::Storage(redb::StorageError::Io(error))))
+            if error.kind() != std::io::ErrorKind::InvalidData
+                && error.kind() != std::io::ErrorKind::UnexpectedEof =>
+        {
+            return Err(Trouble::Refused(io_error(path, error)));
+        }
+        Ok(Err(error)) => return Err(Trouble::Damaged(error.to_string())),
+        Err(_) => return Err(Trouble::Damaged("reading it panicked".to_owned())),
+    };
+    restrict(path).map_err(|source| Trouble::Refused(io_error(path, source)))?;
+    check_origin(&database, path, machine)?;
+    Ok(database)
+}
+
+/// Reads who wrote the file; signs a new one.
+fn check_origin(database: &Database, path: &Path, machine: &str) -> Result<(), Trouble> {
+    let damaged = |error: redb::Error| Trouble::Damaged(error.to_string());
+    let version = read_one(database, VERSION_KEY).map_err(damaged)?;
+    let Some(version) = version else {
+        return sign(database, machine).map_err(|error| Trouble::Refused(io_error(path, error)));
+    };
+    let found = version
+        .try_into()
+        .map(u32::from_be_bytes)
+        .map_err(|_| Trouble::Damaged("its version is unreadable".to_owned()))?;
+    if found > SCHEMA_VERSION {
+        return Err(Trouble::Refused(OpenError::Newer { path: path.to_owned(), found }));
+    }
+    let owner = read_one(database, MACHINE_KEY).map_err(damaged)?.unwrap_or_default();
+    if owner != machine.as_bytes() {
+        return Err(Trouble::Refused(OpenError::OtherMachine { path: path.to_owned() }));
+    }
+    Ok(())
+}
+
+fn read_one(database: &Database, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
+    let read = database.begin_read()?;
+    match read.open_table(definition(Table::Meta)) {
+        Ok(table) => Ok(table.get(key)?.map(|value| value.value().to_vec())),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn sign(database: &Database, machine: &str) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    {
+        let mut meta = write.open_table(definition(Table::Meta))?;
+        meta.insert(VERSION_KEY, SCHEMA_VERSION.to_be_bytes().as_slice())?;
+        meta.insert(MACHINE_KEY, machine.as_bytes())?;
+    }
+    for table in Table::ALL {
+        write.open_table(definition(table))?;
+    }
+    write.commit()?;
+    Ok(())
+}
+
+fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
+    let free = (1..)
+        .map(|n| path.with_extension(format!("redb.corrupt-{n}")))
+        .find(|candidate| !candidate.exists())
+        .expect("the sequence has no end");
+    fs::rename(path, &free)?;
+    Ok(free)
+}
+
+#[cfg(unix)]
+fn restrict(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+}
+
+#[cfg(not(unix))]
+fn restrict(_: &Path) -> std::io::Result<()> {
+    Ok(())
+}
+
+/// The thread: reads are answered at once from what is committed, commits are gathered.
+fn serve(database: &Database, mut queue: mpsc::Receiver<Job>) {
+    while let Some(job) = queue.blocking_recv() {
+        let mut group = Vec::new();
+        let mut next = Some(job);
+        while let Some(job) = next.take() {
+            match job {
+                Job::Commit(batch, reply) => group.push((batch, reply)),
+                Job::GetMany(table, keys, reply) => {
+                    let _ = reply.send(get_many(database, table, &keys).map_err(read_failed));
+                }
+                Job::Scan { table, prefix, after, limit, reply } => {
+                    let found = scan(database, table, &prefix, after.as_deref(), limit);
+                    let _ = reply.send(found.map_err(read_failed));
+                }
+            }
+            if group.len() < STORAGE_GROUP_MAX {
+                next = queue.try_recv().ok();
+            }
+        }
+        if !group.is_empty() {
+            commit_group(database, group);
+        }
+    }
+}
+
+fn read_failed(error: redb::Error) -> StorageError {
+    StorageError::Read { source: Arc::new(error) }
+}
+
+fn commit_group(database: &Database, group: Vec<(Batch, Reply<()>)>) {
+    let (batches, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
+    let result = commit(database, batches).map_err(|error| StorageError::Write { source: Arc::new(error) });
+    for reply in replies {
+        // Whoever has stopped waiting has its batch committed all the same.
+        let _ = reply.send(result.clone());
+    }
+}
+
+fn commit(database: &Database, batches: Vec<Batch>) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    for op in batches.into_iter().flat_map(Batch::into_ops) {
+        apply(&write, op)?;
+    }
+    write.commit()?;
+    Ok(())
+}
+
+fn apply(write: &WriteTransaction, op: Op) -> Result<(), redb::Error> {
+    match op {
+        Op::Put(table, key, value) => {
+            write.open_table(definition(table))?.insert(key.as_slice(), value.as_slice())?;
+        }
+        Op::Delete(table, key) => {
+            write.open_table(definition(table))?.remove(key.as_slice())?;
+        }
+        Op::DeletePrefix(table, prefix) => {
+            let mut table = write.open_table(definition(table))?;
+            let end = prefix_end(&prefix);
+            let bounds = (
+                Bound::Included(prefix.as_slice()),
+                end.as_deref().map_or(Bound::Unbounded, Bound::Excluded),
+            );
+            table.retain_in::<&[u8], _>(bounds, |_, _| false)?;
+        }
+    }
+    Ok(())
+}
+
+/// The first key behind every key that begins with `prefix`; none when there is no such key.
+fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
+    let last = prefix.iter().rposition(|byte| *byte != u8::MAX)?;
+    let mut end = prefix[..=last].to_vec();
+    end[last] += 1;
+    Some(end)
+}
+
 fn answer(database: &Database, job: Job) {
     let failed = |error: redb::Error| StorageError::Read { source: Arc::new(error) };
     match job {

@@ -1,0 +1,157 @@
+//! Changes single values of a TOML text and leaves everything else, comments included, as a person wrote it.
+
+use std::ops::Range;
+
+use anyhow::bail;
+use toml::de::{DeTable, DeValue};
+
+/// A TOML text under change.
+pub struct Document(String);
+
+impl Document {
+    /// Begins with a text that parses.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text as it is now.
+    pub fn into_text(self) -> String {
+        self.0
+    }
+
+    /// Sets `key` in `[table]` (dotted). Other lines stay as they are.
+    ///
+    /// # Errors
+    /// When the text does not parse, or a part of the path is no table.
+    pub fn set(&mut self, table: &str, key: &str, value: &toml::Value) -> anyhow::Result<()> {
+        let value = value.to_string();
+        if let Some(place) = self.place_of_value(table, key)? {
+            self.0.replace_range(place, &value);
+            return Ok(());
+        }
+        let line = format!("{} = {value}\n", quoted(key));
+        match self.end_of_table(table) {
+            Some(at) => self.0.insert_str(at, &line),
+            None => {
+                if !self.0.is_empty() && !self.0.ends_with('\n') {
+                    self.0.push('\n');
+                }
+                let gap = if self.0.is_empty() { "" } else { "\n" };
+                self.0.push_str(&format!("{gap}[{}]\n{line}", quoted_path(table)));
+            }
+        }
+        // Inline tables and dotted keys can make an addition impossible; better to say so than to write it.
+        if let Err(error) = DeTable::parse(&self.0) {
+            bail!(
+                "agent.toml defines [{table}] in a form that cannot be added to ({}); edit it by hand",
+                error.message()
+            );
+        }
+        Ok(())
+    }
+
+    fn place_of_value(&self, table: &str, key: &str) -> anyhow::Result<Option<Range<usize>>> {
+        let root =
+            DeTable::parse(&self.0).map_err(|error| anyhow::anyhow!("agent.toml: {}", error.message()))?;
+        let mut current = root.get_ref();
+        for part in table.split('.') {
+            match current.get(part).map(|value| value.get_ref()) {
+                Some(DeValue::Table(inner)) => current = inner,
+                Some(_) => bail!("agent.toml: {table} is not a table"),
+                None => return Ok(None),
+            }
+        }
+        Ok(current.get(key).map(|value| value.span()))
+    }
+
+    /// Where a line can be added to `[table]`: behind its last line that is neither blank nor a comment.
+    fn end_of_table(&self, table: &str) -> Option<usize> {
+        let (mut offset, mut inside, mut end) = (0, false, None);
+        for line in self.0.split_inclusive('\n') {
+            let start = offset;
+            offset += line.len();
+            let trimmed = line.trim();
+            if trimmed.starts_with('[') && self.is_top_level(start) {
+                let name = trimmed.trim_start_matches('[').split(']').next().unwrap_or_default();
+                inside = plain_path(name) == plain_path(table);
+                if inside {
+                    end = Some(offset);
+                }
+            } else if inside && !trimmed.is_empty() && !trimmed.starts_with('#') {
+                end = Some(offset);
+            }
+        }
+        end.filter(|end| self.0[..*end].ends_with('\n'))
+    }
+
+    /// Whether a line begins outside every value: a line of a list may begin with a bracket too.
+    fn is_top_level(&self, offset: usize) -> bool {
+        fn within(table: &DeTable<'_>, offset: usize) -> bool {
+            table.iter().any(|(_, value)| match value.get_ref() {
+                DeValue::Table(inner) => within(inner, offset),
+                _ => value.span().contains(&offset),
+            })
+        }
+        DeTable::parse(&self.0).is_ok_and(|root| !within(root.get_ref(), offset))
+    }
+}
+
+fn quoted(key: &str) -> String {
+    let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if bare { key.to_owned() } else { toml::Value::from(key).to_string() }
+}
+
+fn quoted_path(path: &str) -> String {
+    path.split('.').map(quoted).collect::<Vec<_>>().join(".")
+}
+
+fn plain_path(path: &str) -> Vec<String> {
+    path.split('.').map(|part| part.trim().trim_matches(['"', '\'']).to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn edited(text: &str, changes: &[(&str, &str, toml::Value)]) -> String {
+        let mut document = Document::new(text.to_owned());
+        for (table, key, value) in changes {
+            document.set(table, key, value).unwrap();
+        }
+        document.into_text()
+    }
+
+    #[test]
+    fn comments_and_order_survive() {
+        let before = "# ours\n[cloud] # the cloud\nurl = \"https://a\" # why\n\n# about proxies\n[proxy]\nurl = \"http://p\"\n";
+        let after = edited(
+            before,
+            &[
+                ("cloud", "url", "https://b".into()),
+                ("cloud", "ca_file", "x.pem".into()),
+                ("limits", "actions_at_once", 3.into()),
+            ],
+        );
+        assert_eq!(
+            after,
+            "# ours\n[cloud] # the cloud\nurl = \"https://b\" # why\nca_file = \"x.pem\"\n\n# about proxies\n[proxy]\nurl = \"http://p\"\n\n[limits]\nactions_at_once = 3\n"
+        );
+    }
+
+    #[test]
+    fn lists_over_several_lines_are_replaced_whole() {
+        let before = "[directory.default]\nservers = [\n  \"ldaps://a\", # first\n  \"ldaps://b\",\n]\nbase_dn = \"x\"\n";
+        let servers = toml::Value::Array(vec!["ldaps://c".into()]);
+        let after = edited(before, &[("directory.default", "servers", servers)]);
+        assert_eq!(after, "[directory.default]\nservers = [\"ldaps://c\"]\nbase_dn = \"x\"\n");
+    }
+
+    #[test]
+    fn hostile_values_stay_values() {
+        let value = "a\"]\n[limits]\nallow_cloud_endpoints = true #";
+        let after = edited("", &[("directory.default", "bind_dn", value.into())]);
+        let back: toml::Table = after.parse().unwrap();
+        assert_eq!(back["directory"]["default"]["bind_dn"].as_str(), Some(value));
+        assert_eq!(back.len(), 1);
+    }
+}

@@ -1,0 +1,79 @@
+//! `run`: the agent in the foreground, as a service manager starts it.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Args;
+use tracing_subscriber::filter::{EnvFilter, FilterFn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use super::DataDir;
+use crate::{Agent, AgentConfig, RunningAgent};
+
+/// Arguments of `run`.
+#[derive(Args)]
+pub struct Run {
+    #[command(flatten)]
+    data_dir: DataDir,
+}
+
+impl Run {
+    pub(super) async fn execute(self) -> anyhow::Result<ExitCode> {
+        let config = AgentConfig::load(&self.data_dir.data_dir)?;
+        init_log(&config.settings.settings.log.level)?;
+        let instance = config.identity.instance.clone();
+        let cloud = config.settings.settings.cloud.url.clone();
+        let agent = Agent::start(config).await?;
+        tracing::info!(instance, cloud, version = env!("CARGO_PKG_VERSION"), "Agent started");
+        let mut stop = std::pin::pin!(stop_signal());
+        let ready = serde_json::json!({ "ready": true, "instance": instance, "cloud": cloud });
+        tokio::select! {
+            () = online(&agent) => println!("{ready}"),
+            stopped = &mut stop => {
+                stopped?;
+                agent.stop().await;
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        stop.await?;
+        tracing::info!("Agent stops");
+        agent.stop().await;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+async fn online(agent: &RunningAgent) {
+    if agent.channel().wait_online().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(unix)]
+async fn stop_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        pressed = tokio::signal::ctrl_c() => pressed.context("listen for Ctrl-C"),
+    }
+}
+
+#[cfg(not(unix))]
+async fn stop_signal() -> anyhow::Result<()> {
+    tokio::signal::ctrl_c().await.context("listen for Ctrl-C")
+}
+
+/// Logs to standard error. Libraries that log the bytes they send are kept quiet whatever the level: those bytes hold
+/// passwords.
+fn init_log(level: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(level)
+        .with_context(|| format!("log.level = {level:?} in agent.toml; write error, warn, info or debug"))?;
+    let quiet = FilterFn::new(|meta| {
+        let ours = meta.target().starts_with("causeway");
+        ours || *meta.level() <= tracing::Level::INFO
+    });
+    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(quiet);
+    tracing_subscriber::registry().with(filter).with(layer).try_init().context("set up logging")
+}

@@ -1,0 +1,112 @@
+//! Records to lines, lines to batches, batches to compressed bytes with their digest.
+
+use aws_lc_rs::digest;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use causeway_protocol::limits::{BATCH_MAX_BYTES, BATCH_RECORDS_MAX, RECORD_MAX_BYTES};
+use causeway_protocol::record::Record;
+
+use crate::limits::ZSTD_LEVEL;
+use crate::link::LinkError;
+
+/// Collects lines until a batch is full.
+#[derive(Default)]
+pub(super) struct Builder {
+    lines: Vec<u8>,
+    records: usize,
+}
+
+impl Builder {
+    /// Adds a record. Returns the batch before it when the record does not fit in any more.
+    pub(super) fn add(&mut self, record: &Record) -> Result<Option<Vec<u8>>, LinkError> {
+        let before = self.lines.len();
+        serde_json::to_writer(&mut self.lines, record).expect("records serialise to JSON");
+        self.lines.push(b'\n');
+        let bytes = self.lines.len() - before;
+        if bytes > RECORD_MAX_BYTES {
+            self.lines.truncate(before);
+            return Err(LinkError::RecordTooLarge {
+                key: record.key.clone(),
+                bytes,
+                limit: RECORD_MAX_BYTES,
+            });
+        }
+        self.records += 1;
+        if self.records <= BATCH_RECORDS_MAX && self.lines.len() <= BATCH_MAX_BYTES {
+            return Ok(None);
+        }
+        let last = self.lines.split_off(before);
+        self.records = 1;
+        Ok(Some(std::mem::replace(&mut self.lines, last)))
+    }
+
+    /// What is left.
+    pub(super) fn take(&mut self) -> Option<Vec<u8>> {
+        self.records = 0;
+        Some(std::mem::take(&mut self.lines)).filter(|lines| !lines.is_empty())
+    }
+}
+
+/// A batch as it travels.
+pub(super) struct Packed {
+    pub(super) body: Bytes,
+    /// `Content-Digest` of the compressed body (RFC 9530).
+    pub(super) digest: String,
+}
+
+/// Compresses. Takes milliseconds, so it does not belong on the reactor.
+pub(super) fn pack(plain: &[u8]) -> Packed {
+    let body = zstd::bulk::compress(plain, ZSTD_LEVEL).expect("compressing into memory does not fail");
+    let digest = digest::digest(&digest::SHA256, &body);
+    Packed { digest: format!("sha-256=:{}:", STANDARD.encode(digest)), body: body.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_protocol::record::{Kind, Op};
+
+    use super::*;
+
+    fn record(key: String) -> Record {
+        Record { op: Op::Delete, kind: Kind::User, key, member: None, v: None }
+    }
+
+    #[test]
+    fn batches_end_at_either_limit_and_lose_nothing() {
+        for (key_bytes, expected_max) in [(10, BATCH_RECORDS_MAX), (2_000, BATCH_MAX_BYTES / 2_000)] {
+            let mut builder = Builder::default();
+            let mut batches = Vec::new();
+            for n in 0..5_000 {
+                batches.extend(builder.add(&record(format!("{n:0key_bytes$}"))).unwrap());
+            }
+            batches.extend(builder.take());
+            let mut lines = 0;
+            for batch in &batches {
+                let count = batch.iter().filter(|byte| **byte == b'\n').count();
+                assert!(batch.len() <= BATCH_MAX_BYTES && count <= expected_max, "{} {count}", batch.len());
+                assert_eq!(batch.last(), Some(&b'\n'));
+                lines += count;
+            }
+            assert_eq!(lines, 5_000);
+            assert!(builder.take().is_none());
+        }
+    }
+
+    #[test]
+    fn a_record_too_large_is_refused_and_the_others_stay() {
+        let mut builder = Builder::default();
+        builder.add(&record("a".into())).unwrap();
+        let error = builder.add(&record("x".repeat(RECORD_MAX_BYTES))).unwrap_err();
+        assert!(matches!(error, LinkError::RecordTooLarge { .. }), "{error}");
+        assert_eq!(builder.take().unwrap().iter().filter(|byte| **byte == b'\n').count(), 1);
+    }
+
+    #[test]
+    fn packing_is_reversible_and_the_digest_is_of_the_compressed_body() {
+        let packed = pack(b"{}\n{}\n");
+        assert_eq!(zstd::bulk::decompress(&packed.body, 100).unwrap(), b"{}\n{}\n");
+        let digest = STANDARD.encode(digest::digest(&digest::SHA256, &packed.body));
+        assert_eq!(packed.digest, format!("sha-256=:{digest}:"));
+    }
+}
