@@ -22,6 +22,8 @@ pub struct Client {
     stream: Option<Box<dyn Stream>>,
     received: BytesMut,
     next_id: i64,
+    /// What the TLS server showed, DER.
+    pub server_certificate: Option<Vec<u8>>,
 }
 
 #[derive(Debug, Clone)]
@@ -162,7 +164,7 @@ pub fn search_operation(search: &Search<'_>, filter: StructureTag) -> StructureT
 impl Client {
     pub async fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).await.unwrap_or_else(|error| panic!("{address}: {error}"));
-        Self { stream: Some(Box::new(stream)), received: BytesMut::new(), next_id: 1 }
+        Self { stream: Some(Box::new(stream)), received: BytesMut::new(), next_id: 1, server_certificate: None }
     }
 
     pub async fn connect_tls(address: &str, config: Arc<ClientConfig>) -> Self {
@@ -184,6 +186,8 @@ impl Client {
         let stream = self.stream.take().expect("connected");
         let name = ServerName::try_from("localhost").expect("a host name");
         let tls = TlsConnector::from(config).connect(name, stream).await.expect("TLS handshake");
+        let certificates = tls.get_ref().1.peer_certificates();
+        self.server_certificate = certificates.and_then(|chain| Some(chain.first()?.as_ref().to_vec()));
         self.stream = Some(Box::new(tls));
     }
 
@@ -236,6 +240,14 @@ impl Client {
         };
         tokio::time::timeout(PATIENCE, reading).await.expect("the server closes within ten seconds");
         bytes
+    }
+
+    /// Exactly so many raw bytes.
+    pub async fn take(&mut self, count: usize) -> Vec<u8> {
+        let reading = self.read_at_least(count);
+        let bytes = tokio::time::timeout(PATIENCE, reading).await.expect("bytes within ten seconds");
+        assert!(bytes.len() >= count, "closed after {} bytes of {count}", bytes.len());
+        self.received.split_to(count).to_vec()
     }
 
     /// At least so many raw bytes, or all there are before the server closes.

@@ -54,10 +54,6 @@ async fn as_admin(world: &World, tool: &str, url: &str, args: &[&str], input: Op
     (output.status.code().unwrap_or(-1), text)
 }
 
-fn localhost(world: &World, front: &str) -> String {
-    world.mock.url(front).replace("127.0.0.1", "localhost")
-}
-
 fn entries(text: &str) -> usize {
     text.lines().filter(|line| line.starts_with("dn:")).count()
 }
@@ -74,7 +70,7 @@ async fn ldapsearch_reads_people_over_ldap_ldaps_and_start_tls() {
             if personality == "edirectory" && front == "ldap" && !tls {
                 continue;
             }
-            let url = localhost(&world, front);
+            let url = world.mock.url(front).to_owned();
             let mut args = vec!["-LLL", "-b", &world.base, filter, "mail"];
             if tls {
                 args.insert(0, "-ZZ");
@@ -168,7 +164,7 @@ async fn ldapmodify_adds_changes_renames_and_deletes() {
          dn: uid=nnew,{parent}\nchangetype: modrdn\nnewrdn: uid=nora\ndeleteoldrdn: 1\n\n\
          dn: uid=nora,{parent}\nchangetype: delete\n"
     );
-    let url = localhost(&world, "ldaps");
+    let url = world.mock.url("ldaps").to_owned();
     let (code, text) = as_admin(&world, "ldapmodify", &url, &[], Some(&ldif)).await;
     assert_eq!(code, 0, "{text}");
     let journal = world.mock.journal();
@@ -187,7 +183,7 @@ async fn the_wrong_authority_is_noticed_by_the_client() {
     }
     let world = World::ad().await;
     let other = World::ad().await;
-    let output = run(&other, "ldapsearch", &localhost(&world, "ldaps"), &["-x", "-b", "", "-s", "base"], None).await;
+    let output = run(&other, "ldapsearch", world.mock.url("ldaps"), &["-x", "-b", "", "-s", "base"], None).await;
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("Can't contact LDAP server"), "{output:?}");
 }
