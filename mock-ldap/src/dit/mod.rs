@@ -1,205 +1,178 @@
 //! The directory itself: pure state, no sockets. One organisation, one or more servers that replicate.
 
+mod account;
+mod build;
+mod changelog;
+mod commit;
+mod condition;
+mod csn;
+mod dirsync;
 mod encode;
+mod entry;
+mod index;
+pub(crate) mod limits;
+mod log;
+mod made_up;
+pub(crate) mod matching;
+mod reader;
+mod replica;
+mod replication;
+mod root_dse;
+pub(crate) mod schema;
+mod search;
+mod shared;
+mod stamps;
+mod syncrepl;
+mod time_text;
+mod tlv;
+mod tombstone;
+mod tree;
 mod types;
+mod write;
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use causeway_mock_kit::Clock;
+use causeway_mock_kit::world::Company;
+
+pub use replica::Replica;
 pub use types::*;
 
-use crate::filter::Filter;
 use crate::personality::Personality;
+use matching::Folding;
+use shared::{Known, Origin, Shared};
 
 /// One organisation's directory: a personality and the servers ("dc1", "dc2", ...) that hold its copies.
 pub struct Directory {
-    spec: DirectorySpec,
+    shared: Arc<Shared>,
     servers: Vec<Arc<Replica>>,
+    service: ServiceLogin,
 }
 
 impl Directory {
-    pub fn build(spec: &DirectorySpec, people: &People, clock: Clock) -> Self {
-        let _ = (people, clock);
-        Self { spec: spec.clone(), servers: Vec::new() }
+    /// Builds the company into the personality's shape. The same specification, company and time give the same
+    /// directory. At least one server is made, `dc1`, when none is named.
+    pub fn build(spec: &DirectorySpec, company: &Company, clock: Clock) -> Self {
+        let mut spec = spec.clone();
+        if spec.servers.is_empty() {
+            spec.servers.push(ServerSpec { name: "dc1".to_owned(), lag_ms: Some(0) });
+        }
+        let schema = Arc::new(spec.personality.load_schema());
+        let folding = if spec.personality.accent_insensitive { Folding::Accents } else { Folding::Case };
+        let now_ms = clock.now_ms();
+        let invocations: Vec<[u8; 16]> =
+            (0..spec.servers.len()).map(|server| shared::uuid_from(spec.seed ^ 0x1dc, server as u64)).collect();
+        let built = build::build(&spec, company, &schema, folding, now_ms, &invocations);
+        let origins = invocations.iter().enumerate();
+        let origins = origins.map(|(server, &invocation)| Origin { invocation, server, retired: false }).collect();
+        let shared = Arc::new(Shared {
+            known: Known::resolve(&schema),
+            schema,
+            folding,
+            clock,
+            naming: built.naming,
+            landmarks: built.landmarks,
+            may_replicate: AtomicBool::new(spec.accounts.service_may_replicate),
+            accounts: RwLock::new(spec.accounts.clone()),
+            origins: RwLock::new(origins),
+            domain_sid: shared::domain_sid(spec.seed),
+            passwords: built.passwords,
+            seed: spec.seed,
+            server_names: spec.servers.iter().map(|server| server.name.clone()).collect(),
+            next_id: AtomicU32::new(built.tree.next_id()),
+            next_rid: AtomicU32::new(built.next_rid),
+            next_uuid: AtomicU64::new(1),
+            last_stamp: Mutex::new((now_ms, 0)),
+            personality: spec.personality,
+        });
+        let copies: Vec<_> = (1..spec.servers.len()).map(|server| built.tree.copy_for(server)).collect();
+        let trees = std::iter::once(built.tree).chain(copies);
+        let servers: Vec<Arc<Replica>> = trees
+            .zip(&spec.servers)
+            .enumerate()
+            .map(|(index, (tree, server))| {
+                Arc::new(Replica::new(server.name.clone(), index, shared.clone(), tree, server.lag_ms))
+            })
+            .collect();
+        replication::introduce(&servers);
+        Self { shared, servers, service: built.service }
     }
+
     pub fn personality(&self) -> &Personality {
-        &self.spec.personality
+        &self.shared.personality
     }
+
     pub fn servers(&self) -> &[Arc<Replica>] {
         &self.servers
     }
+
     pub fn server(&self, name: &str) -> Option<Arc<Replica>> {
         self.servers.iter().find(|server| server.name() == name).cloned()
     }
+
+    /// Suffix that holds the people: `DC=acme,DC=example`.
+    pub fn base_dn(&self) -> &str {
+        &self.shared.naming.base
+    }
+
+    /// DNS domain: `acme.example`.
+    pub fn domain(&self) -> &str {
+        &self.shared.naming.domain
+    }
+
+    /// NetBIOS domain name: `ACME`.
+    pub fn netbios(&self) -> &str {
+        &self.shared.naming.netbios
+    }
+
     /// Delivers every change everywhere, whatever the lag.
-    pub fn replicate_now(&self) {}
-    /// Delivers what is due. Returns the clock's time at which the next change becomes due.
+    pub fn replicate_now(&self) {
+        self.servers.iter().for_each(|server| server.pull_all(true));
+    }
+
+    /// Delivers what is due. Returns the time, in milliseconds of the directory's clock, at which the next change
+    /// becomes due; `None` when nothing waits for time to pass.
     pub fn replicate_due(&self) -> Option<i64> {
-        None
+        self.servers.iter().for_each(|server| server.catch_up());
+        self.servers.iter().filter_map(|server| server.next_due_ms()).min()
     }
-    /// `None`: only `replicate_now` delivers. False when there is no such server.
+
+    /// How long changes made elsewhere take to arrive at a server; `None`: only `replicate_now` delivers. False when
+    /// there is no such server.
     pub fn set_lag(&self, server: &str, lag: Option<Duration>) -> bool {
-        let _ = (server, lag);
-        false
-    }
-    /// Whether the service account holds DS-Replication-Get-Changes.
-    pub fn set_service_may_replicate(&self, allowed: bool) {
-        let _ = allowed;
-    }
-    pub fn account_policy(&self) -> AccountPolicy {
-        self.spec.accounts.clone()
-    }
-    pub fn set_account_policy(&self, policy: AccountPolicy) {
-        let _ = policy;
-    }
-    /// DN, user principal name, down-level name and password of the service account.
-    pub fn service_account(&self) -> ServiceLogin {
-        ServiceLogin { dn: String::new(), upn: String::new(), user: String::new(), password: String::new() }
-    }
-}
-
-/// What a client needs to sign in as the service account.
-#[derive(Clone, PartialEq, Eq)]
-pub struct ServiceLogin {
-    pub dn: String,
-    pub upn: String,
-    /// `ACME\svc-causeway`; the DN where the personality has no such form.
-    pub user: String,
-    pub password: String,
-}
-
-/// One server's copy. Locks are held only inside a call.
-pub struct Replica {
-    name: String,
-}
-
-impl Replica {
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-    pub fn search(&self, plan: &SearchPlan<'_>) -> Result<Matches, LdapFailure> {
-        let _ = plan;
-        Err(soon())
-    }
-    /// Appends LDAPDN and PartialAttributeList (the content of SearchResultEntry, without its tag and length).
-    /// False when the entry is gone or may not be seen; nothing is written then.
-    pub fn encode_entry(&self, id: EntryId, selection: &Selection, out: &mut BytesMut) -> bool {
-        let _ = (id, selection, out);
-        false
-    }
-    /// An error the selection causes before any entry is read: tokenGroups over a subtree, a range beyond the end.
-    pub fn check_selection(&self, id: EntryId, selection: &Selection) -> Result<(), LdapFailure> {
-        let _ = (id, selection);
-        Ok(())
-    }
-    /// Same layout as `encode_entry`, for the empty DN. `sasl_external` adds what TLS makes available.
-    pub fn root_dse(&self, selection: &Selection, tls: bool, out: &mut BytesMut) {
-        let _ = (selection, tls, out);
-    }
-    /// Whether a base-scope search of the empty DN with this filter shows the rootDSE.
-    pub fn root_dse_matches(&self, filter: &Filter) -> bool {
-        let _ = filter;
+        let Some(server) = self.server(server) else { return false };
+        server.set_lag(lag.map(|lag| u64::try_from(lag.as_millis()).unwrap_or(u64::MAX)));
         true
     }
-    pub fn dn_of(&self, id: EntryId) -> Option<String> {
-        let _ = id;
-        None
+
+    /// Whether the service account holds DS-Replication-Get-Changes.
+    pub fn set_service_may_replicate(&self, allowed: bool) {
+        self.shared.may_replicate.store(allowed, Ordering::Relaxed);
     }
-    /// Values of one attribute, for sort keys and virtual lists.
-    pub fn values(&self, id: EntryId, attribute: &str) -> Vec<Vec<u8>> {
-        let _ = (id, attribute);
-        Vec::new()
+
+    pub fn account_policy(&self) -> AccountPolicy {
+        self.shared.accounts()
     }
-    /// The key under which values of this attribute sort (case folded, numbers padded); `None` sorts last.
-    pub fn sort_key(&self, id: EntryId, attribute: &str) -> Option<Vec<u8>> {
-        let _ = (id, attribute);
-        None
+
+    /// Changes the rules for binds from now on. The attributes that describe the policy in the directory stay.
+    pub fn set_account_policy(&self, policy: AccountPolicy) {
+        self.set_service_may_replicate(policy.service_may_replicate);
+        *self.shared.accounts.write().unwrap_or_else(PoisonError::into_inner) = policy;
     }
-    pub fn compare(&self, dn: &[u8], attribute: &str, value: &[u8], who: &Identity) -> Result<bool, LdapFailure> {
-        let _ = (dn, attribute, value, who);
-        Err(soon())
+
+    /// Names and password of the service account.
+    pub fn service_account(&self) -> ServiceLogin {
+        self.service.clone()
     }
-    /// `secure`: the connection is protected; Active Directory takes passwords only then.
-    pub fn write(&self, op: WriteOp, who: &Identity, secure: bool) -> Result<WriteDone, LdapFailure> {
-        let _ = (op, who, secure);
-        Err(soon())
-    }
-    /// RFC 3062. Returns the generated password when `new` is none.
-    pub fn change_password(
-        &self,
-        who: &Identity,
-        user: Option<&[u8]>,
-        old: Option<&[u8]>,
-        new: Option<&[u8]>,
-        secure: bool,
-    ) -> Result<Option<String>, LdapFailure> {
-        let _ = (who, user, old, new, secure);
-        Err(soon())
-    }
-    /// Simple bind with a non-empty name, in every name form of the personality.
-    pub fn authenticate(&self, name: &[u8], password: &[u8]) -> Result<Bound, LdapFailure> {
-        let _ = (name, password);
-        Err(soon())
-    }
-    /// The account an NTLM or Sicily exchange names, and its password, or `None` when unknown.
-    pub fn ntlm_account(&self, domain: &str, user: &str) -> Option<(Identity, String)> {
-        let _ = (domain, user);
-        None
-    }
-    /// The verdict after a proof made elsewhere (NTLM): counts failures and checks the account's state.
-    pub fn account_verdict(&self, who: &Identity, proof_ok: bool) -> Result<Bound, LdapFailure> {
-        let _ = (who, proof_ok);
-        Err(soon())
-    }
-    /// The answer to a password for an account that does not exist.
-    pub fn unknown_account(&self) -> LdapFailure {
-        soon()
-    }
-    /// SASL EXTERNAL: the object whose DN or user principal name a client certificate carries.
-    pub fn identity_of_certificate(&self, subject_dn: &str, upn: Option<&str>) -> Option<Identity> {
-        let _ = (subject_dn, upn);
-        None
-    }
-    /// Authorization identity of RFC 4532: `u:ACME\asmith` on Active Directory, `dn:...` elsewhere.
-    pub fn who_am_i(&self, who: &Identity) -> String {
-        let _ = who;
-        String::new()
-    }
-    pub fn dirsync(&self, request: &DirSyncRequest<'_>) -> Result<DirSyncPage, LdapFailure> {
-        let _ = request;
-        Err(soon())
-    }
-    pub fn syncrepl(&self, request: &SyncRequest<'_>) -> Result<SyncBatch, LdapFailure> {
-        let _ = request;
-        Err(soon())
-    }
-    /// Wakes with the number of the last change after each change this server sees.
-    pub fn subscribe(&self) -> tokio::sync::watch::Receiver<u64> {
-        tokio::sync::watch::channel(0).1
-    }
-    /// What happened after change `number` to objects in scope.
-    pub fn changes_since(&self, number: u64, plan: &SearchPlan<'_>) -> Result<Changes, LdapFailure> {
-        let _ = (number, plan);
-        Err(soon())
-    }
-    /// Simulates a restore from backup: cursors of the old invocation are void.
-    pub fn set_invocation_id(&self, invocation: [u8; 16]) {
-        let _ = invocation;
-    }
-    pub fn invocation_id(&self) -> [u8; 16] {
-        [0; 16]
-    }
-    pub fn highest_usn(&self) -> u64 {
-        0
-    }
-    /// What the rootDSE says in isSynchronized; a test may make a stale server honest.
-    pub fn set_synchronized(&self, synchronized: bool) {
-        let _ = synchronized;
+
+    /// DN of the administrator without entry (`cn=Directory Manager`); empty where there is none. Its password is the
+    /// service account's.
+    pub fn manager_dn(&self) -> &str {
+        if self.shared.personality.manager_dn.is_some() { &self.shared.naming.manager } else { "" }
     }
 }
 
-fn soon() -> LdapFailure {
-    LdapFailure::new(ResultCode::UNAVAILABLE, "not built yet")
-}
+#[cfg(test)]
+mod tests;

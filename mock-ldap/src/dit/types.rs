@@ -3,7 +3,6 @@
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use causeway_mock_kit::world::Company;
 
 use crate::dit::encode::CompiledSelection;
 use crate::filter::Filter;
@@ -373,7 +372,7 @@ pub struct AccountPolicy {
     pub lockout_duration_secs: u64,
     /// After this long without a failure the count starts again. Default 1800.
     pub lockout_window_secs: u64,
-    /// Age at which a password expires; 0 never. Default 0, so that a demo stays usable.
+    /// Age at which a password expires; 0 never. Default 90 days.
     pub password_age_max_secs: u64,
     /// Default 7.
     pub password_length_min: u32,
@@ -387,6 +386,8 @@ pub struct AccountPolicy {
     pub service_may_replicate: bool,
     /// The service account may list CN=Deleted Objects. Default true.
     pub service_sees_deleted: bool,
+    /// The service account may change the directory, so that tests can. Default true; a real one may not.
+    pub service_may_write: bool,
 }
 
 impl Default for AccountPolicy {
@@ -395,16 +396,25 @@ impl Default for AccountPolicy {
             lockout_threshold: 5,
             lockout_duration_secs: 1800,
             lockout_window_secs: 1800,
-            password_age_max_secs: 0,
+            password_age_max_secs: 90 * 86_400,
             password_length_min: 7,
             old_password_grace_secs: 0,
             forward_failures: false,
             empty_password: None,
             service_may_replicate: true,
             service_sees_deleted: true,
+            service_may_write: true,
         }
     }
 }
 
-/// Everything a directory is made of; kept together so that `Directory::build` has one argument for the people.
-pub type People = Company;
+
+/// What a client needs to sign in as the service account.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct ServiceLogin {
+    pub dn: String,
+    pub upn: String,
+    /// `ACME\svc-causeway`; the DN where the personality has no such form.
+    pub user: String,
+    pub password: String,
+}
