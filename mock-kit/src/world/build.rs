@@ -141,9 +141,20 @@ struct Hiring<'a> {
     spec: &'a CompanySpec,
     layout: &'a Layout,
     random: SplitMix64,
-    logins: HashMap<String, u32>,
-    mails: HashMap<String, u32>,
-    names: HashMap<(&'static str, &'static str), u32>,
+    pairs: HashMap<(usize, usize), Pair>,
+    logins: Register,
+    mails: Register,
+    names: Register,
+}
+
+/// What follows from a given name and a surname, worked out once per pair of table entries.
+#[derive(Clone, Copy)]
+struct Pair {
+    given: &'static str,
+    surname: &'static str,
+    login: usize,
+    mail: usize,
+    name: usize,
 }
 
 impl<'a> Hiring<'a> {
@@ -152,16 +163,16 @@ impl<'a> Hiring<'a> {
             spec,
             layout,
             random: SplitMix64::new(spec.seed),
-            // Growing these maps step by step would cost a third of the whole generation.
-            logins: HashMap::with_capacity(spec.users),
-            mails: HashMap::with_capacity(spec.users),
-            names: HashMap::with_capacity(spec.users),
+            pairs: HashMap::new(),
+            logins: Register::default(),
+            mails: Register::default(),
+            names: Register::default(),
         };
         // The cast's names are taken whether or not the company is big enough for all of it.
         for member in &CAST {
-            hiring.logins.insert(member.login.to_owned(), 1);
-            hiring.mails.insert(member.mail.to_owned(), 1);
-            hiring.names.insert((member.given, member.surname), 1);
+            hiring.logins.take(member.login);
+            hiring.mails.take(member.mail);
+            hiring.names.take(&format!("{} {}", member.given, member.surname));
         }
         hiring
     }
@@ -200,15 +211,15 @@ impl<'a> Hiring<'a> {
         let leaf = usize::try_from(pick).expect("below the number of leaves");
         let (location, department, _) = self.layout.leaves[leaf];
         let culture = &CULTURES[self.culture(LOCATIONS[location].culture)];
-        let (given_name, given) = latin(self.random.pick(culture.given));
-        let (surname, family) = latin(self.random.pick(culture.surnames));
+        let (given, surname) = (self.random.pick(culture.given), self.random.pick(culture.surnames));
+        let pair = self.pair(given, surname);
         let titles = DEPARTMENTS[department].titles;
         Person {
-            given_name,
-            surname,
-            display_name: self.display_name(given_name, surname).into(),
-            login: self.login(&given, &family).into(),
-            mail: self.mail(&given, &family).into(),
+            given_name: pair.given,
+            surname: pair.surname,
+            display_name: self.display_name(pair).into(),
+            login: self.logins.next(pair.login).into(),
+            mail: format!("{}@{}", self.mails.next(pair.mail), self.spec.domain).into(),
             title: self.random.pick(&titles[1..]),
             state: state(self.random.below(1_000)),
             ..self.blank(index, leaf)
@@ -249,22 +260,33 @@ impl<'a> Hiring<'a> {
         }
     }
 
-    fn login(&mut self, given: &str, family: &str) -> String {
-        let mut base: String = given.chars().take(1).chain(family.chars()).collect();
-        base.truncate(LOGIN_LETTERS_MAX);
-        numbered(&mut self.logins, base)
-    }
-
-    fn mail(&mut self, given: &str, family: &str) -> String {
-        let local = numbered(&mut self.mails, format!("{given}.{family}"));
-        format!("{local}@{}", self.spec.domain)
+    fn pair(&mut self, given_entry: &'static str, surname_entry: &'static str) -> Pair {
+        // Entries are told apart by where they are, which is cheaper than by what they say.
+        let key = (given_entry.as_ptr().addr(), surname_entry.as_ptr().addr());
+        if let Some(pair) = self.pairs.get(&key) {
+            return *pair;
+        }
+        let (given, given_letters) = latin(given_entry);
+        let (surname, letters) = latin(surname_entry);
+        let mut login: String = given_letters.chars().take(1).chain(letters.chars()).collect();
+        login.truncate(LOGIN_LETTERS_MAX);
+        let pair = Pair {
+            given,
+            surname,
+            login: self.logins.place(&login),
+            mail: self.mails.place(&format!("{given_letters}.{letters}")),
+            // Two tables may share a name, so namesakes are found by what they are called.
+            name: self.names.place(&format!("{given} {surname}")),
+        };
+        self.pairs.insert(key, pair);
+        pair
     }
 
     /// Namesakes get a middle initial, then a number: common names must be unique in a directory.
-    fn display_name(&mut self, given: &'static str, surname: &'static str) -> String {
-        let count = self.names.entry((given, surname)).or_insert(0);
-        *count += 1;
-        match u8::try_from(*count) {
+    fn display_name(&mut self, pair: Pair) -> String {
+        let Pair { given, surname, name, .. } = pair;
+        let count = self.names.count(name);
+        match u8::try_from(count) {
             Ok(1) => format!("{given} {surname}"),
             // 7 and 26 have no common divisor, so the first 26 namesakes get 26 different letters.
             Ok(n @ 2..=27) => format!("{given} {}. {surname}", char::from(b'A' + (n - 2) * 7 % 26)),
@@ -273,16 +295,41 @@ impl<'a> Hiring<'a> {
     }
 }
 
-/// `base` the first time, then `base2`, `base3`... Bases hold no digits, so results never meet.
-fn numbered(taken: &mut HashMap<String, u32>, base: String) -> String {
-    match taken.get_mut(&base) {
-        Some(count) => {
-            *count += 1;
-            format!("{base}{count}")
+/// Texts and how often each was given out.
+#[derive(Default)]
+struct Register {
+    places: HashMap<String, usize>,
+    counts: Vec<(String, u32)>,
+}
+
+impl Register {
+    /// Where a text is, entering it if it is new.
+    fn place(&mut self, text: &str) -> usize {
+        if let Some(place) = self.places.get(text) {
+            return *place;
         }
-        None => {
-            taken.insert(base.clone(), 1);
-            base
+        let place = self.counts.len();
+        self.places.insert(text.to_owned(), place);
+        self.counts.push((text.to_owned(), 0));
+        place
+    }
+
+    fn take(&mut self, text: &str) {
+        let place = self.place(text);
+        self.count(place);
+    }
+
+    fn count(&mut self, place: usize) -> u32 {
+        let count = &mut self.counts[place].1;
+        *count += 1;
+        *count
+    }
+
+    /// The text the first time, then with 2, 3... after it. Texts hold no digits, so results never meet.
+    fn next(&mut self, place: usize) -> String {
+        match self.count(place) {
+            1 => self.counts[place].0.clone(),
+            count => format!("{}{count}", self.counts[place].0),
         }
     }
 }
