@@ -12,10 +12,14 @@ pub mod enrollment;
 pub mod events;
 pub mod ingest;
 pub mod limits;
+mod mock;
 pub mod pki;
 pub mod port;
+pub mod portal;
 pub mod state;
 pub mod store;
+mod world;
 
 pub use config::Config;
+pub use mock::{MockCloud, StartError};
 pub use state::Cloud;

@@ -445,7 +445,7 @@ impl Sessions {
     }
 
     /// Ends every session that has a connection.
-    pub(super) fn end_all(&self, error: impl Fn() -> StreamError) {
+    pub(crate) fn end_all(&self, error: impl Fn() -> StreamError) {
         for session in self.state().connected.values() {
             session.end(error());
         }

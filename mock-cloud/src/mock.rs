@@ -1,0 +1,282 @@
+//! A running cloud: everything bound, started, and stopped together.
+
+use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::digest;
+use causeway_mock_kit::admin;
+use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock};
+use causeway_mock_kit::listen::{BindError, bind};
+use causeway_mock_kit::{Faults, Journal, KitContext};
+use serde_json::json;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::access::{Access, AccessError, AdminAccount};
+use crate::config::Config;
+use crate::events::Events;
+use crate::limits::FEEDS_MAX;
+use crate::pki::{CloudPki, PkiError};
+use crate::portal::Pages;
+use crate::state::Cloud;
+use crate::store::{Store, StoreError};
+use crate::world::CloudWorld;
+use crate::{api, channel, dispatch, port};
+
+/// The mock's name in the ready line and in errors.
+const SERVICE: &str = "mock-cloud";
+
+/// How long peers get to take the news that the cloud stops; the whole stop has a second (design 3.2).
+const GOODBYE: Duration = Duration::from_millis(300);
+
+/// Why the cloud does not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A setting is wrong.
+    #[error("read settings")]
+    Config(#[source] ConfigError),
+    /// The data directory cannot be used.
+    #[error("use data directory {}", path.display())]
+    DataDir {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another cloud uses the data directory.
+    #[error("data directory {} is in use by another mock-cloud; stop that one or take another --data-dir", path.display())]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The store does not open.
+    #[error("open the cloud's state")]
+    Store(#[source] StoreError),
+    /// The certificate authority does not open.
+    #[error("open the cloud's certificate authority")]
+    Pki(#[source] PkiError),
+    /// The first credentials cannot be kept.
+    #[error("establish the administrator's credentials")]
+    Access(#[source] AccessError),
+    /// A port cannot be bound.
+    #[error("open a front end")]
+    Bind(#[source] BindError),
+}
+
+/// A running cloud; stops when dropped.
+pub struct MockCloud {
+    cloud: Arc<Cloud>,
+    urls: BTreeMap<String, String>,
+    admin: AdminAccount,
+    tasks: Vec<JoinHandle<()>>,
+    /// Held as long as the cloud runs.
+    _lock: File,
+    /// Deleted with the cloud.
+    _private_dir: Option<tempfile::TempDir>,
+}
+
+impl MockCloud {
+    /// Starts a cloud; everything is bound when this returns.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let kit = KitContext::from_common(SERVICE, &config.common);
+        Self::start_with(config, kit).await
+    }
+
+    /// Starts a cloud with a clock, faults and journal of the caller's.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start_with(config: Config, kit: KitContext) -> Result<Self, StartError> {
+        config.common.check_ports(&[port::NAME, "portal", "admin"]).map_err(StartError::Config)?;
+        let (dir, private_dir) = data_dir(config.data_dir.as_deref())?;
+        let lock = lock(&dir)?;
+        let store = Store::open(&dir.join("cloud.sqlite")).map_err(StartError::Store)?;
+        let admin =
+            AdminAccount::establish(&dir, &config.portal_user, &store).await.map_err(StartError::Access)?;
+        let host = config.common.listen;
+        let mut listeners = Vec::new();
+        for name in [port::NAME, "portal", "admin"] {
+            listeners.push(bind(SERVICE, name, host, config.common.port(name)).await.map_err(StartError::Bind)?);
+        }
+        let mut names = vec![config.domain.clone()];
+        names.extend(config.names.iter().cloned());
+        if !host.is_unspecified() {
+            names.push(host.to_string());
+        }
+        let cloud = Arc::new(Cloud {
+            events: Events::start(store.clone(), kit.clock.clone()),
+            access: Access::load(&store).await.map_err(StartError::Store)?,
+            pki: CloudPki::open(&dir.join("ca"), names).map_err(StartError::Pki)?,
+            scram_seed: seed(&admin),
+            store,
+            kit,
+            config,
+            actions_changed: Default::default(),
+            verdicts: Default::default(),
+            feeds: Arc::new(Semaphore::new(FEEDS_MAX)),
+            public_url: Default::default(),
+            sessions: Default::default(),
+            dispatch: Default::default(),
+        });
+        let (urls, tasks) = serve(&cloud, listeners).await?;
+        Ok(Self { cloud, urls, admin, tasks, _lock: lock, _private_dir: private_dir })
+    }
+
+    /// Front end name to URL: `api`, `portal`, `admin`.
+    pub fn urls(&self) -> &BTreeMap<String, String> {
+        &self.urls
+    }
+
+    /// One URL.
+    ///
+    /// # Panics
+    /// When there is no such front end.
+    pub fn url(&self, name: &str) -> &str {
+        self.urls.get(name).unwrap_or_else(|| panic!("mock-cloud has no front end {name:?}"))
+    }
+
+    /// Bearer token of the API.
+    pub fn token(&self) -> &str {
+        self.admin.token.expose()
+    }
+
+    /// The first administrator.
+    pub fn admin(&self) -> &AdminAccount {
+        &self.admin
+    }
+
+    /// File with the authority that signed the public port's certificate.
+    pub fn ca_pem(&self) -> &Path {
+        self.cloud.pki.ca_path()
+    }
+
+    /// Failures to inject.
+    pub fn faults(&self) -> &Faults {
+        &self.cloud.kit.faults
+    }
+
+    /// What the cloud received.
+    pub fn journal(&self) -> &Journal {
+        &self.cloud.kit.journal
+    }
+
+    /// The state itself.
+    pub fn cloud(&self) -> &Arc<Cloud> {
+        &self.cloud
+    }
+
+    /// Says goodbye to the agents, then closes everything.
+    pub async fn stop(mut self) {
+        channel::shut_down(&self.cloud, GOODBYE).await;
+        self.cloud.kit.stop.cancel();
+        for task in std::mem::take(&mut self.tasks) {
+            // A task that panicked has stopped as well.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for MockCloud {
+    fn drop(&mut self) {
+        self.cloud.kit.stop.cancel();
+    }
+}
+
+impl RunningMock for MockCloud {
+    fn ready(&self) -> Ready {
+        let mut ready = Ready::new(SERVICE);
+        ready.urls.clone_from(&self.urls);
+        ready.ca_pem = Some(self.ca_pem().to_owned());
+        let account = json!({
+            "token": self.admin.token.expose(),
+            "user": self.admin.user,
+            "password": self.admin.password.expose(),
+        });
+        ready.accounts.insert("admin".to_owned(), account);
+        ready
+    }
+
+    async fn stop(self) {
+        Self::stop(self).await;
+    }
+}
+
+/// Serves all front ends.
+async fn serve(
+    cloud: &Arc<Cloud>,
+    listeners: Vec<TcpListener>,
+) -> Result<(BTreeMap<String, String>, Vec<JoinHandle<()>>), StartError> {
+    let [public, plain, admin] =
+        <[TcpListener; 3]>::try_from(listeners).expect("one listener per front end was bound");
+    let url = |scheme: &str, listener: &TcpListener| {
+        let address = listener.local_addr().expect("a bound listener has an address");
+        format!("{scheme}://{address}")
+    };
+    let (api_url, plain_url) = (url("https", &public), url("http", &plain));
+    let urls = BTreeMap::from([
+        ("api".to_owned(), api_url.clone()),
+        ("portal".to_owned(), plain_url),
+        ("admin".to_owned(), url("http", &admin)),
+    ]);
+    cloud.public_url.set(api_url).expect("a cloud is served once");
+    let pages = Pages::new(Arc::clone(cloud));
+    let router = api::router(Arc::clone(cloud)).merge(pages.router(true));
+    let stop = &cloud.kit.stop;
+    let world = Arc::new(CloudWorld(Arc::clone(cloud)));
+    let admin_router = admin::router(cloud.kit.clone(), world, OpenApiRouter::new());
+    let mut tasks = vec![port::serve(Arc::clone(cloud), public, router).map_err(StartError::Pki)?];
+    tasks.push(tokio::spawn(admin::serve_admin(plain, pages.router(false), stop.clone())));
+    tasks.push(tokio::spawn(admin::serve_admin(admin, admin_router, stop.clone())));
+    tasks.push(tokio::spawn(Arc::clone(cloud).emit_verdicts()));
+    dispatch::start(cloud).await.map_err(StartError::Store)?;
+    Ok((urls, tasks))
+}
+
+fn data_dir(wanted: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), StartError> {
+    let failed = |path: &Path, source| StartError::DataDir { path: path.to_owned(), source };
+    match wanted {
+        Some(path) => {
+            std::fs::create_dir_all(path).map_err(|source| failed(path, source))?;
+            Ok((path.to_owned(), None))
+        }
+        None => {
+            let dir = tempfile::Builder::new()
+                .prefix("mock-cloud-")
+                .tempdir()
+                .map_err(|source| failed(&std::env::temp_dir(), source))?;
+            Ok((dir.path().to_owned(), Some(dir)))
+        }
+    }
+}
+
+/// Two clouds over one directory would each believe to be the only one.
+fn lock(dir: &Path) -> Result<File, StartError> {
+    let path = dir.join("lock");
+    let failed = |source| StartError::DataDir { path: dir.to_owned(), source };
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StartError::InUse { path: dir.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
+    }
+}
+
+/// The same for every start over one data directory, and known to nobody else.
+fn seed(account: &AdminAccount) -> [u8; 16] {
+    let text = format!("scram-seed:{}", account.token.expose());
+    let hash = digest::digest(&digest::SHA256, text.as_bytes());
+    let mut seed = [0; 16];
+    seed.copy_from_slice(&hash.as_ref()[..16]);
+    seed
+}

@@ -1,0 +1,176 @@
+//! Who gets in: enrolment, certificates, strangers.
+
+use std::time::Duration;
+
+use causeway_mock_kit::pki::{LeafUse, TestCa};
+use causeway_protocol::channel::payload::{self, Payload as _};
+use causeway_protocol::channel::{ALPN_XMPP, ns};
+use minidom::Element;
+use xmpp_parsers::sasl::{DefinedCondition, Failure};
+use xmpp_parsers::stanza_error::DefinedCondition as StanzaCondition;
+
+use crate::support::agent::{Agent, Enrolled, Line, enroll, enroll_with, request};
+use crate::support::wire::{Credentials, dial};
+use crate::support::{World, until};
+
+const DOMAIN: &str = "cloud.causeway.test";
+
+fn reason(failure: Failure) -> (DefinedCondition, String) {
+    (failure.defined_condition, failure.texts.into_values().next().unwrap_or_default())
+}
+
+fn ping() -> Element {
+    Element::builder("ping", ns::PING).build()
+}
+
+#[tokio::test]
+async fn an_agent_enrols_and_comes_online() {
+    let world = World::start().await;
+    let agent = Agent::online(&world).await;
+    assert_eq!(agent.welcome.session_epoch, 1);
+    assert_eq!(agent.welcome.tenant, "Acme");
+    let presence = world.cloud().sessions.presence(&world.tenant, &agent.enrolled.instance).unwrap();
+    assert_eq!((presence.session_epoch, presence.hello.host.as_str()), (1, "srv1"));
+    let limits = agent.line.features.limits.as_ref().unwrap();
+    assert_eq!(limits.max_bytes.map(u32::from), Some(262_144));
+    assert_eq!(limits.idle_seconds.map(u32::from), Some(150));
+    let again = Agent::connect(&world, agent.enrolled.clone(), "boot-1").await;
+    assert_eq!(again.welcome.session_epoch, 2);
+}
+
+#[tokio::test]
+async fn an_enrolment_key_works_once_and_opens_nothing_else() {
+    let world = World::start().await;
+    let (name, secret) = world.key().await;
+    let mut line = Line::open(&world, None, DOMAIN).await.scram(&name, &secret).await.unwrap();
+    assert_eq!(line.ask_get(ping()).await, Ok(None));
+    let lease = payload::Lease { resource: "x".into(), op: payload::LeaseOp::Acquire, fence: None };
+    let refused = line.ask_set(lease.to_element()).await.unwrap_err();
+    assert_eq!(refused.defined_condition, StanzaCondition::Forbidden);
+    let nonsense = payload::CertificateRequest { csr_pem: "nonsense".into(), host: "h".into() };
+    let refused = line.ask_set(nonsense.to_element()).await.unwrap_err();
+    assert_eq!(refused.defined_condition, StanzaCondition::NotAcceptable);
+
+    enroll_with(&world, &name, &secret).await;
+    let used = Line::open(&world, None, DOMAIN).await.scram(&name, &secret).await.err().map(reason).unwrap();
+    assert_eq!(used.0, DefinedCondition::NotAuthorized);
+    assert!(used.1.contains("was used by srv1"), "{}", used.1);
+    // The first stream was logged in before the key was used up, and gets nothing for it.
+    let (_, csr_pem) = request();
+    let late = payload::CertificateRequest { csr_pem, host: "h".into() };
+    let refused = line.ask_set(late.to_element()).await.unwrap_err();
+    assert_eq!(refused.defined_condition, StanzaCondition::Conflict);
+    assert_eq!(world.cloud().store.agents(&world.tenant, 10, None).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test]
+async fn wrong_secrets_and_unknown_keys_look_alike_and_expired_keys_say_so() {
+    let world = World::start().await;
+    let (name, secret) = world.key().await;
+    let wrong = Line::open(&world, None, DOMAIN).await.scram(&name, "wrong").await.err().map(reason).unwrap();
+    let unknown = Line::open(&world, None, DOMAIN).await.scram("nobody", &secret).await.err().map(reason).unwrap();
+    assert_eq!(wrong, unknown);
+    assert_eq!(wrong.0, DefinedCondition::NotAuthorized);
+    world.cloud().kit.clock.advance(Duration::from_secs(3_601));
+    let late = Line::open(&world, None, DOMAIN).await.scram(&name, &secret).await.err().map(reason).unwrap();
+    assert!(late.1.contains("expired"), "{}", late.1);
+}
+
+#[tokio::test]
+async fn expired_foreign_and_revoked_certificates_are_refused_in_words() {
+    let world = World::start().await;
+    let enrolled = enroll(&world).await;
+
+    let other = TestCa::new("someone else").unwrap().issue_leaf(&["x"], LeafUse::Client).unwrap();
+    let foreign = Credentials { chain_pem: other.cert_pem.clone(), key_pem: other.key_pem.clone() };
+    let refused = external(&world, &foreign).await;
+    assert_eq!(refused.0, DefinedCondition::NotAuthorized);
+    assert!(refused.1.contains("not issued by this cloud"), "{}", refused.1);
+
+    let store = &world.cloud().store;
+    store.revoke_agent(&world.tenant, &enrolled.instance, "test", 1).await.unwrap();
+    let refused = external(&world, &enrolled.credentials).await;
+    assert!(refused.1.contains("revoked"), "{}", refused.1);
+
+    let second = enroll(&world).await;
+    world.cloud().kit.clock.advance(Duration::from_secs(91 * 86_400));
+    let refused = external(&world, &second.credentials).await;
+    assert!(refused.1.contains("expired"), "{}", refused.1);
+}
+
+async fn external(world: &World, credentials: &Credentials) -> (DefinedCondition, String) {
+    let line = Line::open(world, Some(credentials), DOMAIN).await;
+    assert!(line.features.sasl_mechanisms.contains("EXTERNAL"));
+    line.external().await.err().map(reason).expect("the certificate is refused")
+}
+
+#[tokio::test]
+async fn a_revoked_agent_is_put_out_within_ten_seconds() {
+    let world = World::start().await;
+    let mut agent = Agent::online(&world).await;
+    let began = tokio::time::Instant::now();
+    let store = &world.cloud().store;
+    store.revoke_agent(&world.tenant, &agent.enrolled.instance, "test", 1).await.unwrap();
+    assert_eq!(agent.line.end().await.condition(), "not-authorized");
+    assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
+    assert_eq!(world.cloud().sessions.count(), 0);
+}
+
+#[tokio::test]
+async fn a_renewed_certificate_keeps_the_instance() {
+    let world = World::start().await;
+    let mut agent = Agent::online(&world).await;
+    let (key_pem, csr_pem) = request();
+    let ask = payload::CertificateRequest { csr_pem, host: "srv1".into() };
+    let answer = agent.line.ask_set(ask.to_element()).await.unwrap().unwrap();
+    let certificate = payload::Certificate::from_element(&answer).unwrap();
+    assert_eq!(certificate.instance, agent.enrolled.instance);
+    let credentials = Credentials { chain_pem: certificate.chain_pem, key_pem };
+    let again = Enrolled { credentials, ..agent.enrolled.clone() };
+    assert_eq!(Agent::connect(&world, again, "boot-1").await.welcome.session_epoch, 2);
+}
+
+#[tokio::test]
+async fn strangers_look_around_with_the_console_account() {
+    let world = World::with(|config| config.channel.console_password = Some("look around".into())).await;
+    let mut line = Line::open(&world, None, "localhost").await.scram("console", "look around").await.unwrap();
+    assert!(line.bind("laptop").await.starts_with("console@"), "bound");
+    line.enable().await;
+    assert_eq!(line.ask_get(ping()).await, Ok(None));
+    let query = Element::builder("query", xmpp_parsers::ns::DISCO_INFO).build();
+    let info = line.ask_get(query).await.unwrap().unwrap();
+    assert!(String::from(&info).contains(ns::PING), "{}", String::from(&info));
+    let roster = Element::builder("query", "jabber:iq:roster").build();
+    let refused = line.ask_get(roster).await.unwrap_err();
+    assert_eq!(refused.defined_condition, StanzaCondition::ServiceUnavailable);
+    let hello = crate::support::agent::hello("b").to_element();
+    assert_eq!(line.ask_set(hello).await.unwrap_err().defined_condition, StanzaCondition::Forbidden);
+    // Counted and acknowledged like an agent's.
+    until("four stanzas to be acknowledged", || {
+        let done = line.acked >= 4;
+        async move { done.then_some(()) }
+    });
+    let wrong = Line::open(&world, None, DOMAIN).await.scram("console", "wrong").await;
+    assert!(wrong.is_err());
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_ours_is_unknown_and_a_wrong_alpn_gets_an_alert() {
+    let world = World::start().await;
+    let tls = dial(&world, None, &[ALPN_XMPP]).await.unwrap();
+    let header = tokio_xmpp::xmlstream::StreamHeader {
+        to: Some("elsewhere.example".into()),
+        ..Default::default()
+    };
+    let timeouts = tokio_xmpp::xmlstream::Timeouts::tight();
+    let pending =
+        tokio_xmpp::xmlstream::initiate_stream(tokio::io::BufReader::new(tls), ns::CLIENT, header, timeouts)
+            .await
+            .unwrap();
+    assert_eq!(pending.header().from.as_deref(), Some(DOMAIN));
+    let error = pending.recv_features::<causeway_protocol::channel::StreamElement>().await.err().unwrap();
+    assert!(error.to_string().contains("host-unknown"), "{error}");
+
+    let error = dial(&world, None, &[b"smtp"]).await.unwrap_err().to_string();
+    assert!(error.contains("NoApplicationProtocol"), "{error}");
+}
