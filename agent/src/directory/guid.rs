@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 /// Sixteen bytes that name an object for ever.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ObjectId(pub [u8; 16]);
 
 /// How a personality's id attribute is spelled.

@@ -5,6 +5,7 @@
 //! shares state between them in its own fields.
 
 pub mod user_auth;
+pub mod user_visibility;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use crate::status::StatusCell;
 use crate::storage::Storage;
 
 /// Every module this build knows.
-pub static FACTORIES: &[&dyn ModuleFactory] = &[&user_auth::Factory];
+pub static FACTORIES: &[&dyn ModuleFactory] = &[&user_auth::Factory, &user_visibility::Factory];
 
 /// The factory of a kind.
 pub fn factory(kind: &str) -> Option<&'static dyn ModuleFactory> {

@@ -1,0 +1,104 @@
+//! The doctor of user_visibility: the directory's own checks, then the rights that deltas need and one harmless read.
+
+use super::error::SyncError;
+use super::run::Runner;
+use super::source::Source;
+use super::{changelog, dirsync, syncrepl, usn};
+use crate::chain::Chain;
+use crate::directory::message::SearchRequest;
+use crate::directory::personality::Strategy;
+use crate::directory::{Net, doctor};
+use crate::modules::{CheckResult, ModuleContext};
+
+pub(super) async fn run(runner: &Runner, cx: &ModuleContext) -> Vec<CheckResult> {
+    let net = Net::from(cx);
+    let mut results = doctor::run(&runner.directory, &net).await;
+    let candidates = match runner.directory.candidates(&net).await {
+        Ok(candidates) => candidates,
+        Err(error) => {
+            results.push(doctor::failed("choose a server", &error));
+            return results;
+        }
+    };
+    let Some(server) = candidates.first() else { return results };
+    let source = match Source::open(&net, &runner.directory, server, &runner.settings).await {
+        Ok(source) => source,
+        Err(error) => {
+            results.push(failed("read the directory", &error));
+            return results;
+        }
+    };
+    for base in &source.scope.bases {
+        results.push(read_base(&source, base).await);
+    }
+    results.push(history(&source, runner.settings.strategy).await);
+    results
+}
+
+async fn read_base(source: &Source, base: &str) -> CheckResult {
+    let name = format!("read {base:?}");
+    let read = async {
+        let mut lent = source.connection().await?;
+        Ok::<_, SyncError>(lent.read(&SearchRequest::read(base, &["1.1"])).await?)
+    };
+    match read.await {
+        Ok(Some(_)) => CheckResult::ok(name, "readable"),
+        Ok(None) => CheckResult::fail(
+            name,
+            "there is no such object, or the service account may not see it",
+            "correct bases, or give the service account read rights",
+        ),
+        Err(error) => failed(&name, &error),
+    }
+}
+
+/// Tries the best way to learn of changes, and says what is lost without it.
+async fn history(source: &Source, wanted: Option<Strategy>) -> CheckResult {
+    let name = "learn of changes";
+    let best = source.strategy(wanted);
+    let mut refused = Vec::new();
+    for strategy in source.strategies(wanted) {
+        let started = match strategy {
+            Strategy::Dirsync => dirsync::start(source).await.map(|_| ()),
+            Strategy::Usn => usn::start(source).await.map(|_| ()),
+            Strategy::Syncrepl => syncrepl::start(source).await.map(|_| ()),
+            Strategy::Changelog => changelog::start(source).await.map(|_| ()),
+            Strategy::Scan => Ok(()),
+        };
+        match started {
+            Ok(()) if strategy == best && best != Strategy::Scan => {
+                return CheckResult::ok(name, format!("by {}", strategy.as_str()));
+            }
+            Ok(()) => {
+                let deletions = match strategy {
+                    Strategy::Usn => usn::deleted_objects_visible(source).await.unwrap_or(false),
+                    _ => true,
+                };
+                let mut detail = format!("by {}", strategy.as_str());
+                if !deletions {
+                    detail.push_str(", and by comparing all ids, because deleted objects may not be listed");
+                }
+                if !refused.is_empty() {
+                    detail = format!("{detail} ({})", refused.join("; "));
+                }
+                return CheckResult::warn(name, detail, remedy(best));
+            }
+            Err(error) => refused.push(format!("{}: {}", strategy.as_str(), Chain(&error))),
+        }
+    }
+    CheckResult::warn(name, refused.join("; "), remedy(best))
+}
+
+fn remedy(best: Strategy) -> &'static str {
+    match best {
+        Strategy::Dirsync => "give the service account Replicating Directory Changes on the domain",
+        Strategy::Usn => "give the service account List Contents on CN=Deleted Objects (dsacls)",
+        Strategy::Syncrepl => "load the syncprov overlay and let the service account use it",
+        Strategy::Changelog => "let the service account read cn=changelog",
+        Strategy::Scan => "nothing: this server offers no history, so everything is read and compared each time",
+    }
+}
+
+fn failed(name: &str, error: &SyncError) -> CheckResult {
+    CheckResult::fail(name, Chain(error).to_string(), error.remedy())
+}

@@ -1,0 +1,191 @@
+//! Where the records of a run go: to the cloud, or, in a dry run, into a summary.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use causeway_protocol::channel::payload::Progress;
+use causeway_protocol::record::{Kind, Op, Record};
+use causeway_protocol::upload::{Committed, Mode, UploadRequest};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::error::SyncError;
+use super::limits;
+use crate::link::{CloudLink, LeaseGuard, LinkError, UploadSink};
+
+/// The way out of one run. Opens the upload with the first record, so that nothing changed costs nothing.
+pub(super) struct Output<'a> {
+    cloud: Arc<dyn CloudLink>,
+    lease: &'a LeaseGuard,
+    request: UploadRequest,
+    sink: Option<Box<dyn UploadSink>>,
+    dry: Option<BTreeMap<String, Vec<Value>>>,
+    counts: BTreeMap<String, u64>,
+    told: Option<Instant>,
+    phase: &'static str,
+    seen: u64,
+    total: Option<u64>,
+    records: u64,
+}
+
+impl<'a> Output<'a> {
+    /// To the cloud.
+    pub(super) fn upload(
+        cloud: Arc<dyn CloudLink>,
+        lease: &'a LeaseGuard,
+        mode: Mode,
+        base_epoch: Option<u64>,
+        confirmed: bool,
+    ) -> Self {
+        let request = UploadRequest {
+            source: lease.resource().to_owned(),
+            mode,
+            base_epoch,
+            fence: lease.fence(),
+            allow_mass_delete: confirmed,
+        };
+        Self {
+            cloud,
+            lease,
+            request,
+            sink: None,
+            dry: None,
+            counts: BTreeMap::new(),
+            told: None,
+            phase: "connecting",
+            seen: 0,
+            total: None,
+            records: 0,
+        }
+    }
+
+    /// Into a summary.
+    pub(super) fn dry(cloud: Arc<dyn CloudLink>, lease: &'a LeaseGuard) -> Self {
+        Self { dry: Some(BTreeMap::new()), ..Self::upload(cloud, lease, Mode::Delta, None, false) }
+    }
+
+    /// Whether a complete picture or changes are sent.
+    pub(super) fn mode(&self) -> Mode {
+        self.request.mode
+    }
+
+    pub(super) fn is_dry(&self) -> bool {
+        self.dry.is_some()
+    }
+
+    /// Opens the upload now, so that a base the cloud does not have is found before the directory is read.
+    pub(super) async fn open(&mut self) -> Result<(), SyncError> {
+        if self.sink.is_none() && self.dry.is_none() {
+            self.check_lease()?;
+            self.sink = Some(self.cloud.begin_upload(self.request.clone()).await?);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn push(&mut self, record: Record) -> Result<(), SyncError> {
+        let name = format!("{}.{}", record.kind.as_str(), op_word(record.op));
+        if let Some(samples) = &mut self.dry {
+            let list = samples.entry(name.clone()).or_default();
+            if list.len() < limits::SAMPLES {
+                list.push(sample(&record));
+            }
+        } else {
+            self.open().await?;
+            let sink = self.sink.as_mut().expect("it was just opened");
+            match sink.push(record).await {
+                // One object too large must not stop all others; it keeps its last state in the cloud.
+                Err(LinkError::RecordTooLarge { key, bytes, .. }) => {
+                    tracing::warn!(key, bytes, "object too large to travel");
+                    *self.counts.entry("skipped.too_large".to_owned()).or_default() += 1;
+                    return Ok(());
+                }
+                done => done?,
+            }
+        }
+        self.records += 1;
+        *self.counts.entry(name).or_default() += 1;
+        Ok(())
+    }
+
+    /// Makes everything count; `None` when there was nothing to send.
+    pub(super) async fn commit(&mut self) -> Result<Option<Committed>, SyncError> {
+        self.check_lease()?;
+        let nothing_new = self.records == 0 && self.request.mode == Mode::Delta;
+        match self.sink.take() {
+            // Opened to see whether the cloud has our base; there is nothing to add to it.
+            Some(sink) if nothing_new => {
+                sink.abort();
+                Ok(None)
+            }
+            Some(sink) => Ok(Some(sink.commit().await?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Stops at once when another agent has taken over.
+    pub(super) fn check_lease(&self) -> Result<(), SyncError> {
+        if self.lease.is_lost() { Err(SyncError::LeaseLost) } else { Ok(()) }
+    }
+
+    pub(super) fn counts(&self) -> &BTreeMap<String, u64> {
+        &self.counts
+    }
+
+    /// Counts something that is no record.
+    pub(super) fn count(&mut self, name: &str, by: u64) {
+        if by > 0 {
+            *self.counts.entry(name.to_owned()).or_default() += by;
+        }
+    }
+
+    pub(super) fn expect(&mut self, total: Option<u64>) {
+        self.total = total;
+    }
+
+    /// Tells the cloud how far it is, not more often than a person can read.
+    pub(super) fn progress(&mut self, phase: &'static str, seen: u64) {
+        self.seen += seen;
+        let due = self.told.is_none_or(|told| told.elapsed() >= limits::PROGRESS_EVERY);
+        if due || phase != self.phase {
+            self.phase = phase;
+            self.told = Some(Instant::now());
+            self.tell(false);
+        }
+    }
+
+    /// Tells the cloud that this run is over.
+    pub(super) fn finished(&mut self, phase: &'static str) {
+        self.phase = phase;
+        self.tell(true);
+    }
+
+    fn tell(&self, finished: bool) {
+        self.cloud.progress(Progress {
+            resource: self.request.source.clone(),
+            phase: self.phase.to_owned(),
+            done: self.seen,
+            total: self.total.map(|total| total.max(self.seen)),
+            finished,
+            counts: self.counts.clone(),
+        });
+    }
+
+    /// What a dry run would have sent.
+    pub(super) fn summary(&self) -> Value {
+        json!({ "counts": self.counts, "samples": self.dry })
+    }
+}
+
+fn op_word(op: Op) -> &'static str {
+    match op {
+        Op::Upsert => "upsert",
+        Op::Delete => "delete",
+    }
+}
+
+fn sample(record: &Record) -> Value {
+    match record.kind {
+        Kind::Member => json!({ "group": record.key, "member": record.member }),
+        _ => json!({ "key": record.key, "v": record.v }),
+    }
+}

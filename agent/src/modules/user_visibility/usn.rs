@@ -1,0 +1,113 @@
+//! Changes by polling uSNChanged ("Polling for Changes Using USNChanged"). The numbers belong to one database of one
+//! domain controller, named by its invocationId; another one, or a restored one, makes the cursor void.
+
+use std::collections::HashSet;
+
+use super::changes::Changes;
+use super::error::SyncError;
+use super::source::{Members, Source};
+use super::state::Cursor;
+use crate::directory::controls::SHOW_DELETED;
+use crate::directory::discover::RootDse;
+use crate::directory::error::DirectoryError;
+use crate::directory::filter::Filter;
+use crate::directory::guid::ObjectId;
+use crate::directory::message::{Control, SearchRequest};
+use crate::directory::page::{Chunks, Item};
+use crate::directory::personality::Personality;
+
+const NAME: &str = "usn";
+
+/// The place in this server's history right now. Must be taken before anything is read.
+pub(super) async fn start(source: &Source) -> Result<Cursor, SyncError> {
+    let mut lent = source.connection().await?;
+    let root = RootDse::read(&mut lent).await?;
+    let misbehaved = |problem: &str| DirectoryError::misbehaved(source.server.name(), "search", problem);
+    let usn = root.highest_usn.ok_or_else(|| misbehaved("no highestCommittedUSN"))?;
+    let service = root.service_name.ok_or_else(|| misbehaved("no dsServiceName"))?;
+    let settings = lent.read(&SearchRequest::read(service, &["invocationId"])).await?;
+    let invocation = settings
+        .as_ref()
+        .and_then(|entry| entry.first("invocationId"))
+        .map(|id| id.iter().map(|octet| format!("{octet:02x}")).collect())
+        .ok_or_else(|| misbehaved("no readable invocationId"))?;
+    Ok(Cursor::Usn { invocation, usn })
+}
+
+/// Everything between the cursor and now.
+pub(super) async fn changes(
+    source: &Source,
+    invocation: &str,
+    usn: u64,
+) -> Result<(Changes, Cursor), SyncError> {
+    let next = start(source).await?;
+    let Cursor::Usn { invocation: now, usn: until } = &next else { return Err(lost("it is of another kind")) };
+    if now != invocation {
+        return Err(lost("the domain controller or its database is another one"));
+    }
+    let mut changes = Changes::default();
+    if *until <= usn {
+        changes.reconcile = !deleted_objects_visible(source).await?;
+        return Ok((changes, next));
+    }
+    let between = [Filter::at_least("uSNChanged", (usn + 1).to_string()), Filter::at_most("uSNChanged", until.to_string())];
+    let personality = source.mapper.personality();
+    let kinds = Personality::filter(&personality.change_filter);
+    let filter = Filter::all([vec![kinds], between.to_vec()].concat());
+    // Below the directory's base and not the scope's, so that a move out of scope is seen.
+    let changed = ids(source, source.subtree(&source.base, filter, &[&personality.id.attribute]).await?).await?;
+    let changed: Vec<ObjectId> = changed.into_iter().collect();
+    changes.read(source, &changed, Members::Read).await?;
+    if deleted_objects_visible(source).await? {
+        let filter = Filter::all([vec![Filter::equals("isDeleted", "TRUE")], between.to_vec()].concat());
+        let mut request =
+            SearchRequest::subtree(deleted_objects(source), filter, &[&personality.id.attribute, "isDeleted"]);
+        request.controls = source.controls();
+        let request = request.with(Control::bare(SHOW_DELETED, true));
+        let page = crate::directory::page::Paging::Pages(source.directory.settings().page_size);
+        for id in ids(source, source.chunks(request, page).await?).await? {
+            changes.delete(id)?;
+        }
+    } else {
+        changes.reconcile = true;
+    }
+    Ok((changes, next))
+}
+
+async fn ids(source: &Source, mut chunks: Chunks) -> Result<HashSet<ObjectId>, SyncError> {
+    let mut found = HashSet::new();
+    loop {
+        let chunk = chunks.next().await?;
+        for item in &chunk.items {
+            if let Item::Entry(entry, _) = item {
+                found.extend(source.mapper.id(entry));
+            }
+        }
+        if found.len() > super::limits::CHANGES_MAX {
+            return Err(SyncError::TooManyChanges { limit: super::limits::CHANGES_MAX });
+        }
+        if chunk.done.is_some() {
+            return Ok(found);
+        }
+    }
+}
+
+/// Whether the service account may list what was deleted. By default only administrators may.
+pub(super) async fn deleted_objects_visible(source: &Source) -> Result<bool, SyncError> {
+    let mut lent = source.connection().await?;
+    let request = SearchRequest::read(deleted_objects(source), &["objectClass"])
+        .with(Control::bare(SHOW_DELETED, true));
+    match lent.read(&request).await {
+        Ok(entry) => Ok(entry.is_some()),
+        Err(error) if error.result_code().is_some_and(|code| !code.is_passing()) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn deleted_objects(source: &Source) -> String {
+    format!("CN=Deleted Objects,{}", source.naming_context())
+}
+
+fn lost(reason: &str) -> SyncError {
+    SyncError::CursorLost { strategy: NAME, reason: reason.to_owned() }
+}
