@@ -33,7 +33,7 @@ pub(crate) use agents::{AgentView, revoke_agent, view as agent_view, views as ag
 pub(crate) use authenticate::{Verdict, check as check_password};
 pub(crate) use events::{last_seen as last_seen_event, live as live_events};
 pub(crate) use extract::check_word;
-pub(crate) use modules::{ModuleView, change as change_module, views as module_views};
+pub(crate) use modules::{ModuleView, change as change_module, check_settings, views as module_views};
 pub(crate) use tenants::{create_tenant, new_key};
 pub use problem::Problem;
 
