@@ -1,6 +1,7 @@
 //! Running programs: shown, streamed, and counted when they are test runners.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail};
@@ -23,7 +24,8 @@ impl std::ops::AddAssign for Counts {
 
 /// The command as one would type it.
 pub(crate) fn shown(command: &Command) -> String {
-    let mut text = command.get_program().to_string_lossy().into_owned();
+    let program = Path::new(command.get_program());
+    let mut text = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
     for argument in command.get_args() {
         text.push(' ');
         text.push_str(&argument.to_string_lossy());
@@ -105,10 +107,10 @@ fn pass_through(from: impl Read, mut to: impl Write) -> Counts {
 /// nextest: `     Summary [   1.0s] 5 tests run: 3 passed (1 slow), 1 failed, 1 timed out, 2 skipped`;
 /// libtest: `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.1s`.
 fn closing_line(line: &str) -> Option<Counts> {
-    let line = line.trim();
-    let numbers = if let Some(rest) = line.strip_prefix("Summary [") {
+    let numbers = if let Some(rest) = line.trim_start().strip_prefix("Summary [") {
         rest.split_once("run:")?.1
     } else if let Some(rest) = line.strip_prefix("test result: ") {
+        // At the margin only: nextest shows the same line, indented, in the output of a failing test.
         rest.split_once(". ")?.1
     } else {
         return None;
@@ -158,6 +160,7 @@ mod tests {
                 "test result: FAILED. 2 passed; 1 failed; 3 ignored; 0 measured; 7 filtered out; finished in 0.00s",
                 Some((2, 1, 3)),
             ),
+            ("    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; finished in 0.00s", None),
             ("test a::b ... ok", None),
         ];
         for (line, wanted) in cases {
