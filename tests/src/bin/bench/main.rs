@@ -2,6 +2,14 @@
 //!
 //! Prints a table and writes `target/bench/<name>.json`. Figures are for reading; nothing here judges them.
 
+mod auth;
+mod channel;
+mod delta;
+mod failover;
+mod ldap_server;
+mod process;
+mod stage;
+mod sync;
 mod table;
 
 use std::time::Duration;
@@ -25,7 +33,14 @@ pub struct Options {
     pub shrink: usize,
 }
 
-const BENCHES: &[Bench] = &[];
+const BENCHES: &[Bench] = &[
+    Bench { name: "ldap_server", shows: "mock-ldap beside slapd: scans and binds", run: ldap_server::run },
+    Bench { name: "channel", shows: "mock-cloud's channel beside Prosody and ejabberd", run: channel::run },
+    Bench { name: "auth", shows: "password checks the whole way beside direct binds", run: auth::run },
+    Bench { name: "sync", shows: "full sync of 100,000 people beside ldapsearch", run: sync::run },
+    Bench { name: "delta", shows: "1,000 changes in 100,000 beside the full sync", run: delta::run },
+    Bench { name: "failover", shows: "kill -9 of the serving agent under load", run: failover::run },
+];
 
 fn main() -> Result<()> {
     let mut options = Options { rounds: 5, shrink: 1 };

@@ -1,0 +1,513 @@
+//! A world: one cloud, one directory, some agents, and the links between them.
+
+mod agent;
+mod directory;
+mod vocabulary;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use causeway_mock_cloud::MockCloud;
+use causeway_mock_kit::cli::RunningMock;
+use causeway_mock_kit::fault::{Faults, Rule};
+use causeway_mock_kit::journal::Entry;
+use causeway_mock_kit::proxy::TcpProxy;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+pub use agent::{Agent, AgentProgram};
+pub use directory::{Census, Directory, Person};
+
+use crate::cloud_api::Tenant;
+use crate::http::Client;
+use crate::report::EventMark;
+use crate::spec::WorldSpec;
+
+/// The collection that is leased.
+const RESOURCE: &str = "user_visibility/default";
+
+/// Lease time in scenarios: long enough for a slow machine, short enough to wait for.
+const LEASE_TTL_MS: i64 = 6_000;
+
+/// Time between two health reports in scenarios.
+const HEALTH_EVERY_SECS: i64 = 2;
+
+/// The front end of a link, as fault rules name it.
+const LINK_FRONT: &str = "tcp";
+
+/// Events kept for the report.
+const EVENTS_MAX: usize = 500;
+
+/// Everything a scenario runs in. Stops when dropped, but [`World::stop`] says when it has.
+pub struct World {
+    /// The directory.
+    pub ldap: Directory,
+    cloud: Option<MockCloud>,
+    cloud_settings: toml::Table,
+    cloud_url: String,
+    tenant: Tenant,
+    agents: BTreeMap<String, Member>,
+    program: AgentProgram,
+    last_killed: Option<String>,
+    remembered: BTreeMap<String, Vec<String>>,
+    journal_seen: BTreeMap<String, u64>,
+    configured: BTreeMap<String, Value>,
+    directory_settings: serde_json::Map<String, Value>,
+    wrong_directory_ca: bool,
+    folder: TempDir,
+}
+
+/// An agent, the instance id the cloud gave it, and the link it goes out by.
+struct Member {
+    agent: Agent,
+    instance: String,
+    link: TcpProxy,
+}
+
+impl World {
+    /// Builds a world: directory, cloud, tenant, module settings, agents enrolled and started.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub async fn start(spec: &WorldSpec, program: &AgentProgram) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("causeway-").tempdir().context("make a folder for the world")?;
+        let ldap = Directory::start(&spec.ldap, spec.users, spec.seed).await?;
+        let cloud_settings = cloud_settings(spec, &folder)?;
+        let (cloud, cloud_settings) = start_cloud(cloud_settings).await?;
+        let cloud_url = cloud.urls()["api"].clone();
+        let http = Client::new(&cloud_url, Some(client_tls(&cloud)?), Some(cloud.token().to_owned()))?;
+        let tenant = Tenant::create(http, "Acme").await?;
+        let mut world = Self {
+            ldap,
+            cloud: Some(cloud),
+            cloud_settings,
+            cloud_url,
+            tenant,
+            agents: BTreeMap::new(),
+            program: program.clone(),
+            last_killed: None,
+            remembered: BTreeMap::new(),
+            journal_seen: BTreeMap::new(),
+            configured: BTreeMap::new(),
+            directory_settings: spec.directory.clone(),
+            wrong_directory_ca: spec.wrong_directory_ca,
+            folder,
+        };
+        for module in ["user_auth", "user_visibility"] {
+            let settings = spec.modules.get(module).cloned().unwrap_or_else(|| json!({}));
+            world.configure(module, true, &settings).await?;
+        }
+        for number in 1..=spec.agents {
+            world.start_agent(&format!("agent{number}")).await?;
+        }
+        Ok(world)
+    }
+
+    /// Ends everything.
+    pub async fn stop(mut self) {
+        for member in self.agents.values_mut() {
+            if member.agent.is_running() {
+                // What does not end when asked is killed when dropped.
+                let _ = member.agent.stop().await;
+            }
+        }
+        if let Some(cloud) = self.cloud.take() {
+            cloud.stop().await;
+        }
+    }
+
+    /// The tenant, through the cloud's API.
+    pub fn tenant(&self) -> &Tenant {
+        &self.tenant
+    }
+
+    /// Where to sign in, for people.
+    pub fn sign_in(&self) -> String {
+        let Some(cloud) = &self.cloud else { return String::new() };
+        let ready = cloud.ready();
+        let portal = ready.urls.get("portal").map_or(self.cloud_url.as_str(), String::as_str);
+        let admin = ready.accounts.get("admin").unwrap_or(&Value::Null);
+        let word = |key: &str| admin[key].as_str().unwrap_or("-").to_owned();
+        format!("  portal    {portal}\n  user      {}\n  password  {}", word("user"), word("password"))
+    }
+
+    /// Someone who signs in; see [`Directory::person`].
+    ///
+    /// # Errors
+    /// When nobody fits.
+    pub fn person(&self, user: &str) -> Result<Person> {
+        self.ldap.person(user)
+    }
+
+    /// Starts an agent, enrolling it first if it is new. `killed` is the one killed last.
+    ///
+    /// # Errors
+    /// When it does not come online.
+    pub async fn start_agent(&mut self, name: &str) -> Result<String> {
+        let name = match name {
+            "killed" => self.last_killed.clone().context("no agent was killed")?,
+            name => name.to_owned(),
+        };
+        if !self.agents.contains_key(&name) {
+            let member = self.enroll(&name).await.with_context(|| format!("enrol {name}"))?;
+            self.agents.insert(name.clone(), member);
+        }
+        let member = self.agents.get_mut(&name).context("just put there")?;
+        member.agent.start().await.with_context(|| format!("start {name}"))?;
+        Ok(format!("{name} is online"))
+    }
+
+    async fn enroll(&self, name: &str) -> Result<Member> {
+        let cloud = self.cloud.as_ref().context("the cloud is away")?;
+        let link = TcpProxy::start(authority(&self.cloud_url)?.parse()?).await.context("start the link")?;
+        let url = format!("https://{}", link.address());
+        let agent = Agent::new(&self.program, self.folder.path().join(name));
+        let key = self.tenant.enrollment_key().await?;
+        let ca = cloud.ca_pem().to_owned();
+        let ca = ca.to_str().context("the CA file's path is not UTF-8")?;
+        let before = self.instances().await?;
+        agent.command(&["enroll", "--cloud", &url, "--key", &key, "--ca", ca], None).await?;
+        self.write_directory_settings(&agent).await?;
+        let after = self.instances().await?;
+        let new = after.into_iter().find(|instance| !before.contains(instance));
+        Ok(Member { agent, instance: new.context("the cloud does not list the enrolled agent")?, link })
+    }
+
+    async fn instances(&self) -> Result<Vec<String>> {
+        let agents = self.tenant.all("agents").await?;
+        Ok(agents.iter().filter_map(|agent| agent["id"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// Tells an agent about the directory, the way an administrator does: a table in agent.toml and a secret.
+    async fn write_directory_settings(&self, agent: &Agent) -> Result<()> {
+        let (dn, password) = self.ldap.service_account();
+        let ca_file = agent.data_dir().join("directory-ca.pem");
+        let ready = self.ldap.mock().ready();
+        let ca = match self.wrong_directory_ca {
+            true => self.cloud.as_ref().map(|cloud| cloud.ca_pem().to_owned()),
+            false => ready.ca_pem,
+        };
+        std::fs::copy(ca.context("no CA file")?, &ca_file).context("copy the directory's CA")?;
+        let mut directory = json!({ "servers": self.ldap.agent_urls()?, "bind_dn": dn, "ca_file": ca_file });
+        if let Some(table) = directory.as_object_mut() {
+            table.extend(self.directory_settings.clone());
+        }
+        let table = BTreeMap::from([("directory", BTreeMap::from([("default", directory)]))]);
+        let path = agent.data_dir().join(causeway_agent::config::FILE_NAME);
+        let mut text = std::fs::read_to_string(&path).unwrap_or_default();
+        text.push_str(&format!("\n{}", toml::to_string(&table)?));
+        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+        let secret = ["configure", "user_auth", "--secret-from-stdin", "directory.default"];
+        agent.command(&secret, Some(&password)).await
+    }
+
+    /// Kills an agent.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub async fn kill_agent(&mut self, name: &str) -> Result<String> {
+        let name = self.agent_name(name).await?;
+        self.member(&name)?.agent.kill().await.with_context(|| format!("kill {name}"))?;
+        self.last_killed = Some(name.clone());
+        Ok(format!("{name} is gone"))
+    }
+
+    /// Stops an agent in good order.
+    ///
+    /// # Errors
+    /// When it does not run or does not end.
+    pub async fn stop_agent(&mut self, name: &str) -> Result<String> {
+        let name = self.agent_name(name).await?;
+        self.member(&name)?.agent.stop().await.with_context(|| format!("stop {name}"))?;
+        Ok(format!("{name} has ended"))
+    }
+
+    /// Ruins an agent's state file.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub async fn corrupt_state(&mut self, name: &str) -> Result<String> {
+        let name = self.agent_name(name).await?;
+        self.member(&name)?.agent.corrupt_state()
+    }
+
+    /// Cuts an agent's link, and keeps it cut for a while.
+    ///
+    /// # Errors
+    /// When there is no such agent.
+    pub async fn cut_link(&mut self, name: &str, for_how_long: Duration) -> Result<String> {
+        let name = self.agent_name(name).await?;
+        let link = &self.member(&name)?.link;
+        if for_how_long.is_zero() {
+            link.cut();
+            return Ok(format!("{name} must connect again"));
+        }
+        let down = link.faults().set_down(LINK_FRONT);
+        tokio::time::sleep(for_how_long).await;
+        link.faults().remove(down);
+        Ok(format!("{name} was alone for {} ms", for_how_long.as_millis()))
+    }
+
+    /// Stops the cloud, waits, and starts it again on the same data and port.
+    ///
+    /// # Errors
+    /// When it does not come back.
+    pub async fn restart_cloud(&mut self, down: Duration) -> Result<String> {
+        let cloud = self.cloud.take().context("the cloud is away already")?;
+        cloud.stop().await;
+        tokio::time::sleep(down).await;
+        let (cloud, settings) = start_cloud(self.cloud_settings.clone()).await?;
+        let http = Client::new(&self.cloud_url, Some(client_tls(&cloud)?), Some(cloud.token().to_owned()))?;
+        self.tenant = self.tenant.through(http);
+        self.cloud_settings = settings;
+        self.cloud = Some(cloud);
+        self.journal_seen.remove("cloud");
+        Ok(format!("it was away for {} ms", down.as_millis()))
+    }
+
+    /// Installs a fault rule.
+    ///
+    /// # Errors
+    /// When the rule is malformed.
+    pub fn add_fault(&self, target: &str, rule: &Value) -> Result<String> {
+        let rule: Rule = serde_json::from_value(rule.clone()).context("read the fault rule")?;
+        self.faults(target)?.add(rule);
+        Ok(String::new())
+    }
+
+    /// Removes every fault rule.
+    ///
+    /// # Errors
+    /// When there is no such mock.
+    pub fn clear_faults(&self, target: &str) -> Result<String> {
+        self.faults(target)?.clear();
+        Ok(String::new())
+    }
+
+    fn faults(&self, target: &str) -> Result<&Faults> {
+        match target {
+            "ldap" => Ok(self.ldap.mock().faults()),
+            "cloud" => Ok(self.cloud.as_ref().context("the cloud is away")?.faults()),
+            other => bail!("no mock is called {other:?}; there are ldap and cloud"),
+        }
+    }
+
+    /// Moves a mock's clock.
+    ///
+    /// # Errors
+    /// When there is no such mock.
+    pub fn advance_clock(&self, target: &str, by: Duration) -> Result<String> {
+        match target {
+            "ldap" => self.ldap.mock().clock().advance(by),
+            "cloud" => self.cloud.as_ref().context("the cloud is away")?.cloud().kit.clock.advance(by),
+            other => bail!("no mock is called {other:?}; there are ldap and cloud"),
+        }
+        Ok(String::new())
+    }
+
+    /// Sets a module's desired config; settings are merged over what was set before.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn configure(&mut self, module: &str, enabled: bool, settings: &Value) -> Result<String> {
+        let all = self.configured.entry(module.to_owned()).or_insert_with(|| json!({}));
+        if let (Some(all), Some(new)) = (all.as_object_mut(), settings.as_object()) {
+            all.extend(new.clone());
+        }
+        let revision = self.tenant.configure(module, enabled, all).await?;
+        Ok(format!("revision {revision}"))
+    }
+
+    /// Remembers action ids under a name.
+    pub fn remember_actions(&mut self, name: &str, ids: &[String]) {
+        self.remembered.entry(name.to_owned()).or_default().extend_from_slice(ids);
+    }
+
+    /// The action ids remembered under a name.
+    ///
+    /// # Errors
+    /// When there are none.
+    pub fn remembered_actions(&self, name: &str) -> Result<&[String]> {
+        self.remembered.get(name).map(Vec::as_slice).with_context(|| format!("no actions are remembered as {name:?}"))
+    }
+
+    /// The agent that collects now.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn lease_holder(&self) -> Result<Option<String>> {
+        let leases = self.tenant.all("leases").await?;
+        let Some(lease) = leases.iter().find(|lease| lease["resource"] == RESOURCE) else { return Ok(None) };
+        let holder = self.agents.iter().find(|(_, member)| lease["holder"] == *member.instance);
+        Ok(holder.map(|(name, _)| name.clone()))
+    }
+
+    /// Compares the cloud with the directory.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub async fn in_step(&self) -> Result<String> {
+        let directory = self.ldap.census().await?;
+        let cloud = self.cloud_census().await?;
+        if let Some(problem) = difference(&directory, &cloud) {
+            bail!("{problem}");
+        }
+        let edges: usize = directory.groups.values().map(std::collections::BTreeSet::len).sum();
+        let (people, groups) = (directory.people.len(), directory.groups.len());
+        Ok(format!("{people} people, {groups} groups and {edges} memberships agree"))
+    }
+
+    async fn cloud_census(&self) -> Result<Census> {
+        let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+        let mut census = Census::default();
+        for user in self.tenant.all("users").await? {
+            census.people.insert(text(&user, "dn"), text(&user, "mail"));
+        }
+        for group in self.tenant.all("groups").await? {
+            let members = self.tenant.all(&format!("groups/{}/members", text(&group, "id"))).await?;
+            let members = members.iter().filter(|member| member["direct"] != false).map(|member| text(member, "dn"));
+            census.groups.insert(text(&group, "dn"), members.collect());
+        }
+        Ok(census)
+    }
+
+    /// What a mock received since this was last asked.
+    ///
+    /// # Errors
+    /// When there is no such mock.
+    pub fn journal_since_last_look(&mut self, target: &str) -> Result<Vec<Entry>> {
+        let journal = match target {
+            "ldap" => self.ldap.mock().journal(),
+            "cloud" => self.cloud.as_ref().context("the cloud is away")?.journal(),
+            other => bail!("no mock is called {other:?}; there are ldap and cloud"),
+        };
+        let seen = self.journal_seen.entry(target.to_owned()).or_default();
+        let entries = journal.after(*seen);
+        *seen = journal.last_seq();
+        Ok(entries)
+    }
+
+    /// What the cloud reported since `started`, for the report; empty when it cannot be asked.
+    pub async fn events(&self, started: Instant) -> Vec<EventMark> {
+        let Some(cloud) = &self.cloud else { return Vec::new() };
+        let start_ms = cloud.cloud().kit.clock.now_ms() - started.elapsed().as_millis() as i64;
+        let events = self.tenant.get(&format!("events?format=json&limit={EVENTS_MAX}")).await.unwrap_or_default();
+        let items = events["items"].as_array().cloned().unwrap_or_default();
+        let mark = |event: &Value| EventMark {
+            at_ms: u64::try_from(event["at_ms"].as_i64().unwrap_or(start_ms) - start_ms).unwrap_or(0),
+            kind: event["kind"].as_str().unwrap_or("event").to_owned(),
+            text: event["text"].as_str().map_or_else(|| event["body"].to_string(), str::to_owned),
+        };
+        items.iter().map(mark).collect()
+    }
+
+    /// Resolves `lease_holder` and `other`.
+    async fn agent_name(&self, name: &str) -> Result<String> {
+        match name {
+            "lease_holder" => self.lease_holder().await?.context("nobody holds the lease"),
+            "other" => {
+                let holder = self.lease_holder().await?.context("nobody holds the lease")?;
+                self.agents.keys().find(|name| **name != holder).cloned().context("there is no other agent")
+            }
+            name => Ok(name.to_owned()),
+        }
+    }
+
+    fn member(&mut self, name: &str) -> Result<&mut Member> {
+        let names: Vec<String> = self.agents.keys().cloned().collect();
+        self.agents.get_mut(name).with_context(|| format!("no agent is called {name}; there are {names:?}"))
+    }
+}
+
+fn cloud_settings(spec: &WorldSpec, folder: &TempDir) -> Result<toml::Table> {
+    let data_dir = folder.path().join("cloud");
+    let data_dir = data_dir.to_str().context("the folder's path is not UTF-8")?.to_owned();
+    let mut settings = toml::Table::new();
+    settings.insert("data_dir".into(), data_dir.into());
+    settings.insert("leases".into(), toml::Table::from_iter([("ttl_ms".to_owned(), LEASE_TTL_MS.into())]).into());
+    let channel = toml::Table::from_iter([("health_every_secs".to_owned(), HEALTH_EVERY_SECS.into())]);
+    settings.insert("channel".into(), channel.into());
+    let mut common = toml::Table::new();
+    if let Some(listen) = spec.listen {
+        common.insert("listen".into(), listen.ip().to_string().into());
+        let ports = toml::Table::from_iter([("api".to_owned(), toml::Value::from(i64::from(listen.port())))]);
+        common.insert("ports".into(), ports.into());
+    }
+    settings.insert("common".into(), common.into());
+    merge(&mut settings, &spec.cloud.settings);
+    Ok(settings)
+}
+
+/// Starts the cloud and pins the port it got, so that a restart finds the same one.
+async fn start_cloud(mut settings: toml::Table) -> Result<(MockCloud, toml::Table)> {
+    let config: causeway_mock_cloud::Config = settings.clone().try_into().context("settings of mock-cloud")?;
+    let cloud = MockCloud::start(config).await.context("start mock-cloud")?;
+    let port = authority(&cloud.urls()["api"])?.rsplit_once(':').context("the API's URL has no port")?.1.parse::<i64>()?;
+    let pinned = toml::toml! { [common.ports] };
+    merge(&mut settings, &pinned);
+    settings["common"]["ports"].as_table_mut().context("ports is a table")?.insert("api".into(), port.into());
+    Ok((cloud, settings))
+}
+
+/// Trusts the cloud's own authority and nobody else.
+fn client_tls(cloud: &MockCloud) -> Result<Arc<rustls::ClientConfig>> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(cloud.ca_pem()).context("read the cloud's CA")? {
+        roots.add(certificate.context("read the cloud's CA")?)?;
+    }
+    Ok(Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
+}
+
+fn authority(url: &str) -> Result<&str> {
+    let rest = url.split_once("://").with_context(|| format!("{url:?} is no URL"))?.1;
+    Ok(rest.split('/').next().unwrap_or(rest))
+}
+
+/// Merges `over` into `base`: tables key by key, anything else replaced.
+fn merge(base: &mut toml::Table, over: &toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(key), value) {
+            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => merge(base, over),
+            _ => {
+                base.insert(key.clone(), value.clone());
+            }
+        }
+    }
+}
+
+/// The first difference between two censuses, in words.
+fn difference(directory: &Census, cloud: &Census) -> Option<String> {
+    let counts = (directory.people.len(), cloud.people.len());
+    if let Some(dn) = directory.people.keys().find(|dn| !cloud.people.contains_key(*dn)) {
+        return Some(format!("the cloud lacks {dn:?} ({} people in the directory, {} in the cloud)", counts.0, counts.1));
+    }
+    if let Some(dn) = cloud.people.keys().find(|dn| !directory.people.contains_key(*dn)) {
+        return Some(format!("the cloud has {dn:?}, the directory does not"));
+    }
+    if let Some((dn, mail)) = directory.people.iter().find(|(dn, mail)| cloud.people[*dn] != **mail) {
+        return Some(format!("mail of {dn:?} is {mail:?} in the directory, {:?} in the cloud", cloud.people[dn]));
+    }
+    for (dn, members) in &directory.groups {
+        let Some(there) = cloud.groups.get(dn) else { return Some(format!("the cloud lacks the group {dn:?}")) };
+        if let Some(member) = members.symmetric_difference(there).find(|member| !there.contains(*member)) {
+            return Some(format!("the cloud lacks {member:?} in {dn:?}"));
+        }
+        // What only the cloud has may be a primary group, which a directory does not list as a member.
+        if let Some(member) = there.iter().find(|member| !members.contains(*member) && !is_primary(dn)) {
+            return Some(format!("the cloud has {member:?} in {dn:?}, the directory does not"));
+        }
+    }
+    let extra = cloud.groups.keys().find(|dn| !directory.groups.contains_key(*dn));
+    extra.map(|dn| format!("the cloud has the group {dn:?}, the directory does not"))
+}
+
+/// Groups whose members are kept in `primaryGroupID` (MS-ADTS 3.1.1.4.5.19).
+fn is_primary(dn: &str) -> bool {
+    ["CN=Domain Users,", "CN=Domain Computers,", "CN=Domain Guests,", "CN=Domain Controllers,"]
+        .iter()
+        .any(|rdn| dn.starts_with(rdn))
+}

@@ -1,0 +1,49 @@
+//! How each kind of directory spells what the runner must look for and write.
+
+/// One directory's words.
+#[derive(Clone, Copy, Debug)]
+pub struct Vocabulary {
+    /// Every person's account, service accounts included.
+    pub user_filter: &'static str,
+    /// Every group.
+    pub group_filter: &'static str,
+    /// The attribute with the login name.
+    pub login: &'static str,
+    /// The attribute with the members' DNs.
+    pub member: &'static str,
+    /// Object classes of a new person.
+    pub person_classes: &'static [&'static str],
+    /// The attribute that names a person's entry.
+    pub person_rdn: &'static str,
+}
+
+/// The words of a personality, by its name in mock-ldap's settings.
+pub fn of(personality: &str) -> Vocabulary {
+    let inet = Vocabulary {
+        user_filter: "(objectClass=inetOrgPerson)",
+        group_filter: "(|(objectClass=groupOfNames)(objectClass=groupOfUniqueNames))",
+        login: "uid",
+        member: "member",
+        person_classes: &["top", "person", "organizationalPerson", "inetOrgPerson"],
+        person_rdn: "uid",
+    };
+    match personality {
+        "active_directory" => Vocabulary {
+            user_filter: "(&(objectCategory=person)(objectClass=user))",
+            group_filter: "(objectCategory=group)",
+            login: "sAMAccountName",
+            person_classes: &["top", "person", "organizationalPerson", "user"],
+            person_rdn: "cn",
+            ..inet
+        },
+        "edirectory" => Vocabulary { login: "cn", person_rdn: "cn", ..inet },
+        "domino" => Vocabulary {
+            user_filter: "(objectClass=dominoPerson)",
+            group_filter: "(objectClass=dominoGroup)",
+            person_classes: &["top", "person", "organizationalPerson", "inetOrgPerson", "dominoPerson"],
+            person_rdn: "cn",
+            ..inet
+        },
+        _ => inet,
+    }
+}

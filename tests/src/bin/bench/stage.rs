@@ -1,0 +1,135 @@
+//! The whole path for a benchmark: a cloud and an agent as processes of their own, and a directory given from outside.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use causeway_scenarios::cloud_api::Tenant;
+use causeway_scenarios::http::Client;
+use causeway_scenarios::world::{Agent, AgentProgram};
+use causeway_tests::tls;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::process::{Program, beside};
+
+/// Pause between two looks at the cloud.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// A directory, as an administrator would describe it to the agent.
+pub struct DirectoryAt {
+    /// `ldaps://host:port` or `ldap://host:port`.
+    pub servers: Vec<String>,
+    /// Service account.
+    pub bind_dn: String,
+    /// Its password.
+    pub password: String,
+    /// PEM of the authority that signed the servers' certificates.
+    pub ca_pem: String,
+}
+
+/// Cloud and agents.
+pub struct Stage {
+    /// The cloud's process.
+    pub cloud: Program,
+    /// Its tenant.
+    pub tenant: Tenant,
+    agents: Vec<Agent>,
+    folder: TempDir,
+}
+
+impl Stage {
+    /// Starts a cloud with further settings in TOML, and a tenant in it.
+    pub async fn start(cloud_settings: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let config = folder.path().join("cloud.toml");
+        std::fs::write(&config, cloud_settings)?;
+        let cloud = Program::start("mock-cloud", &["--config", path(&config)?]).await?;
+        let http = api(&cloud)?;
+        let tenant = Tenant::create(http, "Bench").await?;
+        Ok(Self { cloud, tenant, agents: Vec::new(), folder })
+    }
+
+    /// Enrols and starts an agent that uses this directory.
+    pub async fn add_agent(&mut self, directory: &DirectoryAt) -> Result<&mut Agent> {
+        let name = format!("agent{}", self.agents.len() + 1);
+        let data_dir = self.folder.path().join(&name);
+        let program = AgentProgram::at(beside("causeway-agent")?);
+        let mut agent = Agent::new(&program, data_dir.clone());
+        let key = self.tenant.enrollment_key().await?;
+        let (url, ca) = (self.cloud.text("/urls/api")?, self.cloud.text("/ca_pem")?);
+        agent.command(&["enroll", "--cloud", url, "--key", &key, "--ca", ca], None).await?;
+        let ca_file = data_dir.join("directory-ca.pem");
+        std::fs::write(&ca_file, &directory.ca_pem)?;
+        let table = json!({ "servers": directory.servers, "bind_dn": directory.bind_dn, "ca_file": ca_file });
+        let table = BTreeMap::from([("directory", BTreeMap::from([("default", table)]))]);
+        let file = data_dir.join(causeway_agent::config::FILE_NAME);
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        std::fs::write(&file, format!("{text}\n{}", toml::to_string(&table)?))?;
+        let secret = ["configure", "user_auth", "--secret-from-stdin", "directory.default"];
+        agent.command(&secret, Some(&directory.password)).await?;
+        agent.start().await?;
+        self.agents.push(agent);
+        self.agents.last_mut().context("just put there")
+    }
+
+    /// The agents, in the order they were added.
+    pub fn agents(&mut self) -> &mut [Agent] {
+        &mut self.agents
+    }
+
+    /// Waits until `fits` says of `GET below-the-tenant` that it is as wanted; returns how long that took.
+    pub async fn wait(&self, rest: &str, within: Duration, fits: impl Fn(&Value) -> bool) -> Result<Duration> {
+        let started = Instant::now();
+        loop {
+            let seen = self.tenant.get(rest).await?;
+            if fits(&seen) {
+                return Ok(started.elapsed());
+            }
+            if started.elapsed() > within {
+                bail!("GET {rest} is not as wanted after {} s: {seen}", within.as_secs());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until a module of every agent reports `ok`.
+    pub async fn module_ok(&self, module: &str) -> Result<()> {
+        let agents = self.agents.len();
+        self.wait("agents", Duration::from_secs(60), |list| {
+            let items = list["items"].as_array().into_iter().flatten();
+            let ok = |agent: &&Value| {
+                let mut modules = agent["modules"].as_array().into_iter().flatten();
+                modules.any(|m| m["module"] == *module && m["state"] == "ok")
+            };
+            items.filter(ok).count() == agents
+        })
+        .await?;
+        Ok(())
+    }
+}
+
+/// A client of a cloud's API.
+pub fn api(cloud: &Program) -> Result<Client> {
+    let ca = std::fs::read_to_string(cloud.text("/ca_pem")?)?;
+    let token = cloud.text("/accounts/admin/token")?.to_owned();
+    Client::new(cloud.text("/urls/api")?, Some(Arc::new(tls::trusting_only(&ca)?)), Some(token))
+}
+
+/// A mock-ldap process as a directory for agents.
+pub fn directory_of(mock: &Program) -> Result<DirectoryAt> {
+    let servers = mock.ready["urls"].as_object().into_iter().flatten();
+    let servers = servers.filter(|(name, _)| name.starts_with("ldaps")).filter_map(|(_, url)| url.as_str());
+    Ok(DirectoryAt {
+        servers: servers.map(str::to_owned).collect(),
+        bind_dn: mock.text("/accounts/admin/dn")?.to_owned(),
+        password: mock.text("/accounts/admin/password")?.to_owned(),
+        ca_pem: std::fs::read_to_string(mock.text("/ca_pem")?)?,
+    })
+}
+
+fn path(path: &Path) -> Result<&str> {
+    path.to_str().context("the path is not UTF-8")
+}
