@@ -165,7 +165,7 @@ impl MockLdap {
 
     /// Sign-in of the service account.
     pub fn service_account(&self) -> ServiceLogin {
-        self.directory().service_account().clone()
+        self.directory().service_account()
     }
 
     /// Puts other policies in force, for open connections too.
@@ -262,7 +262,7 @@ impl Inner {
 impl Shared {
     /// The service account's DN, which size limits spare.
     pub(crate) fn service_dn(&self) -> String {
-        self.directory.load().service_account().dn.clone()
+        self.directory.load().service_account().dn
     }
 }
 

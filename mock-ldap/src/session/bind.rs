@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::{Call, Session, outcome_of, text};
+use super::{Call, Session, outcome_of};
 use crate::controls::{self, Controls, PolicyWarning, oid};
 use crate::dit::{Bound, EmptyPassword, Identity, LdapFailure, PolicyWord, ResultCode};
 use crate::message::{self, Authentication, ResponseControl};
@@ -75,7 +75,7 @@ impl Session {
 
     /// A name without a password (RFC 4513 section 5.1.2).
     fn unauthenticated_bind(&self) -> Result<Bound, LdapFailure> {
-        let text = text::empty_password(self.directory.personality());
+        let text = self.directory.personality().text("empty_password", &[]);
         match self.shared.effective.load().empty_password_bind {
             EmptyPassword::Anonymous => Ok(anonymous()),
             EmptyPassword::Reject => Err(LdapFailure::new(ResultCode::INVALID_CREDENTIALS, text)),
@@ -89,13 +89,13 @@ impl Session {
             return None;
         }
         let effective = self.shared.effective.load();
-        let text = text::signing_required(self.directory.personality());
+        let text = |reason| self.directory.personality().text(reason, &[]);
         if effective.require_signing {
-            return Some(LdapFailure::new(ResultCode::STRONGER_AUTH_REQUIRED, text));
+            return Some(LdapFailure::new(ResultCode::STRONGER_AUTH_REQUIRED, text("signing_required")));
         }
         effective
             .simple_bind_needs_tls
-            .then(|| LdapFailure::new(ResultCode::CONFIDENTIALITY_REQUIRED, "confidentiality required"))
+            .then(|| LdapFailure::new(ResultCode::CONFIDENTIALITY_REQUIRED, text("confidentiality")))
     }
 
     /// `proof`: the last server token of a SASL exchange.

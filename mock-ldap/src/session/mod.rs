@@ -14,7 +14,6 @@ mod run;
 mod sasl_bind;
 mod search;
 mod sync;
-mod text;
 mod tls;
 mod virtual_list;
 mod wire;
@@ -308,7 +307,7 @@ impl Session {
             && call.tag != 0
         {
             call.detail = json!({ "control": oid });
-            let text = text::unknown_control(personality, oid);
+            let text = personality.text("unknown_control", &[("oid", oid)]);
             return self.fail(call, ResultCode::UNAVAILABLE_CRITICAL_EXTENSION, text);
         }
         if self.must_change && !extended::changes_password(&request.operation, call.word) {

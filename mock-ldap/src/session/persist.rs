@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::run::{Items, Run, SyncItem, Tail, put_bare_entry};
 use super::search::{Refusal, unwilling};
-use super::{Call, Session, text};
+use super::{Call, Session};
 use crate::controls::{self, Controls};
 use crate::dit::{
     Change, ChangeKind, LdapFailure, ResultCode, Scope, SearchPlan, Selection, SyncPhase, SyncRequest, View,
@@ -63,7 +63,7 @@ impl Session {
         }
         self.check_watch_limit(controls.notification)?;
         if controls.notification {
-            check_notification(search)?;
+            self.check_notification(search)?;
         }
         let selection = self.selection(search, controls);
         // The number is read before the entries, so that a change between the two is told rather than lost.
@@ -245,13 +245,13 @@ impl Session {
         run.sync_cookie = Some(batch.cookie);
         self.running.push_back(run);
     }
-}
 
-/// MS-ADTS 3.1.1.3.4.1.9: every object of the scope, and nothing narrower.
-fn check_notification(search: &SearchRequest<'_>) -> Result<(), Refusal> {
-    let everything = matches!(&search.filter, Filter::Present(attr) if attr == "objectclass");
-    if everything && search.scope != Scope::Subordinate {
-        return Ok(());
+    /// MS-ADTS 3.1.1.3.4.1.9: every object of the scope, and nothing narrower.
+    fn check_notification(&self, search: &SearchRequest<'_>) -> Result<(), Refusal> {
+        let everything = matches!(&search.filter, Filter::Present(attr) if attr == "objectclass");
+        if everything && search.scope != Scope::Subordinate {
+            return Ok(());
+        }
+        Err(unwilling(&self.directory.personality().text("notification_filter", &[])))
     }
-    Err(unwilling(text::notification_filter()))
 }

@@ -5,7 +5,7 @@ use causeway_mock_kit::spnego::{Acceptor, Step};
 use serde_json::json;
 
 use super::bind::BindContext;
-use super::{Session, Transition, text};
+use super::{Session, Transition};
 use crate::config::ChannelBinding;
 use crate::dit::{Bound, LdapFailure, PolicyWord, ResultCode};
 use crate::message::{self, Outcome};
@@ -27,7 +27,7 @@ impl Session {
     }
 
     pub(super) fn refuse_mechanism(&mut self, bind: &BindContext) {
-        let text = text::unsupported_mechanism(self.directory.personality());
+        let text = self.directory.personality().text("unsupported_mechanism", &[]);
         self.refuse_bind(bind, &LdapFailure::new(ResultCode::AUTH_METHOD_NOT_SUPPORTED, text));
     }
 
@@ -99,11 +99,11 @@ impl Session {
         let Ok(session) = proof else { return Err(self.replica.unknown_account()) };
         let effective = self.shared.effective.load();
         if !self.wire.is_tls() && effective.require_signing && !(session.signs() || session.seals()) {
-            let text = text::signing_required(self.directory.personality());
+            let text = self.directory.personality().text("signing_required", &[]);
             return Err(LdapFailure::new(ResultCode::STRONGER_AUTH_REQUIRED, text));
         }
         if self.wire.is_tls() && !self.channel_bound(effective.channel_binding, claim) {
-            let text = text::channel_binding_failed();
+            let text = self.directory.personality().text("channel_binding", &[]);
             return Err(LdapFailure::new(ResultCode::INVALID_CREDENTIALS, text));
         }
         Ok((bound, session))

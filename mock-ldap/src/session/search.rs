@@ -9,7 +9,7 @@ use serde_json::json;
 use super::fault::{self, Twist};
 use super::page::{CookieError, PageSet, QueryPrint};
 use super::run::{Items, Run, Tail};
-use super::{Call, Session, text, virtual_list};
+use super::{Call, Session, virtual_list};
 use crate::controls::{self, Controls, SortKey};
 use crate::dit::{
     EntryId, ExtendedDn, Identity, LdapFailure, Matches, ResultCode, Scope, SearchPlan, Selection, View,
@@ -125,7 +125,7 @@ impl Session {
         let mut page_size = None;
         if let Some(paged) = &controls.paged {
             if !paged.cookie.is_empty() && twist.refuse_cookie {
-                return Err(unwilling(text::cookie_refused(self.directory.personality())));
+                return Err(self.cookie_refused());
             }
             if !paged.cookie.is_empty() {
                 return self.next_page(call, search, controls, query, selection);
@@ -228,12 +228,16 @@ impl Session {
             tracing::debug!(?error, base = %String::from_utf8_lossy(search.base), "Paging cookie refused");
             match error {
                 CookieError::Unknown | CookieError::OtherQuery => {
-                    unwilling(text::cookie_refused(self.directory.personality()))
+                    self.cookie_refused()
                 }
             }
         })?;
         let sorted = controls.sort.as_ref().map(|_| controls::sort_response(0, None));
         Ok(self.cut_page(call, set, paged.size as usize, selection, sorted.into_iter().collect()))
+    }
+
+    fn cookie_refused(&self) -> Refusal {
+        unwilling(&self.directory.personality().text("cookie_refused", &[]))
     }
 
     /// Answers one page of a result set and keeps the rest.
