@@ -15,7 +15,9 @@ pub fn peers_required() -> bool {
 /// # Panics
 /// With `CAUSEWAY_REQUIRE_PEERS=1`: a missing peer is then a failure, with the same advice.
 pub fn skip(what: &str, reason: &str) {
-    let test = std::thread::current().name().unwrap_or("unnamed test").to_owned();
+    // A worker thread of the runtime does not carry the test's name; nextest tells it to the whole process.
+    let test = std::env::var("NEXTEST_TEST_NAME")
+        .unwrap_or_else(|_| std::thread::current().name().unwrap_or("unnamed test").to_owned());
     assert!(!peers_required(), "{what} is required here but missing: {reason}");
     let line = format!("{test}: {what}: {}", reason.replace('\n', " "));
     eprintln!("SKIPPED {line}");
