@@ -4,6 +4,8 @@
 //! holds no credential longer than it needs it. `act`, `answer` and `check` may be called while `run` runs; a module
 //! shares state between them in its own fields.
 
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod user_auth;
 pub mod user_visibility;
 
