@@ -105,20 +105,28 @@ fn finish(result: Result<()>) -> ExitCode {
 }
 
 fn block_on(future: impl Future<Output = Result<()>>) -> Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the runtime")?.block_on(future)
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?
+        .block_on(future)
 }
 
 fn agent(arguments: causeway_agent::cli::Arguments) -> ExitCode {
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     runtime.worker_threads(causeway_agent::cli::worker_threads()).enable_all();
-    let code = runtime.build().context("start the runtime").and_then(|it| it.block_on(causeway_agent::cli::execute(arguments)));
+    let code = runtime
+        .build()
+        .context("start the runtime")
+        .and_then(|it| it.block_on(causeway_agent::cli::execute(arguments)));
     code.unwrap_or_else(|error| finish(Err(error)))
 }
 
 async fn run_one(mock: Mock) -> Result<()> {
     match mock {
         Mock::Ldap(common) => {
-            run_mock(async { Ok(MockLdap::start(causeway_mock_ldap::Config::from_args(&common)?).await?) }).await
+            run_mock(async { Ok(MockLdap::start(causeway_mock_ldap::Config::from_args(&common)?).await?) })
+                .await
         }
         Mock::Cloud { common, data_dir } => {
             run_mock(async {

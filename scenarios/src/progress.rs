@@ -77,7 +77,9 @@ impl Drop for Progress {
 }
 
 fn prepare(spinner: &ProgressBar) {
-    spinner.set_style(ProgressStyle::with_template("  {spinner} {elapsed:>10}  {msg}").expect("the template is valid"));
+    spinner.set_style(
+        ProgressStyle::with_template("  {spinner} {elapsed:>10}  {msg}").expect("the template is valid"),
+    );
     spinner.enable_steady_tick(Duration::from_millis(100));
 }
 

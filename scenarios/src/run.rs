@@ -36,7 +36,11 @@ pub async fn play(case: &Case, stage: &Stage, progress: &Progress) -> ScenarioRe
 }
 
 /// Plays one case and leaves its world up, if it ever stood.
-pub async fn play_and_keep(case: &Case, stage: &Stage, progress: &Progress) -> (ScenarioReport, Option<World>) {
+pub async fn play_and_keep(
+    case: &Case,
+    stage: &Stage,
+    progress: &Progress,
+) -> (ScenarioReport, Option<World>) {
     let mut spec = case.scenario.world.clone();
     spec.seed = stage.seed.unwrap_or(spec.seed);
     let mut report = ScenarioReport {

@@ -498,7 +498,9 @@ pub enum SpecError {
         source: Box<toml::de::Error>,
     },
     /// No built-in scenario has that name.
-    #[error("no scenario is called {0:?}; `causeway list` shows them, and a path with a slash or .toml is read as a file")]
+    #[error(
+        "no scenario is called {0:?}; `causeway list` shows them, and a path with a slash or .toml is read as a file"
+    )]
     Unknown(String),
 }
 

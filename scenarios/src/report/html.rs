@@ -78,7 +78,9 @@ fn row(scenario: &ScenarioReport) -> Row<'_> {
         elapsed: spell(total_ms as u64),
         bars: bars.collect(),
         marks: marks.collect(),
-        ticks: (0..=4).map(|n| (format!("{}", n * 25), spell((total_ms * f64::from(n) / 4.0) as u64))).collect(),
+        ticks: (0..=4)
+            .map(|n| (format!("{}", n * 25), spell((total_ms * f64::from(n) / 4.0) as u64)))
+            .collect(),
     }
 }
 

@@ -74,7 +74,9 @@ pub struct EventMark {
 impl ScenarioReport {
     /// Whether every step held.
     pub fn passed(&self) -> bool {
-        self.setup_error.is_none() && self.steps_left == 0 && self.steps.iter().all(|step| step.error.is_none())
+        self.setup_error.is_none()
+            && self.steps_left == 0
+            && self.steps.iter().all(|step| step.error.is_none())
     }
 
     /// From the start of the set-up to the end of the last step.

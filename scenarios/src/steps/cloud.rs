@@ -16,7 +16,8 @@ const TRY_EVERY: Duration = Duration::from_millis(100);
 
 pub(super) async fn act(step: &ActionStep, world: &mut World) -> Result<String> {
     let tenant = world.tenant();
-    let orders = (0..step.count).map(|_| tenant.order(&step.module, &step.action, &step.target, &step.params));
+    let orders =
+        (0..step.count).map(|_| tenant.order(&step.module, &step.action, &step.target, &step.params));
     let ids = try_join_all(orders).await.context("order the action")?;
     if let Some(name) = &step.remember {
         world.remember_actions(name, &ids);
@@ -52,7 +53,8 @@ fn check_action(step: &ActionStep, action: &Value) -> Result<()> {
 fn summary(ended: &[Value]) -> String {
     match ended {
         [action] => {
-            let what = if action["error"].is_object() { &action["error"]["detail"] } else { &action["result"] };
+            let what =
+                if action["error"].is_object() { &action["error"]["detail"] } else { &action["result"] };
             let text = what.as_str().map_or_else(|| what.to_string(), str::to_owned);
             text.chars().take(160).collect()
         }
@@ -80,7 +82,12 @@ pub(super) async fn authenticate(step: &AuthenticateStep, world: &mut World) -> 
         match wrong {
             None => {
                 let slowest = verdicts.iter().filter_map(|verdict| verdict["elapsed_ms"].as_u64()).max();
-                return Ok(format!("{} x {} in at most {} ms", step.count, step.outcome, slowest.unwrap_or(0)));
+                return Ok(format!(
+                    "{} x {} in at most {} ms",
+                    step.count,
+                    step.outcome,
+                    slowest.unwrap_or(0)
+                ));
             }
             Some(verdict) if Instant::now() >= deadline => {
                 bail!("the verdict for {} is {verdict}, not {}", person.username, step.outcome)

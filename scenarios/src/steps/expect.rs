@@ -76,8 +76,7 @@ async fn online_agents(world: &World) -> Result<Vec<Value>> {
 }
 
 async fn count(world: &World, list: &str, wanted: &Count) -> Result<String> {
-    let page = world.tenant().get(&format!("{list}?limit=1")).await?;
-    let got = page["total"].as_u64().with_context(|| format!("GET {list}: no total in the answer"))?;
+    let got = world.tenant().all(list).await?.len() as u64;
     let (fits, wanted) = match wanted {
         Count::All => {
             let all = world.ldap.count(list).await?;
@@ -124,8 +123,7 @@ async fn alerts(step: &ExpectStep, world: &World, seen: &mut Vec<String>) -> Res
     if step.alert.is_none() && step.no_alert.is_none() {
         return Ok(());
     }
-    let mut open = world.tenant().all("alerts").await?;
-    open.retain(|alert| alert["open"] == true);
+    let open = world.tenant().all("alerts?state=open").await?;
     if let Some(code) = &step.alert {
         let Some(alert) = open.iter().find(|alert| alert["code"] == **code) else {
             let codes: Vec<&Value> = open.iter().map(|alert| &alert["code"]).collect();
@@ -162,10 +160,9 @@ async fn actions(world: &World, name: &str) -> Result<String> {
         if action["status"] != "success" {
             bail!("action {id} stands at {}: {}", action["status"], action["error"]);
         }
-        let terminal = action["timeline"].as_array().into_iter().flatten().filter(|entry| {
-            matches!(entry["event"].as_str().or(entry["status"].as_str()), Some("success" | "failure"))
-        });
-        let terminal = terminal.count();
+        let timeline = action["timeline"].as_array().into_iter().flatten();
+        let terminal =
+            timeline.filter(|entry| matches!(entry["event"].as_str(), Some("success" | "failure"))).count();
         if terminal != 1 {
             bail!("action {id} has {terminal} terminal statuses: {}", action["timeline"]);
         }
@@ -176,7 +173,8 @@ async fn actions(world: &World, name: &str) -> Result<String> {
 /// Counts what a mock received since the last look.
 pub(super) fn journal(step: &JournalStep, world: &mut World) -> Result<String> {
     let entries = world.journal_since_last_look(&step.target)?;
-    let part = |text: &str, wanted: &Option<String>| wanted.as_ref().is_none_or(|wanted| text.contains(wanted));
+    let part =
+        |text: &str, wanted: &Option<String>| wanted.as_ref().is_none_or(|wanted| text.contains(wanted));
     let fits = entries.iter().filter(|entry| {
         entry.operation == step.operation
             && part(&entry.subject, &step.subject)
@@ -189,7 +187,9 @@ pub(super) fn journal(step: &JournalStep, world: &mut World) -> Result<String> {
             .iter()
             .rev()
             .take(8)
-            .map(|entry| format!("{} {} {} -> {}", entry.front, entry.operation, entry.subject, entry.outcome))
+            .map(|entry| {
+                format!("{} {} {} -> {}", entry.front, entry.operation, entry.subject, entry.outcome)
+            })
             .collect();
         bail!("{} received {count} such operations; the last it received: {}", step.target, last.join("; "));
     }

@@ -33,15 +33,18 @@ async fn apply(change: &LdapChange, ldap: &mut Ldap, world: &World) -> Result<us
             return Ok(*count);
         }
         LdapChange::Replace { dn: at, attributes } => {
-            let mods = expand(attributes, world)?.into_iter().map(|(name, values)| Mod::Replace(name, set(values)));
+            let mods =
+                expand(attributes, world)?.into_iter().map(|(name, values)| Mod::Replace(name, set(values)));
             ldap.modify(&dn(at)?, mods.collect()).await?.success()?;
         }
         LdapChange::AddValues { dn: at, attributes } => {
-            let mods = expand(attributes, world)?.into_iter().map(|(name, values)| Mod::Add(name, set(values)));
+            let mods =
+                expand(attributes, world)?.into_iter().map(|(name, values)| Mod::Add(name, set(values)));
             ldap.modify(&dn(at)?, mods.collect()).await?.success()?;
         }
         LdapChange::RemoveValues { dn: at, attributes } => {
-            let mods = expand(attributes, world)?.into_iter().map(|(name, values)| Mod::Delete(name, set(values)));
+            let mods =
+                expand(attributes, world)?.into_iter().map(|(name, values)| Mod::Delete(name, set(values)));
             ldap.modify(&dn(at)?, mods.collect()).await?.success()?;
         }
         LdapChange::Rename { dn: at, rdn } => {
@@ -75,7 +78,8 @@ async fn add(ldap: &mut Ldap, dn: &str, attributes: &Attributes) -> Result<()> {
 }
 
 fn expand(attributes: &Attributes, world: &World) -> Result<Attributes> {
-    let values = |values: &Vec<String>| values.iter().map(|value| world.ldap.expand(value)).collect::<Result<_>>();
+    let values =
+        |values: &Vec<String>| values.iter().map(|value| world.ldap.expand(value)).collect::<Result<_>>();
     attributes.iter().map(|(name, list)| Ok((name.clone(), values(list)?))).collect()
 }
 

@@ -7,6 +7,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
@@ -107,6 +108,21 @@ impl Agent {
         Ok(())
     }
 
+    /// Describes the directory to it: a table of settings, and the password of the account in them.
+    ///
+    /// # Errors
+    /// When the agent does not accept them, with what it says.
+    pub async fn configure_directory(&self, settings: &Value, password: &str) -> Result<()> {
+        let settings = settings.as_object().context("directory settings are no table")?;
+        let assign = |(key, value): (&String, &Value)| Ok(format!("{key}={}", toml_value(value)?));
+        let assignments = settings.iter().map(assign).collect::<Result<Vec<String>>>()?;
+        let mut arguments = vec!["configure", "directory", "--secret-from-stdin", "password"];
+        for assignment in &assignments {
+            arguments.extend(["--set", assignment]);
+        }
+        self.command(&arguments, Some(password)).await
+    }
+
     /// Starts it and waits until it says that it is online.
     ///
     /// # Errors
@@ -115,7 +131,8 @@ impl Agent {
         if self.is_running() {
             bail!("it runs already");
         }
-        let log = OpenOptions::new().create(true).append(true).open(self.log_path()).context("open its log")?;
+        let log =
+            OpenOptions::new().create(true).append(true).open(self.log_path()).context("open its log")?;
         let mut child = self
             .program
             .command(&["run"])
@@ -166,7 +183,8 @@ impl Agent {
     /// When there is none.
     pub fn corrupt_state(&self) -> Result<String> {
         let path = self.data_dir.join(causeway_agent::storage::redb::FILE_NAME);
-        let mut file = OpenOptions::new().write(true).open(&path).with_context(|| path.display().to_string())?;
+        let mut file =
+            OpenOptions::new().write(true).open(&path).with_context(|| path.display().to_string())?;
         file.write_all(&[0x5a; 8192])?;
         Ok(format!("{} begins with 8 KiB of rubbish now", path.display()))
     }
@@ -180,6 +198,12 @@ impl Agent {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
     }
+}
+
+/// A value as TOML spells it.
+fn toml_value(value: &Value) -> Result<String> {
+    let value: toml::Value = serde_json::from_value(value.clone()).context("no such value in TOML")?;
+    Ok(value.to_string())
 }
 
 /// SIGTERM by way of the `kill` program: `unsafe` is forbidden here, and a crate for one call is not worth it.

@@ -60,7 +60,10 @@ impl Directory {
         common.insert("users".into(), i64::try_from(users)?.into());
         common.insert("seed".into(), i64::try_from(seed)?.into());
         settings.insert("personality".into(), spec.personality.clone().into());
-        settings.insert("servers".into(), spec.servers.iter().map(|name| server_settings(name)).collect::<Vec<_>>().into());
+        settings.insert(
+            "servers".into(),
+            spec.servers.iter().map(|name| server_settings(name)).collect::<Vec<_>>().into(),
+        );
         super::merge(&mut settings, &spec.settings);
         let config: causeway_mock_ldap::Config = settings.try_into().context("settings of mock-ldap")?;
         let company = Company::generate(&config.common.company());
@@ -138,7 +141,8 @@ impl Directory {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("${") {
-            let (variable, after) = after.split_once('}').with_context(|| format!("{text:?}: a variable has no end"))?;
+            let (variable, after) =
+                after.split_once('}').with_context(|| format!("{text:?}: a variable has no end"))?;
             out.push_str(before);
             out.push_str(&self.variable(variable)?);
             rest = after;
@@ -171,7 +175,8 @@ impl Directory {
             Some(word) => {
                 let wanted = Value::String(word.to_owned());
                 let mut people = self.company.people.iter();
-                let found = people.find(|person| serde_json::to_value(person.state).is_ok_and(|state| state == wanted));
+                let found = people
+                    .find(|person| serde_json::to_value(person.state).is_ok_and(|state| state == wanted));
                 Some(found.with_context(|| format!("nobody in the company is {word}"))?)
             }
             None => self.company.person(user),
@@ -190,7 +195,8 @@ impl Directory {
         put("sn", "Newcomer".to_owned());
         put(login_attribute, login.to_owned());
         put("mail", format!("{login}@{}", self.company.domain));
-        attributes.insert("objectClass".into(), person_classes.iter().map(|class| (*class).to_owned()).collect());
+        attributes
+            .insert("objectClass".into(), person_classes.iter().map(|class| (*class).to_owned()).collect());
         (format!("{person_rdn}={login},{place}"), attributes)
     }
 
@@ -262,7 +268,8 @@ impl Directory {
     async fn names(&self, filter: &str, attribute: &str) -> Result<BTreeMap<String, String>> {
         let found = self.search(filter, &[attribute]).await?;
         let named = found.into_iter().filter_map(|entry| {
-            let name = entry.attrs.iter().find(|(name, _)| name.eq_ignore_ascii_case(attribute))?.1.first()?.clone();
+            let name =
+                entry.attrs.iter().find(|(name, _)| name.eq_ignore_ascii_case(attribute))?.1.first()?.clone();
             Some((name, entry.dn))
         });
         Ok(named.collect())
@@ -274,7 +281,8 @@ impl Directory {
         let adapters: Vec<Box<dyn Adapter<_, _>>> =
             vec![Box::new(EntriesOnly::new()), Box::new(PagedResults::new(PAGE))];
         let attributes = attributes.to_vec();
-        let mut stream = ldap.streaming_search_with(adapters, &self.base, Scope::Subtree, filter, attributes).await?;
+        let mut stream =
+            ldap.streaming_search_with(adapters, &self.base, Scope::Subtree, filter, attributes).await?;
         let mut found = Vec::new();
         while let Some(entry) = stream.next().await? {
             found.push(SearchEntry::construct(entry));
@@ -286,7 +294,8 @@ impl Directory {
 
     async fn connect(&self, server: &str) -> Result<Ldap> {
         let url = self.url("ldap", server)?;
-        let (connection, ldap) = LdapConnAsync::new(&url).await.with_context(|| format!("connect to {url}"))?;
+        let (connection, ldap) =
+            LdapConnAsync::new(&url).await.with_context(|| format!("connect to {url}"))?;
         ldap3::drive!(connection);
         Ok(ldap)
     }

@@ -74,7 +74,8 @@ impl World {
     /// # Errors
     /// When a part does not start.
     pub async fn start(spec: &WorldSpec, program: &AgentProgram) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("causeway-").tempdir().context("make a folder for the world")?;
+        let folder =
+            tempfile::Builder::new().prefix("causeway-").tempdir().context("make a folder for the world")?;
         let ldap = Directory::start(&spec.ldap, spec.users, spec.seed).await?;
         let cloud_settings = cloud_settings(spec, &folder)?;
         let (cloud, cloud_settings) = start_cloud(cloud_settings).await?;
@@ -182,27 +183,20 @@ impl World {
         Ok(agents.iter().filter_map(|agent| agent["id"].as_str().map(str::to_owned)).collect())
     }
 
-    /// Tells an agent about the directory, the way an administrator does: a table in agent.toml and a secret.
+    /// Tells an agent about the directory, the way an administrator does.
     async fn write_directory_settings(&self, agent: &Agent) -> Result<()> {
         let (dn, password) = self.ldap.service_account();
         let ca_file = agent.data_dir().join("directory-ca.pem");
-        let ready = self.ldap.mock().ready();
         let ca = match self.wrong_directory_ca {
             true => self.cloud.as_ref().map(|cloud| cloud.ca_pem().to_owned()),
-            false => ready.ca_pem,
+            false => self.ldap.mock().ready().ca_pem,
         };
         std::fs::copy(ca.context("no CA file")?, &ca_file).context("copy the directory's CA")?;
-        let mut directory = json!({ "servers": self.ldap.agent_urls()?, "bind_dn": dn, "ca_file": ca_file });
-        if let Some(table) = directory.as_object_mut() {
+        let mut settings = json!({ "servers": self.ldap.agent_urls()?, "bind_dn": dn, "ca_file": ca_file });
+        if let Some(table) = settings.as_object_mut() {
             table.extend(self.directory_settings.clone());
         }
-        let table = BTreeMap::from([("directory", BTreeMap::from([("default", directory)]))]);
-        let path = agent.data_dir().join(causeway_agent::config::FILE_NAME);
-        let mut text = std::fs::read_to_string(&path).unwrap_or_default();
-        text.push_str(&format!("\n{}", toml::to_string(&table)?));
-        std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
-        let secret = ["configure", "user_auth", "--secret-from-stdin", "directory.default"];
-        agent.command(&secret, Some(&password)).await
+        agent.configure_directory(&settings, &password).await
     }
 
     /// Kills an agent.
@@ -332,7 +326,10 @@ impl World {
     /// # Errors
     /// When there are none.
     pub fn remembered_actions(&self, name: &str) -> Result<&[String]> {
-        self.remembered.get(name).map(Vec::as_slice).with_context(|| format!("no actions are remembered as {name:?}"))
+        self.remembered
+            .get(name)
+            .map(Vec::as_slice)
+            .with_context(|| format!("no actions are remembered as {name:?}"))
     }
 
     /// The agent that collects now.
@@ -363,14 +360,16 @@ impl World {
 
     async fn cloud_census(&self) -> Result<Census> {
         let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+        let (users, groups) = (self.tenant.all("users").await?, self.tenant.all("groups").await?);
+        let both = users.iter().chain(&groups);
+        let names: BTreeMap<String, String> =
+            both.map(|object| (text(object, "id"), text(object, "dn"))).collect();
         let mut census = Census::default();
-        for user in self.tenant.all("users").await? {
-            census.people.insert(text(&user, "dn"), text(&user, "mail"));
-        }
-        for group in self.tenant.all("groups").await? {
-            let members = self.tenant.all(&format!("groups/{}/members", text(&group, "id"))).await?;
-            let members = members.iter().filter(|member| member["direct"] != false).map(|member| text(member, "dn"));
-            census.groups.insert(text(&group, "dn"), members.collect());
+        census.people.extend(users.iter().map(|user| (text(user, "dn"), text(user, "mail"))));
+        for group in &groups {
+            let members = self.tenant.all(&format!("groups/{}/members", text(group, "id"))).await?;
+            let members = members.iter().filter_map(|member| names.get(&text(member, "id")).cloned());
+            census.groups.insert(text(group, "dn"), members.collect());
         }
         Ok(census)
     }
@@ -395,14 +394,14 @@ impl World {
     pub async fn events(&self, started: Instant) -> Vec<EventMark> {
         let Some(cloud) = &self.cloud else { return Vec::new() };
         let start_ms = cloud.cloud().kit.clock.now_ms() - started.elapsed().as_millis() as i64;
-        let events = self.tenant.get(&format!("events?format=json&limit={EVENTS_MAX}")).await.unwrap_or_default();
-        let items = events["items"].as_array().cloned().unwrap_or_default();
-        let mark = |event: &Value| EventMark {
-            at_ms: u64::try_from(event["at_ms"].as_i64().unwrap_or(start_ms) - start_ms).unwrap_or(0),
-            kind: event["kind"].as_str().unwrap_or("event").to_owned(),
-            text: event["text"].as_str().map_or_else(|| event["body"].to_string(), str::to_owned),
+        let events =
+            cloud.cloud().store.events_after(self.tenant.id(), 0, EVENTS_MAX).await.unwrap_or_default();
+        let mark = |event: causeway_mock_cloud::store::Event| EventMark {
+            at_ms: u64::try_from(event.at_ms - start_ms).unwrap_or(0),
+            kind: event.kind,
+            text: event.body.to_string(),
         };
-        items.iter().map(mark).collect()
+        events.into_iter().map(mark).collect()
     }
 
     /// Resolves `lease_holder` and `other`.
@@ -428,7 +427,8 @@ fn cloud_settings(spec: &WorldSpec, folder: &TempDir) -> Result<toml::Table> {
     let data_dir = data_dir.to_str().context("the folder's path is not UTF-8")?.to_owned();
     let mut settings = toml::Table::new();
     settings.insert("data_dir".into(), data_dir.into());
-    settings.insert("leases".into(), toml::Table::from_iter([("ttl_ms".to_owned(), LEASE_TTL_MS.into())]).into());
+    settings
+        .insert("leases".into(), toml::Table::from_iter([("ttl_ms".to_owned(), LEASE_TTL_MS.into())]).into());
     let channel = toml::Table::from_iter([("health_every_secs".to_owned(), HEALTH_EVERY_SECS.into())]);
     settings.insert("channel".into(), channel.into());
     let mut common = toml::Table::new();
@@ -444,9 +444,14 @@ fn cloud_settings(spec: &WorldSpec, folder: &TempDir) -> Result<toml::Table> {
 
 /// Starts the cloud and pins the port it got, so that a restart finds the same one.
 async fn start_cloud(mut settings: toml::Table) -> Result<(MockCloud, toml::Table)> {
-    let config: causeway_mock_cloud::Config = settings.clone().try_into().context("settings of mock-cloud")?;
+    let config: causeway_mock_cloud::Config =
+        settings.clone().try_into().context("settings of mock-cloud")?;
     let cloud = MockCloud::start(config).await.context("start mock-cloud")?;
-    let port = authority(&cloud.urls()["api"])?.rsplit_once(':').context("the API's URL has no port")?.1.parse::<i64>()?;
+    let port = authority(&cloud.urls()["api"])?
+        .rsplit_once(':')
+        .context("the API's URL has no port")?
+        .1
+        .parse::<i64>()?;
     let pinned = toml::toml! { [common.ports] };
     merge(&mut settings, &pinned);
     settings["common"]["ports"].as_table_mut().context("ports is a table")?.insert("api".into(), port.into());
@@ -483,16 +488,24 @@ fn merge(base: &mut toml::Table, over: &toml::Table) {
 fn difference(directory: &Census, cloud: &Census) -> Option<String> {
     let counts = (directory.people.len(), cloud.people.len());
     if let Some(dn) = directory.people.keys().find(|dn| !cloud.people.contains_key(*dn)) {
-        return Some(format!("the cloud lacks {dn:?} ({} people in the directory, {} in the cloud)", counts.0, counts.1));
+        return Some(format!(
+            "the cloud lacks {dn:?} ({} people in the directory, {} in the cloud)",
+            counts.0, counts.1
+        ));
     }
     if let Some(dn) = cloud.people.keys().find(|dn| !directory.people.contains_key(*dn)) {
         return Some(format!("the cloud has {dn:?}, the directory does not"));
     }
     if let Some((dn, mail)) = directory.people.iter().find(|(dn, mail)| cloud.people[*dn] != **mail) {
-        return Some(format!("mail of {dn:?} is {mail:?} in the directory, {:?} in the cloud", cloud.people[dn]));
+        return Some(format!(
+            "mail of {dn:?} is {mail:?} in the directory, {:?} in the cloud",
+            cloud.people[dn]
+        ));
     }
     for (dn, members) in &directory.groups {
-        let Some(there) = cloud.groups.get(dn) else { return Some(format!("the cloud lacks the group {dn:?}")) };
+        let Some(there) = cloud.groups.get(dn) else {
+            return Some(format!("the cloud lacks the group {dn:?}"));
+        };
         if let Some(member) = members.symmetric_difference(there).find(|member| !there.contains(*member)) {
             return Some(format!("the cloud lacks {member:?} in {dn:?}"));
         }

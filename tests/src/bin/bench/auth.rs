@@ -58,9 +58,21 @@ async fn measure(options: &Options) -> Result<Table> {
         (format!("direct binds, {BINDERS} connections"), direct),
         "at least 2,000/s and 0.2 x",
     );
-    table.alone(format!("latency at {RATE_PER_SEC}/s: median"), "ms", vec![percentile(&latencies, 50.0)], "-");
-    table.alone(format!("latency at {RATE_PER_SEC}/s: p99"), "ms", vec![percentile(&latencies, 99.0)], "at most 25");
-    table.note("directory: mock-ldap as Active Directory; cloud, agent, directory and callers share two processors");
+    table.alone(
+        format!("latency at {RATE_PER_SEC}/s: median"),
+        "ms",
+        vec![percentile(&latencies, 50.0)],
+        "-",
+    );
+    table.alone(
+        format!("latency at {RATE_PER_SEC}/s: p99"),
+        "ms",
+        vec![percentile(&latencies, 99.0)],
+        "at most 25",
+    );
+    table.note(
+        "directory: mock-ldap as Active Directory; cloud, agent, directory and callers share two processors",
+    );
     table.note("each check is one bind over LDAPS by the agent; each person has a password of their own");
     Ok(table)
 }
@@ -72,7 +84,11 @@ fn active_people() -> Vec<(String, String, String)> {
     active.map(|person| (person.login.to_string(), company.upn(&person.login), person.password())).collect()
 }
 
-async fn through_the_api(tenant: &Tenant, people: &Arc<Vec<(String, String, String)>>, checks: usize) -> Result<f64> {
+async fn through_the_api(
+    tenant: &Tenant,
+    people: &Arc<Vec<(String, String, String)>>,
+    checks: usize,
+) -> Result<f64> {
     let started = Instant::now();
     let callers = (0..CALLERS).map(|caller| {
         let (tenant, people) = (tenant.clone(), people.clone());

@@ -52,7 +52,10 @@ async fn measure(options: &Options) -> Result<Table> {
     let what = format!("ping iqs, {SESSIONS} sessions, {OUTSTANDING} outstanding");
     table.against(&what, "iq/s", rates.clone(), ("Prosody", prosody_rates), "at least 2 x");
     table.against(&what, "iq/s", rates, ("ejabberd", ejabberd_rates), "at least 2 x");
-    table.note(format!("peers: {} and {}, in containers, over published loopback ports; all with TLS", prosody.image, ejabberd.image));
+    table.note(format!(
+        "peers: {} and {}, in containers, over published loopback ports; all with TLS",
+        prosody.image, ejabberd.image
+    ));
     table.note("client and server share the two processors; our server runs inside the client's process");
     Ok(table)
 }
@@ -71,7 +74,9 @@ fn account(address: &Address) -> Result<Account> {
 async fn rate(account: &Account, pings: u64) -> Result<f64> {
     let mut clients = try_join_all((0..SESSIONS).map(|_| XmppClient::login(account))).await?;
     let started = Instant::now();
-    let tasks = clients.drain(..).map(|mut client| tokio::spawn(async move { client.pings(pings, OUTSTANDING).await }));
+    let tasks = clients
+        .drain(..)
+        .map(|mut client| tokio::spawn(async move { client.pings(pings, OUTSTANDING).await }));
     for task in tasks.collect::<Vec<_>>() {
         task.await??;
     }

@@ -28,16 +28,25 @@ pub fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
 async fn measure(options: &Options) -> Result<Table> {
     let people = PEOPLE / options.shrink;
     let mut table = Table::default();
-    for (strategy, personality) in [("dirsync", "active_directory"), ("usn", "active_directory"), ("syncrepl", "openldap")] {
+    for (strategy, personality) in
+        [("dirsync", "active_directory"), ("usn", "active_directory"), ("syncrepl", "openldap")]
+    {
         let (deltas, full) = strategy_rounds(strategy, personality, people, options).await?;
         let what = format!("{strategy}: {CHANGES} changes in {people}, until the API shows the last");
         table.against(what, "s", deltas, ("full sync", full), "at most 0.05 x");
     }
-    table.note("directory: mock-ldap (Active Directory, OpenLDAP); from sync_now to the last change in GET users");
+    table.note(
+        "directory: mock-ldap (Active Directory, OpenLDAP); from sync_now to the last change in GET users",
+    );
     Ok(table)
 }
 
-async fn strategy_rounds(strategy: &str, personality: &str, people: usize, options: &Options) -> Result<(Vec<f64>, Vec<f64>)> {
+async fn strategy_rounds(
+    strategy: &str,
+    personality: &str,
+    people: usize,
+    options: &Options,
+) -> Result<(Vec<f64>, Vec<f64>)> {
     let users = people.to_string();
     let mock = Program::start("mock-ldap", &["--personality", personality, "--users", &users]).await?;
     let mut stage = Stage::start("").await?;
@@ -45,8 +54,9 @@ async fn strategy_rounds(strategy: &str, personality: &str, people: usize, optio
     let started = Instant::now();
     let settings = json!({ "strategy": strategy, "interval_secs": 86_400 });
     stage.tenant.configure("user_visibility", true, &settings).await?;
-    let committed =
-        |list: &Value| list["items"].as_array().into_iter().flatten().any(|upload| upload["state"] == "committed");
+    let committed = |list: &Value| {
+        list["items"].as_array().into_iter().flatten().any(|upload| upload["state"] == "committed")
+    };
     stage.wait("uploads", SYNC_WITHIN, committed).await?;
     let full = started.elapsed().as_secs_f64();
 
@@ -55,7 +65,8 @@ async fn strategy_rounds(strategy: &str, personality: &str, people: usize, optio
     let mut deltas = Vec::new();
     for round in 0..options.rounds {
         let mark = format!("Round {round} {strategy}");
-        let chosen: Vec<&str> = company.people.iter().skip(round * CHANGES).take(CHANGES).map(|p| &*p.login).collect();
+        let chosen: Vec<&str> =
+            company.people.iter().skip(round * CHANGES).take(CHANGES).map(|p| &*p.login).collect();
         change(&mut ldap, &mock, personality, &chosen, &mark).await?;
         let last = chosen.last().context("nobody to change")?;
         let started = Instant::now();
@@ -75,12 +86,20 @@ async fn strategy_rounds(strategy: &str, personality: &str, people: usize, optio
 async fn administrator(mock: &Program) -> Result<Ldap> {
     let (connection, mut ldap) = LdapConnAsync::new(mock.text("/urls/ldap")?).await?;
     ldap3::drive!(connection);
-    ldap.simple_bind(mock.text("/accounts/admin/dn")?, mock.text("/accounts/admin/password")?).await?.success()?;
+    ldap.simple_bind(mock.text("/accounts/admin/dn")?, mock.text("/accounts/admin/password")?)
+        .await?
+        .success()?;
     Ok(ldap)
 }
 
 /// Gives everyone chosen a new given name.
-async fn change(ldap: &mut Ldap, mock: &Program, personality: &str, logins: &[&str], name: &str) -> Result<()> {
+async fn change(
+    ldap: &mut Ldap,
+    mock: &Program,
+    personality: &str,
+    logins: &[&str],
+    name: &str,
+) -> Result<()> {
     let attribute = if personality == "active_directory" { "sAMAccountName" } else { "uid" };
     let admin = mock.text("/accounts/admin/dn")?;
     let base_at = admin.to_ascii_lowercase().find("dc=").context("no base in the administrator's DN")?;

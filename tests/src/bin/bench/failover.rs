@@ -51,7 +51,9 @@ async fn measure(options: &Options) -> Result<Table> {
     table.alone("checks answered `unavailable` per run", "", unavailable, "-");
     table.alone("wrong verdicts, all runs", "", vec![wrong], "0");
     table.alone("attempts with a second bind, all runs", "", vec![double], "0");
-    table.note(format!("{RATE_PER_SEC} checks/s begin on a clock, each for another person; the agent with work is killed"));
+    table.note(format!(
+        "{RATE_PER_SEC} checks/s begin on a clock, each for another person; the agent with work is killed"
+    ));
     Ok(table)
 }
 
@@ -74,7 +76,12 @@ async fn one_kill() -> Result<Outcome> {
     stage.module_ok("user_auth").await?;
     let company = Company::generate(&CompanySpec { users: users.parse()?, ..CompanySpec::default() });
     let people: Arc<Vec<(String, String)>> = Arc::new(
-        company.people.iter().filter(|p| p.is_active()).map(|p| (p.login.to_string(), p.password())).collect(),
+        company
+            .people
+            .iter()
+            .filter(|p| p.is_active())
+            .map(|p| (p.login.to_string(), p.password()))
+            .collect(),
     );
 
     let (sender, mut checks) = mpsc::channel(CHECKS);
@@ -92,9 +99,15 @@ async fn one_kill() -> Result<Outcome> {
     let wrong = seen.iter().filter(failed).count() - unavailable;
     // The gap ends when the last check that found no verdict had begun; later ones all got theirs.
     let gap = seen.iter().filter(failed).map(|check| check.begun.max(0.0)).fold(0.0, f64::max);
-    let slow = seen.iter().filter(|c| c.outcome == "ok" && c.begun > 0.0).map(|c| c.ended).fold(0.0, f64::max);
+    let slow =
+        seen.iter().filter(|c| c.outcome == "ok" && c.begun > 0.0).map(|c| c.ended).fold(0.0, f64::max);
     let _ = slow;
-    Ok(Outcome { gap, wrong: wrong as f64, double: double_binds(&mock).await? as f64, unavailable: unavailable as f64 })
+    Ok(Outcome {
+        gap,
+        wrong: wrong as f64,
+        double: double_binds(&mock).await? as f64,
+        unavailable: unavailable as f64,
+    })
 }
 
 async fn load(
@@ -133,7 +146,8 @@ async fn load(
 async fn double_binds(mock: &Program) -> Result<usize> {
     let admin = Client::new(mock.text("/urls/admin")?, None, None)?;
     let journal = admin.get("/journal?after=0").await?.ok()?;
-    let entries = journal["entries"].as_array().or(journal["items"].as_array()).context("no entries in the journal")?;
+    let entries =
+        journal["entries"].as_array().or(journal["items"].as_array()).context("no entries in the journal")?;
     let account = mock.text("/accounts/admin/dn")?;
     let mut seen = std::collections::HashMap::<&str, usize>::new();
     for entry in entries.iter().filter(|entry| entry["operation"] == "bind") {

@@ -22,7 +22,8 @@ const BINDERS: usize = 8;
 /// Binds of one connection in one round.
 const BINDS: usize = 4_000;
 /// What both servers are asked for.
-const ATTRIBUTES: [&str; 8] = ["uid", "cn", "sn", "givenName", "displayName", "mail", "title", "telephoneNumber"];
+const ATTRIBUTES: [&str; 8] =
+    ["uid", "cn", "sn", "givenName", "displayName", "mail", "title", "telephoneNumber"];
 const BASE: &str = "dc=acme,dc=example";
 
 pub fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
@@ -39,7 +40,8 @@ async fn measure(options: &Options) -> Result<Table> {
     let slapd_address = format!("{}:389", slapd.network_address);
     let users = people.to_string();
     let mock = Program::start("mock-ldap", &["--personality", "openldap", "--users", &users]).await?;
-    let mock_address = mock.text("/urls/ldap")?.trim_start_matches("ldap://").trim_end_matches('/').to_owned();
+    let mock_address =
+        mock.text("/urls/ldap")?.trim_start_matches("ldap://").trim_end_matches('/').to_owned();
     let (mock_dn, mock_password) = (mock.text("/accounts/admin/dn")?, mock.text("/accounts/admin/password")?);
 
     let mut table = Table::default();
@@ -50,17 +52,42 @@ async fn measure(options: &Options) -> Result<Table> {
         binds.push(bind_rate(&mock_address, mock_dn, mock_password).await.context("mock-ldap")?);
         slapd_binds.push(bind_rate(&slapd_address, &slapd.login, &slapd.password).await.context("slapd")?);
     }
-    table.against(format!("paged scan of {people} people and their groups"), "entries/s", scans, ("slapd", slapd_scans), "at least 3 x");
-    table.against(format!("simple binds, {BINDERS} connections"), "binds/s", binds, ("slapd", slapd_binds), "at least 1.5 x");
-    table.alone(format!("mock-ldap with {people} people: peak RSS"), "MiB", vec![peak_rss_mib(mock.pid()?)?], "at most 300");
-    table.alone(format!("mock-ldap with {people} people: ready after"), "ms", vec![ms(mock.ready_after)], "-");
+    table.against(
+        format!("paged scan of {people} people and their groups"),
+        "entries/s",
+        scans,
+        ("slapd", slapd_scans),
+        "at least 3 x",
+    );
+    table.against(
+        format!("simple binds, {BINDERS} connections"),
+        "binds/s",
+        binds,
+        ("slapd", slapd_binds),
+        "at least 1.5 x",
+    );
+    table.alone(
+        format!("mock-ldap with {people} people: peak RSS"),
+        "MiB",
+        vec![peak_rss_mib(mock.pid()?)?],
+        "at most 300",
+    );
+    table.alone(
+        format!("mock-ldap with {people} people: ready after"),
+        "ms",
+        vec![ms(mock.ready_after)],
+        "-",
+    );
     drop(mock);
     let mut ready = Vec::new();
     for _ in 0..options.rounds {
         ready.push(ms(Program::start("mock-ldap", &[]).await?.ready_after));
     }
     table.alone("mock-ldap with the default world: ready after", "ms", ready, "at most 100");
-    table.note(format!("peer: {} (Debian's slapd, back_mdb), reached over the container bridge; its binds are hashed (SSHA)", slapd.image));
+    table.note(format!(
+        "peer: {} (Debian's slapd, back_mdb), reached over the container bridge; its binds are hashed (SSHA)",
+        slapd.image
+    ));
     table.note("client: writes bytes, looks only at where messages end; one connection for scans");
     Ok(table)
 }

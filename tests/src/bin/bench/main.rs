@@ -59,7 +59,9 @@ fn main() -> Result<()> {
         bail!("no benchmark is called {unknown:?}");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    for bench in BENCHES.iter().filter(|bench| names.is_empty() || names.iter().any(|name| name == bench.name)) {
+    for bench in
+        BENCHES.iter().filter(|bench| names.is_empty() || names.iter().any(|name| name == bench.name))
+    {
         println!("\n{}: {}", bench.name, bench.shows);
         let table = runtime.block_on((bench.run)(&options))?;
         println!("{table}");

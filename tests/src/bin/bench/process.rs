@@ -57,7 +57,10 @@ impl Program {
 
     /// A string of the ready line.
     pub fn text(&self, pointer: &str) -> Result<&str> {
-        self.ready.pointer(pointer).and_then(Value::as_str).with_context(|| format!("the ready line has no {pointer}"))
+        self.ready
+            .pointer(pointer)
+            .and_then(Value::as_str)
+            .with_context(|| format!("the ready line has no {pointer}"))
     }
 
     /// Process id.
@@ -93,6 +96,7 @@ pub fn cpu_secs(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("read /proc")?;
     let after_name = stat.rsplit_once(')').context("unexpected /proc format")?.1;
     // Counted from state, the third field of proc(5): utime is the 14th, stime the 15th.
-    let ticks: f64 = after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<f64>().ok()).sum();
+    let ticks: f64 =
+        after_name.split_whitespace().skip(11).take(2).filter_map(|n| n.parse::<f64>().ok()).sum();
     Ok(ticks / USER_HZ)
 }

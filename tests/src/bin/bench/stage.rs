@@ -1,6 +1,5 @@
 //! The whole path for a benchmark: a cloud and an agent as processes of their own, and a directory given from outside.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,13 +62,9 @@ impl Stage {
         agent.command(&["enroll", "--cloud", url, "--key", &key, "--ca", ca], None).await?;
         let ca_file = data_dir.join("directory-ca.pem");
         std::fs::write(&ca_file, &directory.ca_pem)?;
-        let table = json!({ "servers": directory.servers, "bind_dn": directory.bind_dn, "ca_file": ca_file });
-        let table = BTreeMap::from([("directory", BTreeMap::from([("default", table)]))]);
-        let file = data_dir.join(causeway_agent::config::FILE_NAME);
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        std::fs::write(&file, format!("{text}\n{}", toml::to_string(&table)?))?;
-        let secret = ["configure", "user_auth", "--secret-from-stdin", "directory.default"];
-        agent.command(&secret, Some(&directory.password)).await?;
+        let settings =
+            json!({ "servers": directory.servers, "bind_dn": directory.bind_dn, "ca_file": ca_file });
+        agent.configure_directory(&settings, &directory.password).await?;
         agent.start().await?;
         self.agents.push(agent);
         self.agents.last_mut().context("just put there")
@@ -81,7 +76,12 @@ impl Stage {
     }
 
     /// Waits until `fits` says of `GET below-the-tenant` that it is as wanted; returns how long that took.
-    pub async fn wait(&self, rest: &str, within: Duration, fits: impl Fn(&Value) -> bool) -> Result<Duration> {
+    pub async fn wait(
+        &self,
+        rest: &str,
+        within: Duration,
+        fits: impl Fn(&Value) -> bool,
+    ) -> Result<Duration> {
         let started = Instant::now();
         loop {
             let seen = self.tenant.get(rest).await?;

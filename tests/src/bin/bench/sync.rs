@@ -23,8 +23,20 @@ const BASE: &str = "dc=acme,dc=example";
 const SYNC_WITHIN: Duration = Duration::from_secs(600);
 /// What the agent asks an OpenLDAP for, so that ldapsearch carries the same.
 const ATTRIBUTES: [&str; 14] = [
-    "objectClass", "entryUUID", "uid", "cn", "displayName", "givenName", "sn", "mail", "pwdAccountLockedTime", "ou",
-    "description", "member", "uniqueMember", "memberUid",
+    "objectClass",
+    "entryUUID",
+    "uid",
+    "cn",
+    "displayName",
+    "givenName",
+    "sn",
+    "mail",
+    "pwdAccountLockedTime",
+    "ou",
+    "description",
+    "member",
+    "uniqueMember",
+    "memberUid",
 ];
 
 pub fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
@@ -107,7 +119,18 @@ async fn ldapsearch(slapd: &Running, folder: &std::path::Path) -> Result<f64> {
     let out = std::fs::File::create(folder.join("ldapsearch.ldif"))?;
     let started = Instant::now();
     let status = Command::new("ldapsearch")
-        .args(["-x", "-LLL", "-H", &slapd.url("ldaps"), "-D", &slapd.login, "-w", &slapd.password, "-b", BASE])
+        .args([
+            "-x",
+            "-LLL",
+            "-H",
+            &slapd.url("ldaps"),
+            "-D",
+            &slapd.login,
+            "-w",
+            &slapd.password,
+            "-b",
+            BASE,
+        ])
         .args(["-E", "pr=1000/noprompt", "(objectClass=*)"])
         .args(ATTRIBUTES)
         .env("LDAPTLS_CACERT", &ca)

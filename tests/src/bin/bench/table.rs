@@ -33,11 +33,23 @@ impl Table {
         (peer, theirs): (impl Into<String>, Vec<f64>),
         goal: impl Into<String>,
     ) {
-        self.rows.push(Row { what: what.into(), unit, ours, peer: Some((peer.into(), theirs)), goal: goal.into() });
+        self.rows.push(Row {
+            what: what.into(),
+            unit,
+            ours,
+            peer: Some((peer.into(), theirs)),
+            goal: goal.into(),
+        });
     }
 
     /// Adds a figure that has no peer.
-    pub fn alone(&mut self, what: impl Into<String>, unit: &'static str, ours: Vec<f64>, goal: impl Into<String>) {
+    pub fn alone(
+        &mut self,
+        what: impl Into<String>,
+        unit: &'static str,
+        ours: Vec<f64>,
+        goal: impl Into<String>,
+    ) {
         self.rows.push(Row { what: what.into(), unit, ours, peer: None, goal: goal.into() });
     }
 
@@ -51,15 +63,23 @@ impl Table {
         let folder = Path::new("target/bench");
         std::fs::create_dir_all(folder).context("make target/bench")?;
         let path = folder.join(format!("{name}.json"));
-        std::fs::write(&path, serde_json::to_vec_pretty(self)?).with_context(|| format!("write {}", path.display()))
+        std::fs::write(&path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("write {}", path.display()))
     }
 }
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  {:<52} {:>22} {:>34} {:>8}  goal", "", "ours: median (min-max)", "peer: median (min-max)", "ratio")?;
+        writeln!(
+            f,
+            "  {:<52} {:>22} {:>34} {:>8}  goal",
+            "", "ours: median (min-max)", "peer: median (min-max)", "ratio"
+        )?;
         for row in &self.rows {
-            let peer = row.peer.as_ref().map_or("-".to_owned(), |(name, figures)| format!("{name} {}", spread(figures)));
+            let peer = row
+                .peer
+                .as_ref()
+                .map_or("-".to_owned(), |(name, figures)| format!("{name} {}", spread(figures)));
             let ratio = match &row.peer {
                 Some((_, theirs)) => format!("{:.2}", median(&ratios(&row.ours, theirs))),
                 None => "-".to_owned(),
