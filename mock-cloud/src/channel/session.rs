@@ -618,7 +618,10 @@ pub(super) fn fault_in(error: &io::Error) -> Option<(DefinedCondition, &'static 
     }
     match inner.downcast_ref::<rxml::Error>() {
         Some(rxml::Error::InvalidEof(_)) => None,
-        Some(rxml::Error::RestrictedXml(_)) => Some((
+        // What `<!` begins besides comments and CDATA is a document type; the parser says so only in words, and a
+        // test holds us to them.
+        Some(rxml::Error::InvalidSyntax("malformed cdata or comment section start"))
+        | Some(rxml::Error::RestrictedXml(_)) => Some((
             DefinedCondition::RestrictedXml,
             "comments, processing instructions, document types and over-long names or attributes are not allowed",
         )),

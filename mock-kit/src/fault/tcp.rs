@@ -451,6 +451,27 @@ impl AsyncWrite for FaultStream {
         Poll::Ready(Ok(count))
     }
 
+    /// Several pieces in one system call. TLS depends on it: rustls gives its last words (a server hello and the
+    /// alert behind it) one chance to be written.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut core = self.link.core();
+        if core.down.idle() {
+            self.link.writer.register(cx.waker());
+            return Pin::new(core.tcp()?).poll_write_vectored(cx, bufs);
+        }
+        drop(core);
+        let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+        self.poll_write(cx, first)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut core = self.link.core();
         if core.down.idle() {

@@ -207,6 +207,23 @@ impl Line {
         }
     }
 
+    /// Asks how many of our stanzas the cloud has handled. Stanzas that come meanwhile are kept.
+    pub(crate) async fn ack(&mut self) -> u32 {
+        self.send(StreamElement::Sm(SmElement::Request(sm::R))).await;
+        loop {
+            let next = tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("an acknowledgement");
+            match next {
+                Some(Ok(StreamElement::Sm(SmElement::Ack(ack)))) => return ack.h,
+                Some(Ok(StreamElement::Sm(SmElement::Request(_)))) => {}
+                Some(Ok(StreamElement::Iq(iq @ (Iq::Set { .. } | Iq::Get { .. })))) => {
+                    self.handled += u32::from(self.counting);
+                    self.inbox.push_back(iq);
+                }
+                other => panic!("unexpected {other:?} while waiting for an acknowledgement"),
+            }
+        }
+    }
+
     /// The next get or set of the cloud.
     pub(crate) async fn next_order(&mut self) -> Iq {
         if let Some(iq) = self.inbox.pop_front() {

@@ -1,0 +1,290 @@
+//! Actions: to one agent, ended once, whatever breaks on the way.
+
+use std::time::Duration;
+
+use causeway_mock_cloud::dispatch::{self, DispatchError};
+use causeway_mock_cloud::store::{ActionRow, NewAction, TimelineRow};
+use causeway_mock_kit::fault::{Fault, Rule};
+use causeway_protocol::action::{ErrorReport, Report, Status, codes};
+use causeway_protocol::channel::StreamElement;
+use causeway_protocol::channel::payload::{self, LeaseOp, Payload as _};
+use serde_json::{Value, json};
+use xmpp_parsers::iq::Iq;
+use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
+
+use crate::support::World;
+use crate::support::agent::{Agent, enroll, health, hello};
+
+fn ended(row: &ActionRow, _: &[TimelineRow]) -> bool {
+    row.status.is_terminal()
+}
+
+fn events(timeline: &[TimelineRow]) -> Vec<&str> {
+    timeline.iter().map(|step| step.event.as_str()).collect()
+}
+
+fn has(event: &'static str) -> impl Fn(&ActionRow, &[TimelineRow]) -> bool {
+    move |_, timeline| timeline.iter().any(|step| step.event == event)
+}
+
+#[tokio::test]
+async fn an_action_is_accepted_reported_and_ended_once() {
+    let world = World::start().await;
+    let mut agent = Agent::online(&world).await;
+    let id = world.order("user_auth", "check_now", 60_000).await;
+    let action = agent.accept().await;
+    assert_eq!((action.id.as_str(), action.attempt, action.fence), (id.as_str(), 1, None));
+    assert!(action.ttl_ms < 60_000 && action.ttl_ms > 50_000, "{}", action.ttl_ms);
+    world.action(&id, "acceptance", has("accepted")).await;
+    assert_eq!(agent.report(Report::pending(&id, Some(json!({"done": 3})), None)).await, Ok(None));
+    assert_eq!(agent.report(Report::success(&id, json!({"n": 7}))).await, Ok(None));
+    // The same report again (its answer was lost), and a contradicting one: taken, and changing nothing.
+    assert_eq!(agent.report(Report::success(&id, json!({"n": 7}))).await, Ok(None));
+    let failure = ErrorReport::new(codes::INTERNAL, "late", "none");
+    assert_eq!(agent.report(Report::failure(&id, failure)).await, Ok(None));
+    let (row, timeline) = world.action(&id, "both duplicates", |_, timeline| timeline.len() >= 7).await;
+    assert_eq!((row.status, row.result, row.error), (Status::Success, Some(json!({"n": 7})), None));
+    assert_eq!((row.agent.as_deref(), row.attempts), (Some(agent.enrolled.instance.as_str()), 1));
+    let wanted =
+        ["queued", "dispatched", "accepted", "running", "success", "duplicate_result", "duplicate_result"];
+    assert_eq!(events(&timeline), wanted);
+    let unknown = agent.report(Report::success("no-such-action", Value::Null)).await.unwrap_err();
+    assert_eq!(unknown.defined_condition, DefinedCondition::ItemNotFound);
+}
+
+#[tokio::test]
+async fn concurrent_reports_of_two_agents_leave_one_terminal_status() {
+    let world = World::start().await;
+    let mut first = Agent::online(&world).await;
+    let id = world.order("user_auth", "check_now", 60_000).await;
+    first.accept().await;
+    let mut second = Agent::online(&world).await;
+    let failure = ErrorReport::new(codes::INTERNAL, "no", "none");
+    let (one, two) = tokio::join!(
+        first.report(Report::success(&id, json!(1))),
+        second.report(Report::failure(&id, failure)),
+    );
+    assert_eq!((one, two), (Ok(None), Ok(None)));
+    let (_, timeline) = world.action(&id, "both reports", has("duplicate_result")).await;
+    let terminal = events(&timeline).iter().filter(|event| ["success", "failure"].contains(event)).count();
+    assert_eq!(terminal, 1, "{timeline:?}");
+}
+
+#[tokio::test]
+async fn an_action_for_a_module_nobody_has_fails_in_words() {
+    let world = World::start().await;
+    let _agent = Agent::online(&world).await;
+    let id = world.order("teleport", "beam_up", 60_000).await;
+    let (row, _) = world.action(&id, "its failure", ended).await;
+    let error = row.error.unwrap();
+    assert_eq!(error.code, codes::UNKNOWN_MODULE);
+    assert!(error.detail.contains("user_auth, user_visibility"), "{}", error.detail);
+}
+
+#[tokio::test]
+async fn an_agents_refusal_ends_the_action_with_its_reason() {
+    let world = World::start().await;
+    let mut agent = Agent::online(&world).await;
+    let id = world.order("user_auth", "check_now", 60_000).await;
+    let (iq, _) = agent.next_action().await;
+    let error = StanzaError::new(ErrorType::Cancel, DefinedCondition::Conflict, "en", "id used for other work");
+    let refusal = Iq::Error { from: None, to: None, id: iq, error, payload: None };
+    agent.line.send(StreamElement::Iq(refusal)).await;
+    let (row, _) = world.action(&id, "its failure", ended).await;
+    let error = row.error.unwrap();
+    assert_eq!((error.code.as_str(), error.detail.as_str()), (codes::DUPLICATE_ID, "id used for other work"));
+}
+
+#[tokio::test]
+async fn an_idempotency_key_names_one_order() {
+    let world = World::start().await;
+    let order = |action: &str| NewAction {
+        module: "user_visibility".into(),
+        action: action.into(),
+        target: Value::Null,
+        params: Value::Null,
+        idempotency_key: Some("k1".into()),
+        ttl_ms: 60_000,
+        actor: "test".into(),
+    };
+    let id = dispatch::submit(world.cloud(), &world.tenant, order("sync_now")).await.unwrap();
+    assert_eq!(dispatch::submit(world.cloud(), &world.tenant, order("sync_now")).await.unwrap(), id);
+    match dispatch::submit(world.cloud(), &world.tenant, order("sync_user")).await {
+        Err(DispatchError::KeyReused { id: first }) => assert_eq!(first, id),
+        other => panic!("unexpected {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn an_action_waits_for_an_agent_and_goes_to_one_that_runs_the_module() {
+    let world = World::start().await;
+    let id = world.order("user_visibility", "sync_now", 60_000).await;
+    let enrolled = enroll(&world).await;
+    let mut idle = Agent::greet(&world, enrolled, "boot-1").await;
+    assert_eq!(idle.line.ask_set(health(&["user_auth"]).to_element()).await, Ok(None));
+    let (row, _) = world.action(&id, "nothing yet", |_, _| true).await;
+    assert_eq!(row.attempts, 0, "online is not enough");
+    assert_eq!(idle.line.ask_set(health(&["user_visibility"]).to_element()).await, Ok(None));
+    assert_eq!(idle.accept().await.id, id);
+}
+
+#[tokio::test]
+async fn without_acceptance_a_repeatable_action_goes_to_the_next_agent() {
+    let world = World::with(|config| config.channel.accept_within_ms = 300).await;
+    let mut first = Agent::online(&world).await;
+    let id = world.order("user_visibility", "sync_now", 60_000).await;
+    let (_, action) = first.next_action().await;
+    assert_eq!(action.attempt, 1);
+    let mut second = Agent::online(&world).await;
+    let action = second.accept().await;
+    assert_eq!((action.id, action.attempt), (id.clone(), 2));
+    world.action(&id, "acceptance", has("accepted")).await;
+    // The first one did it after all and is faster: one end, one duplicate.
+    assert_eq!(first.report(Report::success(&id, json!("first"))).await, Ok(None));
+    assert_eq!(second.report(Report::success(&id, json!("second"))).await, Ok(None));
+    let (row, timeline) = world.action(&id, "the duplicate", has("duplicate_result")).await;
+    assert_eq!((row.status, row.result), (Status::Success, Some(json!("first"))));
+    assert!(events(&timeline).contains(&"not_accepted"), "{timeline:?}");
+}
+
+#[tokio::test]
+async fn an_accepted_action_of_a_lost_agent_is_repeated_only_where_that_is_safe() {
+    let world = World::start().await;
+    let mut lost = Agent::online(&world).await;
+    let safe = world.order("user_visibility", "sync_now", 60_000).await;
+    lost.accept().await;
+    world.action(&safe, "acceptance", has("accepted")).await;
+    let unsafe_one = world.order("user_auth", "wipe_everything", 60_000).await;
+    lost.accept().await;
+    world.action(&unsafe_one, "acceptance", has("accepted")).await;
+    let mut other = Agent::online(&world).await;
+    drop(lost);
+    let action = other.accept().await;
+    assert_eq!((action.id, action.attempt), (safe.clone(), 2));
+    let (_, timeline) = world.action(&safe, "both", has("lost")).await;
+    assert!(events(&timeline).starts_with(&["queued", "dispatched", "accepted", "lost"]), "{timeline:?}");
+    let (row, timeline) = world.action(&unsafe_one, "anything", |_, _| true).await;
+    assert_eq!((row.status, row.attempts), (Status::Pending, 1), "{timeline:?}");
+    world.cloud().kit.clock.advance(Duration::from_secs(63));
+    let (row, _) = world.action(&unsafe_one, "its deadline", ended).await;
+    assert_eq!(row.error.unwrap().code, codes::UNKNOWN_OUTCOME);
+}
+
+#[tokio::test]
+async fn an_action_nobody_took_fails_at_its_deadline() {
+    let world = World::start().await;
+    let id = world.order("user_visibility", "sync_now", 60_000).await;
+    world.cloud().kit.clock.advance(Duration::from_secs(61));
+    let (row, timeline) = world.action(&id, "its deadline", ended).await;
+    assert_eq!(row.error.unwrap().code, codes::DEADLINE_PASSED);
+    assert_eq!(events(&timeline), ["queued", "failure"]);
+    let soon = world.order("user_visibility", "sync_now", 150).await;
+    let (row, _) = world.action(&soon, "a deadline by the flow of time", ended).await;
+    assert_eq!(row.error.unwrap().code, codes::DEADLINE_PASSED);
+}
+
+#[tokio::test]
+async fn pending_actions_survive_a_restart_of_the_cloud() {
+    let dir = tempfile::tempdir().unwrap();
+    let world = World::on(dir.path(), None, |_| {}).await;
+    let mut agent = Agent::online(&world).await;
+    let accepted = world.order("user_auth", "check_now", 600_000).await;
+    agent.accept().await;
+    world.action(&accepted, "acceptance", has("accepted")).await;
+    let enrolled = agent.enrolled.clone();
+    drop(agent);
+    world.journal("offline", "connection lost").await;
+    let waiting = world.order("user_visibility", "sync_now", 600_000).await;
+    let hopeless = world.order("user_visibility", "sync_now", 600_000).await;
+    let tenant = world.tenant.clone();
+    world.mock.stop().await;
+
+    let world = World::on(dir.path(), Some(&tenant), |_| {}).await;
+    // Same process, same certificate, same authority: only the session is new.
+    let mut agent = Agent::connect(&world, enrolled, "boot-1").await;
+    assert_eq!(agent.welcome.session_epoch, 2);
+    let mut got = [agent.accept().await.id, agent.accept().await.id];
+    got.sort();
+    let mut wanted = [waiting.clone(), hopeless];
+    wanted.sort();
+    assert_eq!(got, wanted);
+    for id in [&accepted, &waiting] {
+        assert_eq!(agent.report(Report::success(id, Value::Null)).await, Ok(None));
+        let (row, _) = world.action(id, "its end", ended).await;
+        assert_eq!(row.status, Status::Success);
+    }
+}
+
+#[tokio::test]
+async fn collections_go_to_the_holder_of_the_lease_and_stale_reports_are_refused() {
+    let world = World::start().await;
+    let mut first = Agent::online(&world).await;
+    let mut second = Agent::online(&world).await;
+    let grant = second.lease(LeaseOp::Acquire, None).await;
+    for _ in 0..3 {
+        let id = world.order("user_visibility", "sync_now", 60_000).await;
+        let action = second.accept().await;
+        assert_eq!((action.id, action.fence), (id, Some(grant.fence)));
+    }
+    let id = world.order("user_visibility", "sync_user", 60_000).await;
+    second.accept().await;
+    world.action(&id, "acceptance", has("accepted")).await;
+    second.lease(LeaseOp::Release, Some(grant.fence)).await;
+    let newer = first.lease(LeaseOp::Acquire, None).await;
+    assert_eq!(newer.fence, grant.fence + 1);
+    let stale = Report { fence: Some(grant.fence), ..Report::success(&id, json!("old news")) };
+    let refused = second.report(stale).await.unwrap_err();
+    assert_eq!(refused.defined_condition, DefinedCondition::Conflict);
+    assert_eq!(refused.texts["en"], codes::STALE_FENCE);
+    // The holder of today gets it instead.
+    let action = first.accept().await;
+    assert_eq!((action.id.as_str(), action.fence, action.attempt), (id.as_str(), Some(newer.fence), 2));
+    let valid = Report { fence: Some(newer.fence), ..Report::success(&id, json!("fresh")) };
+    assert_eq!(first.report(valid).await, Ok(None));
+    let (row, _) = world.action(&id, "its end", ended).await;
+    assert_eq!(row.result, Some(json!("fresh")));
+}
+
+#[tokio::test]
+async fn a_faulty_network_loses_orders_and_the_next_attempt_arrives() {
+    let world = World::start().await;
+    let mut agent = Agent::online(&world).await;
+    let rule = Rule::new(Fault::Close {}).on_front("channel").on_operation("action").times(2);
+    let _guard = world.mock.faults().guard(rule);
+    let id = world.order("user_auth", "check_now", 60_000).await;
+    let action = agent.accept().await;
+    assert_eq!((action.id, action.attempt), (id, 3));
+}
+
+#[tokio::test]
+async fn configs_are_pushed_when_they_change_and_when_an_agent_comes() {
+    let world = World::start().await;
+    let revision = world.configure("user_auth").await;
+    let enrolled = enroll(&world).await;
+    let mut agent = Agent::greet(&world, enrolled.clone(), "boot-1").await;
+    let iq = agent.line.next_order().await;
+    let id = iq.id().to_owned();
+    let config = match iq {
+        Iq::Set { payload, .. } => payload::Configure::from_element(&payload).unwrap(),
+        other => panic!("unexpected {other:?}"),
+    };
+    assert_eq!((config.module.as_str(), config.revision, config.enabled), ("user_auth", revision, true));
+    agent.line.answer(&id, None).await;
+    let applied = payload::Applied { module: "user_auth".into(), revision, running: revision, error: None };
+    assert_eq!(agent.line.ask_set(applied.to_element()).await, Ok(None));
+    let rows = world.cloud().store.applied_configs(&world.tenant).await.unwrap();
+    assert_eq!(rows["user_auth"][0].running, revision);
+    // It comes again with that revision: nothing is pushed, the next order is the next thing it hears.
+    drop(agent);
+    let line = crate::support::agent::Line::open(&world, Some(&enrolled.credentials), "localhost").await;
+    let mut line = line.external().await.unwrap();
+    line.bind("agent").await;
+    let mut said = hello("boot-1");
+    said.revisions.insert("user_auth".into(), revision);
+    line.ask_set(said.to_element()).await.unwrap();
+    let id = world.order("user_auth", "check_now", 60_000).await;
+    match line.next_order().await {
+        Iq::Set { payload, .. } => assert_eq!(payload::Action::from_element(&payload).unwrap().id, id),
+        other => panic!("unexpected {other:?}"),
+    }
+}
