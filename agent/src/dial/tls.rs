@@ -276,7 +276,10 @@ impl ServerCertVerifier for NamingVerifier {
 
 fn reason(error: &CertificateError) -> String {
     match error {
-        CertificateError::UnknownIssuer => "no authority we trust has signed it".to_owned(),
+        // A bad signature is what another authority of the same name looks like.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
+            "no authority we trust has signed it".to_owned()
+        }
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
             "it has expired by this machine's clock".to_owned()
         }

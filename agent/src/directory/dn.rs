@@ -3,6 +3,8 @@
 
 use aws_lc_rs::digest;
 
+use super::guid::hex_octet;
+
 /// Sixteen bytes of hash over a name in normal form, so that an index of a million names stays small. Equal for names
 /// that differ in case, in spaces around separators, or in how they are escaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,7 +58,7 @@ pub fn normal(dn: &str) -> Vec<u8> {
 
 /// The name without its first component; `None` for a name of one component or none.
 pub fn parent(dn: &str) -> Option<&str> {
-    separator(dn, ',').map(|at| dn[at + 1..].trim_start()).filter(|rest| !rest.is_empty())
+    separator(dn, ',').map(|at| dn[at + 1..].trim_start_matches(' ')).filter(|rest| !rest.is_empty())
 }
 
 /// The value of the first naming component, escapes resolved.
@@ -64,7 +66,7 @@ pub fn leaf_value(dn: &str) -> String {
     let first = separator(dn, ',').map_or(dn, |at| &dn[..at]);
     let first = separator(first, '+').map_or(first, |at| &first[..at]);
     let value = first.split_once('=').map_or(first, |(_, value)| value);
-    String::from_utf8_lossy(&unescape(trim_value(value.trim_start()))).into_owned()
+    String::from_utf8_lossy(&unescape(trim_value(value.trim_start_matches(' ')))).into_owned()
 }
 
 /// Whether `dn` is `base` or below it. The empty base holds everything.
@@ -109,7 +111,7 @@ fn normal_part(part: &str) -> Vec<u8> {
     let (name, value) = part.split_once('=').unwrap_or((part, ""));
     let mut out = name.trim().to_ascii_lowercase().into_bytes();
     out.push(b'=');
-    let value = unescape(trim_value(value.trim_start()));
+    let value = unescape(trim_value(value.trim_start_matches(' ')));
     if value.is_ascii() {
         out.extend(value.iter().map(u8::to_ascii_lowercase));
     } else {
@@ -145,10 +147,7 @@ fn unescape(value: &str) -> Vec<u8> {
             out.push(first);
             continue;
         }
-        let hex = tail
-            .get(..2)
-            .and_then(|pair| std::str::from_utf8(pair).ok())
-            .and_then(|pair| u8::from_str_radix(pair, 16).ok());
+        let hex = tail.first_chunk().and_then(|pair| hex_octet(*pair));
         match (hex, tail.split_first()) {
             (Some(octet), _) => {
                 out.push(octet);

@@ -4,6 +4,7 @@
 use thiserror::Error;
 
 use super::ber::{Writer, tag};
+use super::guid::hex_octet;
 
 /// A filter, encoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -218,10 +219,9 @@ impl Parser<'_> {
                 b'(' => return Err(self.error("an opening parenthesis in a value must be written as \\28")),
                 b'*' => parts.push(Vec::new()),
                 b'\\' => {
-                    let pair = self.text.as_bytes().get(self.at + 1..self.at + 3);
+                    let pair = self.text.as_bytes()[self.at + 1..].first_chunk();
                     let value = pair
-                        .and_then(|pair| std::str::from_utf8(pair).ok())
-                        .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+                        .and_then(|pair| hex_octet(*pair))
                         .ok_or_else(|| self.error("a backslash must be followed by two hex digits"))?;
                     parts.last_mut().expect("there is always a last part").push(value);
                     self.at += 2;

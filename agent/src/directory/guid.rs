@@ -31,7 +31,7 @@ impl IdCodec {
         let mut bytes = [0; 16];
         let mut digits = value.iter().filter(|&&octet| octet != b'-');
         for byte in &mut bytes {
-            *byte = (hex_digit(*digits.next()?)? << 4) | hex_digit(*digits.next()?)?;
+            *byte = hex_octet([*digits.next()?, *digits.next()?])?;
         }
         digits.next().is_none().then_some(ObjectId(bytes))
     }
@@ -76,6 +76,11 @@ fn swap(bytes: &mut [u8; 16]) {
     bytes[0..4].reverse();
     bytes[4..6].reverse();
     bytes[6..8].reverse();
+}
+
+/// Two hex digits. Unlike `from_str_radix`, takes no sign.
+pub(super) fn hex_octet(pair: [u8; 2]) -> Option<u8> {
+    Some((hex_digit(pair[0])? << 4) | hex_digit(pair[1])?)
 }
 
 fn hex_digit(octet: u8) -> Option<u8> {

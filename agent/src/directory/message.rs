@@ -415,7 +415,7 @@ mod tests {
     #[test]
     fn a_bind_is_what_rfc_4511_says() {
         let bytes = bind(2, "cn=a", b"pw", &[]);
-        let expected: &[u8] = b"\x30\x10\x02\x01\x02\x60\x0b\x02\x01\x03\x04\x04cn=a\x80\x02pw";
+        let expected: &[u8] = b"\x30\x12\x02\x01\x02\x60\x0d\x02\x01\x03\x04\x04cn=a\x80\x02pw";
         assert_eq!(&bytes[..], expected);
     }
 

@@ -214,8 +214,8 @@ impl Shared {
             }
             let controls = bind_controls(&personality);
             let started = net.clock.now();
-            let answer = lent.bind(name, password.expose().as_bytes(), &controls, left).await;
             self.count_bind();
+            let answer = lent.bind(name, password.expose().as_bytes(), &controls, left).await;
             let result = match answer {
                 Ok(result) => result,
                 Err(failure) => {

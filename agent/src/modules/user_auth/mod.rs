@@ -92,6 +92,13 @@ struct Found {
     user: AuthUser,
 }
 
+/// How a bind as a found user ended.
+enum Tried {
+    Ended(Ended),
+    /// The name has passed to another object since it was looked up.
+    SomeoneElse(Found),
+}
+
 impl UserAuth {
     /// From settings; opens nothing.
     ///
@@ -171,27 +178,26 @@ impl Shared {
         let was_kept = kept.is_some();
         let found = match kept {
             Some(found) => found,
-            None => match self.find(net, &typed, &key).await {
+            None => match self.find(net, &typed).await {
                 Ok(found) => found,
                 Err(ended) => return ended,
             },
         };
-        let ended = self.try_found(net, &found, &request.password, until).await;
-        if ended.outcome != AuthOutcome::BadCredentials || !was_kept {
-            return ended;
-        }
-        // The kept name may be one the object no longer has; then the bind asked about nobody and counted nowhere.
-        self.names().remove(&key);
-        match self.find(net, &typed, &key).await {
-            Ok(now) if now.dn != found.dn => self.try_found(net, &now, &request.password, until).await,
-            _ => ended,
+        match self.try_found(net, &typed, &found, was_kept, &request.password, until).await {
+            Tried::Ended(ended) => ended,
+            Tried::SomeoneElse(found) => {
+                match self.try_found(net, &typed, &found, false, &request.password, until).await {
+                    Tried::Ended(ended) => ended,
+                    Tried::SomeoneElse(_) => Ended::unavailable("the name passes from account to account"),
+                }
+            }
         }
     }
 
-    async fn find(&self, net: &Net, typed: &Typed<'_>, key: &str) -> Result<Found, Ended> {
+    async fn find(&self, net: &Net, typed: &Typed<'_>) -> Result<Found, Ended> {
         match self.look_up(net, typed).await {
             Ok(Looked::User(found)) => {
-                self.names().insert(key.to_owned(), found.clone(), net.clock.now());
+                self.names().insert(typed.text().to_lowercase(), found.clone(), net.clock.now());
                 Ok(found)
             }
             Ok(Looked::Nobody) => Err(Ended::plain(AuthOutcome::BadCredentials)),
@@ -203,11 +209,42 @@ impl Shared {
         }
     }
 
-    async fn try_found(&self, net: &Net, found: &Found, password: &Secret, until: Instant) -> Ended {
+    async fn try_found(
+        &self,
+        net: &Net,
+        typed: &Typed<'_>,
+        found: &Found,
+        was_kept: bool,
+        password: &Secret,
+        until: Instant,
+    ) -> Tried {
         let identity = if found.user.id.is_empty() { &found.dn } else { &found.user.id };
+        let (mut user, mut someone_else) = (found.user.clone(), None);
         let mut ended = self
-            .guarded(net, identity, password, async || self.bind_once(net, &found.dn, password, until).await)
+            .guarded(net, identity, password, async || {
+                let ended = self.bind_once(net, &found.dn, password, until).await;
+                if ended.outcome != AuthOutcome::BadCredentials || !was_kept {
+                    return ended;
+                }
+                // The kept name may be one the object no longer has; then the bind asked about nobody and counted
+                // nowhere.
+                match self.find(net, typed).await {
+                    Ok(now) if now.dn == found.dn => ended,
+                    Ok(now) if now.user.id == found.user.id => {
+                        user = now.user;
+                        self.bind_once(net, &now.dn, password, until).await
+                    }
+                    Ok(now) => {
+                        someone_else = Some(now);
+                        Ended::unavailable("the name belongs to another account now")
+                    }
+                    Err(_) => ended,
+                }
+            })
             .await;
+        if let Some(found) = someone_else {
+            return Tried::SomeoneElse(found);
+        }
         // Who it is may be told only to someone who knew the password.
         let knew = matches!(
             ended.outcome,
@@ -219,9 +256,9 @@ impl Shared {
                 | AuthOutcome::Restricted
         );
         if knew {
-            ended.user = Some(found.user.clone());
+            ended.user = Some(user);
         }
-        ended
+        Tried::Ended(ended)
     }
 
     /// Lets one attempt of a user through at a time, and none that was refused a moment ago or that could lock the

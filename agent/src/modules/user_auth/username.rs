@@ -37,6 +37,14 @@ impl<'a> Typed<'a> {
         }
     }
 
+    /// As it was typed.
+    pub(super) fn text(&self) -> String {
+        match *self {
+            Self::Login(text) | Self::Address { whole: text, .. } | Self::Dn(text) => text.to_owned(),
+            Self::Domain { domain, login } => format!("{domain}\\{login}"),
+        }
+    }
+
     /// The login in it, for templates.
     pub(super) fn login(&self) -> &'a str {
         match *self {
