@@ -102,14 +102,15 @@ impl Reporter {
     pub(crate) async fn run(self) {
         let mut last_sent: Option<(Instant, Vec<ModuleHealth>)> = None;
         let mut last_file: Option<(Instant, Status)> = None;
-        let mut trouble = None;
+        // The first round always tells: an earlier process may have left an alert open.
+        let mut trouble: Option<Option<String>> = None;
         let mut welcomed = self.welcome.clone();
         loop {
             let now = self.clock.now();
             let status = self.status();
-            if status.storage_trouble != trouble {
-                trouble.clone_from(&status.storage_trouble);
-                self.uplink.notice(storage_notice(trouble.as_deref()));
+            if trouble.as_ref() != Some(&status.storage_trouble) {
+                self.uplink.notice(storage_notice(status.storage_trouble.as_deref()));
+                trouble = Some(status.storage_trouble.clone());
             }
             if worth_writing(last_file.as_ref(), &status, now) {
                 write_file(&self.data_dir, &status);

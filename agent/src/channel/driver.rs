@@ -265,6 +265,9 @@ impl Connection<'_> {
             Some(Err(ReadError::StreamFooterReceived)) => Err(End::Closed),
             None => Err(End::Cut("the cloud closed the connection".to_owned())),
             Some(Err(ReadError::HardError(error))) => match error.kind() {
+                _ if self.stream.get_stream().has_ended() => {
+                    Err(End::Cut("the connection to the cloud was cut".to_owned()))
+                }
                 io::ErrorKind::InvalidData => Err(End::Broken(error.to_string())),
                 _ => Err(End::Cut(error.to_string())),
             },

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
@@ -18,6 +18,7 @@ pub struct Limited {
     limit: AtomicUsize,
     taken: AtomicUsize,
     total: AtomicU64,
+    ended: AtomicBool,
 }
 
 impl Limited {
@@ -28,6 +29,7 @@ impl Limited {
             limit: AtomicUsize::new(limit),
             taken: AtomicUsize::new(0),
             total: AtomicU64::new(0),
+            ended: AtomicBool::new(false),
         }
     }
 
@@ -39,6 +41,11 @@ impl Limited {
     /// An element is complete; the next may have as many bytes again.
     pub fn element_complete(&self) {
         self.taken.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the peer has closed its side. The parser reports that as bad XML, which is another matter.
+    pub fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
     }
 
     /// Bytes taken since the beginning: a sign of life even inside a long element.
@@ -54,7 +61,12 @@ impl AsyncBufRead for Limited {
             let text = format!("the peer sent an element of more than {limit} bytes");
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
         }
-        Pin::new(&mut self.get_mut().inner).poll_fill_buf(cx)
+        let this = self.get_mut();
+        let read = ready!(Pin::new(&mut this.inner).poll_fill_buf(cx));
+        if matches!(read, Ok([])) {
+            this.ended.store(true, Ordering::Relaxed);
+        }
+        Poll::Ready(read)
     }
 
     fn consume(mut self: Pin<&mut Self>, amount: usize) {

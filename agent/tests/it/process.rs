@@ -1,0 +1,237 @@
+//! The program itself: what it opens, what it prints, what it leaves behind.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use causeway_agent::config::FILE_NAME;
+use causeway_agent::identity;
+use causeway_agent::secrets::{self, FileModeSealer};
+use tempfile::TempDir;
+
+use crate::support;
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_causeway-agent");
+
+/// A data directory that looks enrolled, with a cloud that nobody answers for.
+fn enrolled() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let config = support::config(dir.path(), "");
+    config.identity.save(dir.path(), &FileModeSealer).unwrap();
+    let text = "[cloud]\nurl = \"https://127.0.0.1:1\"\nca_file = \"ca.pem\"\n\n[log]\nlevel = \"trace\"\n";
+    fs::write(dir.path().join(FILE_NAME), text).unwrap();
+    dir
+}
+
+fn agent(dir: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.args(words).arg("--data-dir").arg(dir).stdin(Stdio::null());
+    command
+}
+
+fn run(dir: &Path, words: &[&str], stdin: Option<&str>) -> Output {
+    let mut command = agent(dir, words);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    if stdin.is_some() {
+        command.stdin(Stdio::piped());
+    }
+    let mut child = command.spawn().unwrap();
+    if let Some(text) = stdin {
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    }
+    child.wait_with_output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A child that is ended with the test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until `look` finds something; a file of another process can only be looked at again and again.
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not happen");
+        std::thread::yield_now();
+    }
+}
+
+/// Inodes of sockets in state LISTEN (0A) or unconnected UDP (07), among those the process holds open.
+#[cfg(target_os = "linux")]
+fn listening(pid: u32) -> Vec<String> {
+    let own: HashSet<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .filter_map(|entry| {
+            let link = fs::read_link(entry.ok()?.path()).ok()?;
+            Some(link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+        })
+        .collect();
+    ["tcp", "tcp6"]
+        .iter()
+        .flat_map(|table| {
+            let lines = fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+            lines.lines().skip(1).map(str::to_owned).collect::<Vec<_>>()
+        })
+        .filter(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words[3] == "0A" && own.contains(words[9])
+        })
+        .collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_agent_has_no_listening_socket() {
+    // The way of looking finds what is there.
+    let ours = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_eq!(listening(std::process::id()).len(), 1);
+    drop(ours);
+
+    let dir = enrolled();
+    let child = agent(dir.path(), &["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let child = Running(child);
+    let status = dir.path().join(causeway_agent::health::FILE_NAME);
+    until("an attempt to connect", || {
+        fs::read_to_string(&status).ok().filter(|text| text.contains("offline, next attempt"))
+    });
+    assert_eq!(listening(child.0.id()), Vec::<String>::new());
+}
+
+#[test]
+fn no_secret_of_any_kind_is_ever_printed_or_left_behind() {
+    let dir = enrolled();
+    let mut said = String::new();
+    let mut take = |output: Output| said.push_str(&text(&output));
+    let other = tempfile::tempdir().unwrap();
+    let url = "https://127.0.0.1:1";
+    let key = "cw1-canarykeyid-canary-key-secret";
+    let proxy = "http://svc:canary-proxy-spec@127.0.0.1:1";
+    take(run(other.path(), &["enroll", "--cloud", url, "--key", key, "--proxy", proxy], None));
+    let set = ["--set", "servers=ldaps://127.0.0.1:1", "--set", "bind_dn=cn=svc"];
+    let words = [&["configure", "user_auth"][..], &set, &["--secret-from-stdin", "password"]].concat();
+    take(run(dir.path(), &words, Some("canary-directory\n")));
+    take(run(dir.path(), &["configure", "proxy", "--set", "url=http://127.0.0.1:1"], None));
+    let words = ["configure", "proxy", "--set", "username=svc", "--secret-from-stdin", "password"];
+    take(run(dir.path(), &words, Some("canary-proxy\n")));
+    // A person writes a password where none belongs.
+    let path = dir.path().join(FILE_NAME);
+    let mut settings = fs::read_to_string(&path).unwrap();
+    settings.push_str("\n[modules.user_auth]\ndirectory = \"canary-directory\"\n");
+    fs::write(&path, settings).unwrap();
+
+    let log = dir.path().join("log.txt");
+    let child = agent(dir.path(), &["run"])
+        .stdout(fs::File::create(&log).unwrap())
+        .stderr(fs::OpenOptions::new().append(true).open(&log).unwrap())
+        .spawn()
+        .unwrap();
+    let child = Running(child);
+    until("the log", || fs::read_to_string(&log).ok().filter(|log| log.contains("Offline")));
+    drop(child);
+    let bundle = dir.path().join("bundle.json");
+    take(run(dir.path(), &["support-bundle", "--output", bundle.to_str().unwrap()], None));
+    assert!(fs::read_to_string(&bundle).unwrap().contains("[removed]"), "the second net works");
+    take(run(dir.path(), &["status"], None));
+    take(run(dir.path(), &["check"], None));
+
+    let sealed = [secrets::FILE_NAME, identity::FILE_NAME, FILE_NAME];
+    let mut looked_at = 0;
+    for entry in fs::read_dir(dir.path()).unwrap().chain(fs::read_dir(other.path()).unwrap()) {
+        let path = entry.unwrap().path();
+        if sealed.contains(&path.file_name().unwrap().to_str().unwrap()) {
+            continue;
+        }
+        let bytes = fs::read(&path).unwrap();
+        let found = String::from_utf8_lossy(&bytes).matches("canary").count();
+        assert_eq!(found, 0, "{}", path.display());
+        looked_at += 1;
+    }
+    assert!(looked_at >= 4, "{looked_at} files");
+    assert!(!said.contains("canary"), "{said}");
+    let kept = fs::read_to_string(dir.path().join(secrets::FILE_NAME)).unwrap();
+    assert!(kept.contains("canary-directory") && kept.contains("canary-proxy"), "the secrets were really there");
+}
+
+#[cfg(unix)]
+#[test]
+fn every_file_with_a_secret_is_private() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = enrolled();
+    run(dir.path(), &["configure", "proxy", "--set", "url=http://p:1", "--secret-from-stdin", "password"], Some("x"));
+    for name in [secrets::FILE_NAME, identity::FILE_NAME] {
+        let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{name}");
+    }
+}
+
+#[test]
+fn broken_settings_are_refused_at_their_place() {
+    let dir = enrolled();
+    fs::write(dir.path().join(FILE_NAME), "[cloud]\nurl = \"https://c\"\n[limit]\n").unwrap();
+    for words in [&["run"][..], &["show-config"], &["configure", "log", "--set", "level=info"]] {
+        let output = run(dir.path(), words, None);
+        assert!(!output.status.success());
+        let said = text(&output);
+        assert!(said.contains("agent.toml:3:2: unknown field `limit`"), "{said}");
+        assert!(said.contains("advice:"), "{said}");
+    }
+}
+
+#[test]
+fn an_agent_that_was_never_enrolled_says_how_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let said = text(&run(dir.path(), &["run"], None));
+    assert!(said.contains("run: causeway-agent enroll"), "{said}");
+    let output = run(dir.path(), &["check"], None);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output).contains("remedy: enrol this agent"), "{}", text(&output));
+}
+
+#[test]
+fn a_second_agent_with_the_same_files_is_refused() {
+    let dir = enrolled();
+    let child = agent(dir.path(), &["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let _child = Running(child);
+    let status = dir.path().join(causeway_agent::health::FILE_NAME);
+    until("the first agent", || status.exists().then_some(()));
+    let output = run(dir.path(), &["run"], None);
+    assert!(!output.status.success());
+    assert!(text(&output).contains("in use by another agent"), "{}", text(&output));
+}
+
+#[test]
+fn settings_are_checked_before_they_are_kept() {
+    let dir = enrolled();
+    let before = fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
+    for words in [
+        &["configure", "user_auth", "--set", "page_size=many"][..],
+        &["configure", "user_auth", "--set", "servres=x"],
+        &["configure", "limits", "--set", "requests_at_once=0"],
+        &["configure", "no_such_module", "--set", "a=1"],
+        &["configure", "user_auth", "--set", "servers"],
+    ] {
+        let output = run(dir.path(), words, None);
+        assert!(!output.status.success(), "{words:?} was kept: {}", text(&output));
+    }
+    assert_eq!(fs::read_to_string(dir.path().join(FILE_NAME)).unwrap(), before);
+    let output = run(dir.path(), &["configure", "limits", "--set", "requests_at_once=8"], None);
+    assert!(output.status.success(), "{}", text(&output));
+    let shown = text(&run(dir.path(), &["show-config"], None));
+    assert!(shown.contains("limits.requests_at_once = 8  # agent.toml\n"), "{shown}");
+    assert!(shown.contains("limits.actions_at_once = 32  # default\n"), "{shown}");
+}
