@@ -4,4 +4,5 @@ mod channel_login;
 mod channel_stream;
 mod dispatch_actions;
 mod dispatch_requests;
+mod ingest_uploads;
 mod support;
