@@ -29,6 +29,18 @@ pub(crate) fn server_config(ca: &TestCa, names: &[String]) -> Result<(Arc<Server
     Ok((ca.server_config_with(leaf, &[], Some(verifier))?, channel_binding))
 }
 
+/// Short names of the attributes that occur in subjects (RFC 4514 section 3).
+const DN_ATTRIBUTES: [(&str, &str); 8] = [
+    ("2.5.4.3", "CN"),
+    ("2.5.4.6", "C"),
+    ("2.5.4.7", "L"),
+    ("2.5.4.8", "ST"),
+    ("2.5.4.10", "O"),
+    ("2.5.4.11", "OU"),
+    ("0.9.2342.19200300.100.1.1", "UID"),
+    ("0.9.2342.19200300.100.1.25", "DC"),
+];
+
 impl Session {
     /// Active Directory binds the owner of a client certificate without a bind request (MS-ADTS 5.1.1.1.2); others
     /// wait for SASL EXTERNAL.
@@ -46,16 +58,42 @@ impl Session {
     pub(super) fn certificate_identity(&self) -> Option<Identity> {
         let der = self.wire.client_certificate()?;
         let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-        let subject = certificate.subject().to_string();
+        let subject = subject_dn(&certificate);
         self.replica.identity_of_certificate(&subject, upn(&certificate).as_deref())
     }
+}
+
+/// The subject as an LDAP DN (RFC 4514): certificates write the outermost part first, LDAP last.
+fn subject_dn(certificate: &X509Certificate<'_>) -> String {
+    let rdns: Vec<String> = certificate
+        .subject()
+        .iter_rdn()
+        .map(|rdn| {
+            let parts = rdn.iter().map(|part| {
+                let oid = part.attr_type().to_id_string();
+                let name = DN_ATTRIBUTES.iter().find(|(known, _)| *known == oid).map_or(oid.as_str(), |(_, name)| name);
+                format!("{name}={}", escaped(part.as_str().unwrap_or_default()))
+            });
+            parts.collect::<Vec<_>>().join("+")
+        })
+        .collect();
+    rdns.into_iter().rev().collect::<Vec<_>>().join(",")
+}
+
+fn escaped(value: &str) -> String {
+    value.chars().fold(String::new(), |mut text, char| {
+        if r#",+"\<>;=#"#.contains(char) {
+            text.push('\\');
+        }
+        text.push(char);
+        text
+    })
 }
 
 fn upn(certificate: &X509Certificate<'_>) -> Option<String> {
     let names = certificate.subject_alternative_name().ok()??;
     names.value.general_names.iter().find_map(|name| match name {
         GeneralName::OtherName(oid, value) if oid.to_id_string() == UPN_OTHER_NAME => utf8_string(value),
-        GeneralName::RFC822Name(mail) => Some((*mail).to_owned()),
         _ => None,
     })
 }

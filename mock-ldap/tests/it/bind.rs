@@ -1,7 +1,14 @@
 //! Checklist 2: bind forms, versions, empty passwords, protection.
 
+use std::sync::Arc;
+
 use causeway_mock_ldap::dit::EmptyPassword;
 use causeway_mock_ldap::{Config, Policies};
+use rcgen::{
+    CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, OtherNameValue, SanType,
+};
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio_rustls::rustls::{self, ClientConfig};
 
 use crate::client::{Client, Search};
 use crate::world::{BASE, SUBTREE, World};
@@ -139,21 +146,63 @@ async fn unknown_mechanisms_are_named_unsupported() {
     assert_ne!(no_certificate.code, 0, "EXTERNAL without a certificate");
 }
 
+/// TLS settings that present a certificate of the mock's authority with this subject (innermost part last) and UPN.
+fn certificate(world: &World, subject: &[(DnType, &str)], upn: Option<&str>) -> Arc<ClientConfig> {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name = DistinguishedName::new();
+    subject.iter().for_each(|(kind, value)| params.distinguished_name.push(kind.clone(), *value));
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    let other = |upn: &str| SanType::OtherName((vec![1, 3, 6, 1, 4, 1, 311, 20, 2, 3], OtherNameValue::Utf8String(upn.into())));
+    params.subject_alt_names.extend(upn.map(other));
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, world.mock.ca().issuer()).unwrap();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = ClientConfig::builder_with_provider(causeway_mock_kit::pki::provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(world.mock.ca().roots())
+        .with_client_auth_cert(vec![certificate.der().clone()], key);
+    Arc::new(config.unwrap())
+}
+
 #[tokio::test]
-async fn a_client_certificate_binds_its_owner() {
-    use causeway_mock_kit::pki::LeafUse;
+async fn a_client_certificate_binds_the_entry_of_its_subject() {
     let world = World::of("openldap").await;
     let (dn, _) = world.person("asmith").await;
-    let login = world.mock.world().person("asmith").unwrap().mail.to_string();
-    let leaf = world.mock.ca().issue_leaf(&["asmith", &login], LeafUse::Client);
-    let leaf = leaf.expect("a client certificate");
-    let config = world.mock.ca().client_config_with(&leaf).expect("a client configuration");
-    let mut client = Client::connect_tls(world.mock.address("ldaps"), config).await;
+    let oid = |last: u64| DnType::CustomDnType(vec![0, 9, 2342, 19_200_300, 100, 1, last]);
+    let parts: Vec<(DnType, &str)> = dn
+        .split(',')
+        .rev()
+        .map(|rdn| match rdn.split_once('=').expect("an RDN") {
+            ("dc", value) => (oid(25), value),
+            ("ou", value) => (DnType::OrganizationalUnitName, value),
+            ("uid", value) => (oid(1), value),
+            (other, _) => panic!("{other} in {dn}"),
+        })
+        .collect();
+    let mut client = Client::connect_tls(world.mock.address("ldaps"), certificate(&world, &parts, None)).await;
     let outcome = client.sasl("EXTERNAL", Some(b"")).await;
     assert_eq!(outcome.code, 0, "{outcome:?}");
     let who = client.extended("1.3.6.1.4.1.4203.1.11.3", None).await;
     let said = String::from_utf8_lossy(who.value.as_deref().unwrap_or_default()).to_lowercase();
     assert_eq!(said, format!("dn:{}", dn.to_lowercase()));
+    let stranger = certificate(&world, &[(DnType::CommonName, "nobody")], None);
+    let refused = Client::connect_tls(world.mock.address("ldaps"), stranger).await.sasl("EXTERNAL", None).await;
+    assert_eq!(refused.code, 49, "{refused:?}");
+}
+
+#[tokio::test]
+async fn active_directory_binds_the_owner_of_a_certificate_without_a_request() {
+    let world = World::ad().await;
+    let config = certificate(&world, &[(DnType::CommonName, "Alice")], Some(&world.upn("asmith")));
+    let mut client = Client::connect_tls(world.mock.address("ldaps"), config.clone()).await;
+    let who = client.extended("1.3.6.1.4.1.4203.1.11.3", None).await;
+    assert_eq!(who.value.as_deref(), Some(&b"u:ACME\\asmith"[..]), "bound by the handshake alone");
+    let mut upgraded = world.connect().await;
+    upgraded.start_tls(config).await;
+    let before = upgraded.extended("1.3.6.1.4.1.4203.1.11.3", None).await;
+    assert_eq!(before.value.as_deref().unwrap_or_default(), b"", "StartTLS waits for EXTERNAL");
+    assert_eq!(upgraded.sasl("EXTERNAL", None).await.code, 0);
 }
 
 #[tokio::test]

@@ -242,6 +242,12 @@ impl Client {
         bytes
     }
 
+    /// Waits for the first bytes of an answer.
+    pub async fn fill(&mut self) {
+        let reading = self.read_at_least(1);
+        tokio::time::timeout(PATIENCE, reading).await.expect("bytes within ten seconds");
+    }
+
     /// Exactly so many raw bytes.
     pub async fn take(&mut self, count: usize) -> Vec<u8> {
         let reading = self.read_at_least(count);
@@ -387,6 +393,7 @@ pub fn outcome(message: &Message) -> Outcome {
         ..Outcome::default()
     };
     for field in fields {
+        assert_eq!(field.class, TagClass::Context, "{field:?}");
         match field.id {
             3 => outcome.referrals = children(field).into_iter().map(text).collect(),
             7 => outcome.sasl = Some(bytes(field)),

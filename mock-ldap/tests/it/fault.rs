@@ -96,9 +96,11 @@ async fn a_cookie_is_refused() {
 async fn malformed_answers_are_malformed() {
     let world = World::ad().await;
     let send = async |kind: &str| {
-        let _rule = world.mock.faults().guard(malformed(kind).on_operation("search"));
+        world.mock.faults().clear();
+        world.mock.faults().add(malformed(kind).on_operation("search"));
         let mut client = world.connect().await;
         client.send(Search::new("", BASE, "(objectClass=*)").operation(), vec![]).await;
+        client.fill().await;
         client
     };
     let wrong = send("wrong_message_id").await.receive().await.expect("an answer");

@@ -12,7 +12,7 @@ use crate::world::World;
 /// Longest run of one tool; ldapsearch waits for ever after some errors.
 const TOOL_TIMEOUT: Duration = Duration::from_secs(30);
 
-fn is_missing(tool: &str) -> bool {
+pub fn is_missing(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
     if !found {
@@ -112,7 +112,7 @@ async fn ldapsearch_sorts_and_looks_through_a_virtual_list() {
     let args = ["-E", "!sss=cn", "-E", "!vlv=0/9/11/0", "-b", &world.base, filter, "cn"];
     let (_, text) = as_admin(&world, "ldapsearch", world.mock.url("ldap"), &args, Some("q\n")).await;
     assert_eq!(entries(&text), 10, "{text}");
-    assert!(text.contains("# pos=11"), "{text}");
+    assert!(text.contains("vlvResult: pos=11"), "{text}");
 }
 
 #[tokio::test]

@@ -61,3 +61,32 @@ async fn mistakes_are_named() {
     let text = complains(&["--config", path.to_str().unwrap()]).await;
     assert!(text.contains("mock.toml:3:1") && text.contains("page_size"), "{text}");
 }
+
+/// The two commands the README opens with, run as they stand except for the ports.
+#[tokio::test]
+async fn the_readme_s_commands_work() {
+    let readme = include_str!("../../README.md");
+    let block = readme.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a first block");
+    let commands: Vec<&str> = block.lines().filter(|line| !line.is_empty()).collect();
+    let [start, search] = commands[..] else { panic!("two commands: {commands:?}") };
+    let flags = start.strip_prefix("cargo run --release --bin mock-ldap -- ").expect("the start command");
+    let flags = flags.replace("3389", "0").replace("3636", "0");
+    let mut child = Command::new(BIN)
+        .args(flags.split_whitespace())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("the program starts");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = tokio::time::timeout(Duration::from_secs(10), lines.next_line()).await.expect("ready in time");
+    let ready: Value = serde_json::from_str(&line.unwrap().expect("a line")).expect("JSON");
+    if crate::peers::is_missing("ldapsearch") {
+        return;
+    }
+    let search = search.replace("ldap://127.0.0.1:3389", ready["urls"]["ldap"].as_str().unwrap());
+    let output = Command::new("sh").args(["-c", &search]).output().await.expect("a shell");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{search}: {output:?}");
+    assert!(text.contains("mail: alice.smith@acme.example"), "{text}");
+}
