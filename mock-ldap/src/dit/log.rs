@@ -55,6 +55,9 @@ pub(crate) struct Log {
     seen: Vector,
     /// Highest USN of each origin whose record is no longer kept.
     forgotten: Vector,
+    /// Newest stamp whose record is no longer kept, and newest stamp seen, per origin.
+    forgotten_stamps: HashMap<u16, Csn>,
+    newest: std::collections::BTreeMap<u16, Csn>,
     records_max: usize,
 }
 
@@ -67,6 +70,8 @@ impl Log {
             origins: HashMap::new(),
             seen: Vector::new(),
             forgotten: Vector::new(),
+            forgotten_stamps: HashMap::new(),
+            newest: std::collections::BTreeMap::new(),
             records_max: limits::LOG_RECORDS_MAX,
         }
     }
@@ -106,11 +111,34 @@ impl Log {
         self.origins.entry(origin).or_default().push_back((record.origin_usn, record.usn));
         let seen = self.seen.entry(origin).or_default();
         *seen = (*seen).max(record.origin_usn);
+        self.note_stamp(record.csn);
         self.records.push_back(record);
         if self.records.len() > self.records_max {
             self.trim();
         }
         self.last_usn
+    }
+
+    /// Notes the stamp of an object of the initial build: no record will ever tell of it.
+    pub(crate) fn note_built(&mut self, csn: Csn) {
+        self.note_stamp(csn);
+        let newest = self.newest.get(&csn.origin).copied().unwrap_or(csn);
+        self.forgotten_stamps.insert(csn.origin, newest);
+    }
+
+    fn note_stamp(&mut self, csn: Csn) {
+        let newest = self.newest.entry(csn.origin).or_default();
+        *newest = (*newest).max(csn);
+    }
+
+    /// The newest stamp of every origin.
+    pub(crate) fn contexts(&self) -> Vec<Csn> {
+        self.newest.values().copied().collect()
+    }
+
+    /// Whether every change that is no longer kept is `known`.
+    pub(crate) fn reaches_back_to(&self, known: impl Fn(Csn) -> bool) -> bool {
+        self.forgotten_stamps.values().all(|&csn| known(csn))
     }
 
     /// Notes a change of another server that needed no record here.
@@ -164,6 +192,7 @@ impl Log {
     fn trim(&mut self) {
         let Some(oldest) = self.records.pop_front() else { return };
         self.forgotten.insert(oldest.csn.origin, oldest.origin_usn);
+        self.forgotten_stamps.insert(oldest.csn.origin, oldest.csn);
         if let Some(usns) = self.origins.get_mut(&oldest.csn.origin) {
             usns.pop_front();
         }

@@ -5,6 +5,7 @@ mod build;
 mod changelog;
 mod commit;
 mod condition;
+mod cookie;
 mod csn;
 mod dirsync;
 mod encode;
@@ -65,6 +66,8 @@ impl Directory {
         let invocations: Vec<[u8; 16]> =
             (0..spec.servers.len()).map(|server| shared::uuid_from(spec.seed ^ 0x1dc, server as u64)).collect();
         let built = build::build(&spec, company, &schema, folding, now_ms, &invocations);
+        // New stamps must come after those of the build, whatever the clock says.
+        let newest_ms = built.tree.log.contexts().into_iter().map(|csn| csn.at_ms).max().unwrap_or(now_ms);
         let origins = invocations.iter().enumerate();
         let origins = origins.map(|(server, &invocation)| Origin { invocation, server, retired: false }).collect();
         let shared = Arc::new(Shared {
@@ -84,7 +87,7 @@ impl Directory {
             next_id: AtomicU32::new(built.tree.next_id()),
             next_rid: AtomicU32::new(built.next_rid),
             next_uuid: AtomicU64::new(1),
-            last_stamp: Mutex::new((now_ms, 0)),
+            last_stamp: Mutex::new((newest_ms.max(now_ms), 0)),
             personality: spec.personality,
         });
         let copies: Vec<_> = (1..spec.servers.len()).map(|server| built.tree.copy_for(server)).collect();

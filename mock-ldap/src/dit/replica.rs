@@ -1,6 +1,6 @@
 //! One server's copy behind its lock, and the plain reading operations on it.
 
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
 use bytes::BytesMut;
@@ -9,6 +9,7 @@ use tokio::sync::watch;
 use super::account::Logons;
 use super::condition::Condition;
 use super::index::Indexes;
+use super::limits;
 use super::matching;
 use super::reader::Reader;
 use super::replication::Inbound;
@@ -33,6 +34,7 @@ pub struct Replica {
     pub(crate) inbound: Mutex<Inbound>,
     /// Last own USN that carries a change made here: peers compare it before they look at the log.
     pub(crate) last_own_usn: AtomicU64,
+    pub(crate) session_log: AtomicUsize,
 }
 
 impl Replica {
@@ -50,6 +52,7 @@ impl Replica {
             peers: OnceLock::new(),
             inbound: Mutex::new(Inbound::new(lag_ms)),
             last_own_usn: AtomicU64::new(last),
+            session_log: AtomicUsize::new(limits::SESSION_LOG_RECORDS_MAX),
         }
     }
 

@@ -176,5 +176,5 @@ known! {
     login_expiration = "loginExpirationTime", login_time_map = "loginAllowedTimeMap",
     intruder_reset = "loginIntruderResetTime", full_name = "FullName", short_name = "ShortName",
     parent_guid = "parentGUID", given_name = "givenName", sn = "sn", alt_security = "altSecurityIdentities",
-    dns_host_name = "dNSHostName",
+    sam_account_type = "sAMAccountType",
 }

@@ -2,6 +2,8 @@
 
 mod accounts;
 mod reading;
+mod tracking;
+mod writing;
 
 use causeway_mock_kit::Clock;
 use causeway_mock_kit::world::{Company, CompanySpec, Person, PersonState};
@@ -45,7 +47,7 @@ impl World {
 
     fn admin(&self) -> Identity {
         let login = self.directory.service_account();
-        let bound = self.server().authenticate(login.dn.as_bytes(), login.password.as_bytes());
+        let bound = self.server().authenticate(login.user.as_bytes(), login.password.as_bytes());
         bound.expect("the service account can always bind").identity
     }
 

@@ -240,9 +240,10 @@ impl Tree {
         self.node(id).and_then(|node| node.links.as_deref()).map_or(&[], |links| pick(&links.back, attribute))
     }
 
-    /// Adds a link; false when it was there.
+    /// Adds a link; false when it was there, or when there is nothing to link to.
     pub(crate) fn link(&mut self, from: EntryId, attribute: AttrId, to: EntryId) -> bool {
-        if self.node(to).is_none() || self.forward(from, attribute).contains(&to) {
+        let alive = self.node(to).is_some_and(|node| !node.entry.deleted);
+        if !alive || self.forward(from, attribute).contains(&to) {
             return false;
         }
         self.link_new(from, attribute, to);

@@ -130,6 +130,7 @@ impl Builder<'_> {
             links: None,
             container: None,
         };
+        self.tree.log.note_built(node.csn);
         self.tree.insert(id, node);
         id
     }
@@ -157,6 +158,7 @@ impl Tree {
                 links: None,
                 container: None,
             };
+            copy.log.note_built(node.csn);
             copy.insert(id, node);
         }
         for (id, node) in self.nodes() {

@@ -1,6 +1,5 @@
 //! Setting passwords: unicodePwd (MS-ADTS 3.1.1.3.1.5), userPassword, and the extended operation of RFC 3062.
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
 
 use causeway_mock_kit::world::mix_two;
@@ -197,14 +196,6 @@ impl Writer<'_> {
         let password = |change: &Modification| self.reader.tree.schema.find(&change.attribute).is_some_and(|it| self.is_password(it));
         !changes.is_empty() && changes.iter().all(password) && self.reader.tree.find(dn) == Some(*id)
             && !self.replica.rights(&self.reader, self.who).write
-    }
-}
-
-/// Restores the counters of an account as if nobody had tried: used after an administrator's reset.
-impl Replica {
-    /// Forgets the failures counted on this server.
-    pub fn reset_failures(&self, id: EntryId) {
-        self.logons.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 }
 
