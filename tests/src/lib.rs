@@ -4,5 +4,7 @@
 pub mod containers;
 pub mod engine;
 pub mod limits;
+pub mod memory_cloud;
 pub mod python;
 pub mod skips;
+pub mod tls;
