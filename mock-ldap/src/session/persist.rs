@@ -66,8 +66,6 @@ impl Session {
             self.check_notification(search)?;
         }
         let selection = self.selection(search, controls);
-        // The number is read before the entries, so that a change between the two is told rather than lost.
-        let since = *self.replica.subscribe().borrow();
         let matches = self.replica.search(&SearchPlan {
             base: search.base,
             scope: search.scope,
@@ -87,7 +85,7 @@ impl Session {
             None => WatchKind::Notification,
         };
         let wants_entries = controls.persistent.is_some_and(|asked| !asked.changes_only);
-        let ids = if wants_entries { matches.ids } else { Vec::new() };
+        let (since, ids) = (matches.change_number, if wants_entries { matches.ids } else { Vec::new() });
         let watch = Watch {
             call: call.clone(),
             kind,
@@ -105,11 +103,15 @@ impl Session {
     }
 
     pub(super) fn check_watch_limit(&self, notification: bool) -> Result<(), Refusal> {
-        let notifications =
-            self.watches.iter().filter(|watch| matches!(watch.kind, WatchKind::Notification)).count();
+        let starting = self.running.iter().filter_map(|run| match &run.tail {
+            Tail::Watch { watch, .. } => Some(&**watch),
+            Tail::Done { .. } => None,
+        });
+        let watches: Vec<&Watch> = self.watches.iter().chain(starting).collect();
+        let notifications = watches.iter().filter(|watch| matches!(watch.kind, WatchKind::Notification)).count();
         let limit = self.shared.effective.load().limits.notifications_max;
         let over = notification && limit > 0 && notifications >= limit;
-        if over || self.watches.len() >= WATCHES_PER_CONNECTION_MAX {
+        if over || watches.len() >= WATCHES_PER_CONNECTION_MAX {
             return Err(LdapFailure::new(ResultCode::ADMIN_LIMIT_EXCEEDED, "too many searches that stay").into());
         }
         Ok(())
@@ -168,6 +170,11 @@ impl Session {
                 return None;
             }
         };
+        if changes.gap {
+            let failure = LdapFailure::new(ResultCode::OTHER, "changes were made that are no longer remembered");
+            self.finish(&watch.call, Some(&failure), &[]);
+            return None;
+        }
         for change in &changes.changes {
             if self.wire.pending() >= WRITE_BATCH_BYTES {
                 return Some(watch);
