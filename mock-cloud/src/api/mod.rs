@@ -68,7 +68,9 @@ impl Modify for Bearer {
 
 /// All routes, with the document that describes them.
 pub fn router(cloud: Arc<Cloud>) -> Router {
-    let (routes, document) = routes().split_for_parts();
+    let (routes, mut document) = routes().split_for_parts();
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (format!("{BASE}{path}"), item)).collect();
     let json: Arc<str> = document.to_json().expect("an OpenAPI document is plain JSON").into();
     let guarded = routes
         .fallback(|request: Request| async move { Problem::not_found("route", request.uri().path()) })

@@ -58,6 +58,13 @@ pub(crate) struct AppliedView {
     pub(crate) error: Option<causeway_protocol::action::ErrorReport>,
 }
 
+impl AppliedView {
+    /// Tells the agent from others on a host of the same name.
+    pub(crate) fn short(&self) -> &str {
+        self.agent.get(..6).unwrap_or(&self.agent)
+    }
+}
+
 /// Desired config of a module and what each agent made of it.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct ModuleView {

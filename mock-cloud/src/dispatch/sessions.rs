@@ -127,7 +127,7 @@ pub(crate) async fn health(
 pub(crate) async fn progress(cloud: &Cloud, who: &AgentIdentity, progress: Progress) -> Result<(), Refused> {
     let body = json!({
         "agent": who.instance, "resource": progress.resource, "phase": progress.phase, "done": progress.done,
-        "total": progress.total, "finished": progress.finished,
+        "total": progress.total, "finished": progress.finished, "counts": progress.counts,
     });
     let value = serde_json::to_value(&progress).unwrap_or_default();
     let stored = cloud

@@ -133,6 +133,26 @@ pub(super) fn action_status(status: Status) -> (Tone, &'static str) {
     }
 }
 
+/// What an action does.
+pub(super) fn action_title(verb: &str) -> String {
+    match verb {
+        "sync_now" => "Sync everything".to_owned(),
+        "sync_user" => "Sync one person".to_owned(),
+        other => sentence_case(&other.replace('_', " ")),
+    }
+}
+
+/// The first letter large.
+pub(super) fn sentence_case(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// Tells agents of one host apart.
+pub(super) fn short_id(instance: &str) -> &str {
+    instance.get(..6).unwrap_or(instance)
+}
+
 /// A line of an action's timeline.
 pub(super) fn step(event: &str) -> (Tone, String) {
     let (tone, text) = match event {
@@ -145,10 +165,7 @@ pub(super) fn step(event: &str) -> (Tone, String) {
         "duplicate_result" => (Tone::Warn, "A second result came and was set aside"),
         other => (Tone::Warn, other),
     };
-    let text = text.replace('_', " ");
-    let mut letters = text.chars();
-    let text = letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect());
-    (tone, text)
+    (tone, sentence_case(&text.replace('_', " ")))
 }
 
 /// How bad an alert is.
@@ -241,7 +258,7 @@ fn sentence(kind: &str, body: &Value) -> (Tone, String, String) {
             let status = field("status");
             let step_word = if field("step").is_empty() { status.clone() } else { field("step") };
             let (tone, title) = step(&step_word);
-            (tone, (format!("{}: {}", field("verb"), title.to_lowercase()), field("module")))
+            (tone, (format!("{}: {}", action_title(&field("verb")), title.to_lowercase()), field("module")))
         }
         kinds::ALERT_OPENED => (severity(&field("severity")).0, named("Alert", join([field("subject"), field("detail")]))),
         kinds::ALERT_CLOSED => (Tone::Good, named("Alert closed", join([field("subject"), field("code").replace('_', " ")]))),
@@ -262,10 +279,19 @@ fn applied(body: &Value, module: &str, running: &str, revision: &str) -> (Tone, 
 }
 
 fn progress(body: &Value, resource: &str, phase: &str, done: &str) -> (Tone, (String, String)) {
+    if body.get("finished").and_then(Value::as_bool).unwrap_or(false) {
+        let changes: u64 =
+            body.get("counts").and_then(Value::as_object).into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum();
+        let detail = match (phase, changes) {
+            ("done", 0) => "no change".to_owned(),
+            ("done", n) => format!("{} records", count(n)),
+            (other, _) => other.replace('_', " "),
+        };
+        let tone = if phase == "done" { Tone::Good } else { Tone::Warn };
+        return (tone, ("Collection finished".to_owned(), join([resource.to_owned(), detail])));
+    }
     let of = body.get("total").and_then(Value::as_u64).map(|total| format!(" of {}", count(total))).unwrap_or_default();
-    let finished = body.get("finished").and_then(Value::as_bool).unwrap_or(false);
-    let tone = if finished { Tone::Good } else { Tone::Busy };
-    (tone, (format!("Collecting {resource}"), format!("{phase}: {done}{of} objects")))
+    (Tone::Busy, (format!("Collecting {resource}"), format!("{phase}: {done}{of} objects")))
 }
 
 fn verdicts(body: &Value) -> (Tone, (String, String)) {

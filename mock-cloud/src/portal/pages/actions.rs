@@ -12,13 +12,13 @@ use serde_json::{Value, json};
 
 use super::super::Portal;
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
-use super::super::words::{Tone, When, action_status, duration, step};
+use super::super::words::{Tone, When, action_status, action_title, duration, short_id, step};
 use super::next_query;
 use crate::api::refused;
 use crate::dispatch;
 use crate::limits::{ACTION_TTL_DEFAULT, PAGE_MAX, PORTAL_PAGE};
 use crate::state::Cloud;
-use crate::store::{ActionFilter, ActionRow, NewAction, TimelineRow};
+use crate::store::{ActionFilter, ActionRow, AgentRow, NewAction, TimelineRow};
 use causeway_protocol::limits::USERNAME_MAX_BYTES;
 
 /// The module behind the portal's order form.
@@ -40,7 +40,11 @@ pub(in super::super) struct ActionLine {
 /// Names agents by their hosts, which people know.
 async fn hosts(cloud: &Cloud, tenant: &str) -> Result<HashMap<String, String>, PortalError> {
     let agents = cloud.store.agents(tenant, PAGE_MAX, None).await?.items;
-    Ok(agents.into_iter().map(|agent| (agent.instance, agent.host)).collect())
+    let named = |agent: AgentRow| {
+        let name = format!("{} ({})", agent.host, short_id(&agent.instance));
+        (agent.instance, name)
+    };
+    Ok(agents.into_iter().map(named).collect())
 }
 
 fn host_of(hosts: &HashMap<String, String>, agent: Option<&String>) -> String {
@@ -65,7 +69,7 @@ fn line(row: ActionRow, hosts: &HashMap<String, String>, now_ms: i64) -> ActionL
     let (tone, state) = action_status(row.status);
     let end = row.finished_ms.unwrap_or(now_ms);
     ActionLine {
-        title: title(&row.action),
+        title: action_title(&row.action),
         subject: subject(&row),
         host: host_of(hosts, row.agent.as_ref()),
         created: When::at(row.created_ms, now_ms),
@@ -74,18 +78,6 @@ fn line(row: ActionRow, hosts: &HashMap<String, String>, now_ms: i64) -> ActionL
         state,
         module: row.module,
         id: row.id,
-    }
-}
-
-fn title(verb: &str) -> String {
-    match verb {
-        "sync_now" => "Sync everything".to_owned(),
-        "sync_user" => "Sync one person".to_owned(),
-        other => {
-            let words = other.replace('_', " ");
-            let mut letters = words.chars();
-            letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
-        }
     }
 }
 

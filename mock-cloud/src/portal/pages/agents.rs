@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::super::Portal;
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
-use super::super::words::{Tone, When, bytes, count, module_state};
+use super::super::words::{Tone, When, bytes, count, module_state, short_id};
 use super::{TokenOnly, next_query};
 use crate::api::{AgentView, agent_view, agent_views};
 use crate::limits::PORTAL_PAGE;
@@ -59,6 +59,11 @@ impl AgentCard {
             }
         });
         Self { tone, state, seen: When::at(view.last_seen_ms, now_ms), modules: modules.collect(), view }
+    }
+
+    /// Tells it from others on a host of the same name.
+    pub(in super::super) fn short(&self) -> &str {
+        short_id(&self.view.id)
     }
 
     /// Resident memory.

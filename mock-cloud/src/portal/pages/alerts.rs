@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::super::Portal;
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
-use super::super::words::{Tone, When, severity};
+use super::super::words::{Tone, When, sentence_case, severity};
 use super::{TokenOnly, next_query};
 use crate::limits::{PAGE_DEFAULT, PORTAL_PAGE};
 use crate::store::Alert;
@@ -30,8 +30,6 @@ struct Row {
 impl Row {
     fn new(alert: Alert, now_ms: i64) -> Self {
         let (tone, severity) = severity(&alert.severity);
-        let words = alert.code.replace('_', " ");
-        let mut letters = words.chars();
         Self {
             tone: if alert.closed_ms.is_some() { Tone::Calm } else { tone },
             severity,
@@ -40,7 +38,7 @@ impl Row {
             closed: alert.closed_ms.and_then(|ms| When::at(ms, now_ms)),
             acked: alert.acked_ms.and_then(|ms| When::at(ms, now_ms)),
             held: alert.closed_ms.is_none() && matches!(alert.code.as_str(), codes::HELD_BY_GUARD | "mass_delete"),
-            title: letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect()),
+            title: sentence_case(&alert.code.replace('_', " ")),
             alert,
         }
     }
