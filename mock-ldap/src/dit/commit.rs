@@ -26,6 +26,8 @@ pub(crate) struct Effect {
     pub(crate) password: Option<StoredPassword>,
     pub(crate) previous_dn: Option<String>,
     pub(crate) changelog: Option<super::changelog::Body>,
+    /// What another server deleted, when it never was here.
+    pub(crate) gone: Option<Arc<Gone>>,
 }
 
 impl Effect {
@@ -39,6 +41,7 @@ impl Effect {
             password: None,
             previous_dn: None,
             changelog: None,
+            gone: None,
         }
     }
 }
@@ -57,7 +60,7 @@ impl Tree {
         let id = effect.id;
         let usn = self.log.last_usn() + 1;
         self.stamp(&effect, from.csn);
-        let mut gone = None;
+        let mut gone = effect.gone;
         match (effect.entry, self.node(id).map(|node| node.entry.clone())) {
             (Some(entry), Some(old)) => {
                 if entry.deleted && !old.deleted {
@@ -67,6 +70,9 @@ impl Tree {
                 self.replace(id, entry);
             }
             (Some(entry), None) => {
+                if entry.deleted {
+                    self.tombstones.push_back((from.now_ms, id));
+                }
                 let node = Node {
                     entry,
                     usn_created: usn,

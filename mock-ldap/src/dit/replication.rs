@@ -7,7 +7,6 @@ use std::sync::{Arc, PoisonError};
 
 use super::account::StoredPassword;
 use super::commit::{Effect, Provenance};
-use super::csn::Csn;
 use super::entry::{Entry, EntryDraft};
 use super::log::{LinkChange, Record};
 use super::replica::Replica;
@@ -36,8 +35,10 @@ impl Inbound {
 struct Parcel {
     record: Record,
     entry: Option<Arc<Entry>>,
-    /// Stamps at the source of the attributes in the record.
-    stamps: Vec<(AttrId, Csn)>,
+    /// Attributes whose value at the source is still the one of this change.
+    attributes: Vec<AttrId>,
+    /// The name at the source is still the one of this change.
+    renamed: bool,
     password: Option<StoredPassword>,
 }
 
@@ -188,7 +189,9 @@ impl Replica {
     fn merge_new(&self, tree: &mut Tree, parcel: &Parcel) -> Option<Effect> {
         let record = &parcel.record;
         let deleted_here = tree.stamps.get(record.id, Part::Existence) > record.csn;
-        let source = parcel.entry.as_ref().filter(|_| record.kind == ChangeKind::Add && !deleted_here)?;
+        let wanted = record.kind == ChangeKind::Add && !deleted_here;
+        // Deleted in the meantime: the deletion comes with its own record.
+        let source = parcel.entry.as_ref().filter(|entry| wanted && !entry.deleted)?;
         let mut draft = source.to_draft();
         self.settle(tree, record.id, &mut draft);
         let unchanged = draft.parent == source.parent && draft.rdn == *source.rdn;
@@ -209,8 +212,8 @@ impl Replica {
         let mut draft = here.to_draft();
         let mut attributes = Vec::new();
         let mut password = None;
-        for (attribute, csn) in parcel.stamps {
-            if tree.stamps.advance(id, Part::Attribute(attribute), csn) {
+        for attribute in parcel.attributes {
+            if tree.stamps.advance(id, Part::Attribute(attribute), record.csn) {
                 let values = source.values(attribute).map(<[u8]>::to_vec).collect();
                 draft.set(attribute, values);
                 attributes.push(attribute);
@@ -220,13 +223,13 @@ impl Replica {
             }
         }
         let mut previous_dn = None;
-        if record.kind == ChangeKind::ModifyDn && tree.stamps.advance(id, Part::Name, record.csn) {
+        if parcel.renamed && tree.stamps.advance(id, Part::Name, record.csn) {
             previous_dn = Some(tree.dn(id));
             draft.parent = source.parent;
             draft.rdn = source.rdn.to_string();
             self.settle(tree, id, &mut draft);
         }
-        if record.attributes.iter().any(|&it| Some(it) == self.shared.known.object_class) {
+        if attributes.iter().any(|&it| Some(it) == self.shared.known.object_class) {
             draft.classes = source.classes.clone();
         }
         let wins = |change: &LinkChange| {
@@ -268,9 +271,14 @@ fn made_at(origins: &[super::shared::Origin], record: &Record, server: usize) ->
 
 fn parcel(tree: &Tree, record: &Record) -> Parcel {
     let id = record.id;
-    let stamps = record.attributes.iter().map(|&it| (it, tree.stamps.get(id, Part::Attribute(it)).max(record.csn)));
+    // What was changed again since travels with its own, later record: cursors must find a value under the USN of the
+    // change that made it.
+    let current = |part| tree.stamps.get(id, part) == record.csn;
+    let attributes = record.attributes.iter().copied();
+    let attributes = attributes.filter(|&it| !tree.schema.attribute(it).local && current(Part::Attribute(it)));
     Parcel {
-        stamps: stamps.filter(|(it, _)| !tree.schema.attribute(*it).local).collect(),
+        attributes: attributes.collect(),
+        renamed: record.kind == ChangeKind::ModifyDn && current(Part::Name),
         entry: tree.node(id).map(|node| node.entry.clone()),
         password: tree.passwords.get(&id).cloned(),
         record: record.clone(),
@@ -279,17 +287,20 @@ fn parcel(tree: &Tree, record: &Record) -> Parcel {
 
 fn merge_delete(tree: &mut Tree, parcel: &Parcel) -> Option<Effect> {
     let id = parcel.record.id;
-    let here = tree.node(id)?;
-    if here.entry.deleted {
+    let here = tree.node(id);
+    if here.is_some_and(|node| node.entry.deleted) {
         return None;
     }
-    match &parcel.entry {
-        // A tombstone travels like any object; deletion wins over everything.
-        Some(tombstone) => {
+    let parent_of_some = here.and_then(|node| node.container.as_deref()).is_some_and(|it| !it.children.is_empty());
+    match (&parcel.entry, &parcel.record.gone) {
+        // A tombstone travels like any object; deletion wins over everything. It may be all this server ever sees of
+        // the object, and is told all the same: a client may know the object from elsewhere.
+        (Some(tombstone), _) => {
             let attributes = parcel.record.attributes.to_vec();
             Some(Effect { attributes, ..Effect::new(id, ChangeKind::Delete, Some(tombstone.clone())) })
         }
-        None if here.container.as_ref().is_some_and(|container| !container.children.is_empty()) => None,
-        None => Some(Effect::new(id, ChangeKind::Delete, None)),
+        (None, _) if parent_of_some => None,
+        (None, Some(gone)) => Some(Effect { gone: Some(gone.clone()), ..Effect::new(id, ChangeKind::Delete, None) }),
+        (None, None) => here.is_some().then(|| Effect::new(id, ChangeKind::Delete, None)),
     }
 }

@@ -284,7 +284,11 @@ proptest! {
                     let flags = if *incremental { INCREMENTAL } else { 0 };
                     copy.pull(&story.world, story.server(*server), flags, if *small { 1 } else { 0 });
                 }
-                Step::Restore(number) => story.server(*server).set_invocation_id([*number; 16]),
+                Step::Restore(number) => {
+                    story.server(*server).set_invocation_id([*number; 16]);
+                    // Everything comes again, but nothing says what is no longer set: a client has to start over.
+                    copy = Copy::fresh(&story.world, story.server(*server));
+                }
                 step => story.take(*server, step, count),
             }
         }
