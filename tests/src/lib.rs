@@ -3,8 +3,11 @@
 
 pub mod containers;
 pub mod engine;
+pub mod ldif;
 pub mod limits;
 pub mod memory_cloud;
 pub mod python;
+pub mod raw_ldap;
 pub mod skips;
 pub mod tls;
+pub mod xmpp_client;
