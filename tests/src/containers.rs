@@ -70,8 +70,8 @@ pub enum Seed {
     /// so that it keeps `memberOf`.
     Text(String),
     File(PathBuf),
-    /// LDIF for the server's fastest loader: 100,000 entries in seconds. OpenLDAP then has only the `memberOf`
-    /// values the file itself brings.
+    /// LDIF for the server's fastest loader: OpenLDAP takes 100,000 entries in five seconds, 389-ds 400 a second,
+    /// Samba 150. There are then only the `memberOf` values the file itself brings.
     BulkFile(PathBuf),
 }
 

@@ -63,8 +63,17 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Images => peers::images::build_all(&session).map(|_| ExitCode::SUCCESS),
         Command::Bench { names } => {
-            let mut bench =
-                session.cargo(&["run", "--release", "-p", "causeway-tests", "--features", "bench", "--bin", "bench", "--"]);
+            let mut bench = session.cargo(&[
+                "run",
+                "--release",
+                "-p",
+                "causeway-tests",
+                "--features",
+                "bench",
+                "--bin",
+                "bench",
+                "--",
+            ]);
             session.stream(bench.args(names)).map(|()| ExitCode::SUCCESS)
         }
     }

@@ -159,13 +159,18 @@ fn loopback_bindings(image: &Image) -> HashMap<String, Option<Vec<PortBinding>>>
 /// The settings the entry script of each image documents.
 fn environment(plan: &Plan, password: &str) -> Vec<(&'static str, String)> {
     let password = password.to_owned();
+    let load = if plan.bulk { "offline" } else { "online" }.to_owned();
     match plan.kind {
         Kind::Openldap => vec![
             ("LDAP_BASE_DN", base(plan.kind).to_owned()),
             ("LDAP_ADMIN_PASSWORD", password),
-            ("LDAP_LOAD", if plan.bulk { "offline" } else { "online" }.to_owned()),
+            ("LDAP_LOAD", load),
         ],
-        Kind::Ds389 => vec![("DS_SUFFIX_NAME", base(plan.kind).to_owned()), ("DS_DM_PASSWORD", password)],
+        Kind::Ds389 => vec![
+            ("DS_SUFFIX_NAME", base(plan.kind).to_owned()),
+            ("DS_DM_PASSWORD", password),
+            ("DS_LOAD", load),
+        ],
         Kind::SambaDc => {
             let mut all =
                 vec![("SAMBA_REALM", "ACME.EXAMPLE".to_owned()), ("SAMBA_ADMIN_PASSWORD", password)];

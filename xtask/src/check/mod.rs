@@ -8,5 +8,13 @@ mod spdx;
 use crate::session::Session;
 
 pub(crate) fn clippy(session: &mut Session) -> anyhow::Result<()> {
-    session.stream(&mut session.cargo(&["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"]))
+    session.stream(&mut session.cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--all-features",
+        "--",
+        "-D",
+        "warnings",
+    ]))
 }

@@ -80,7 +80,7 @@ pub(crate) fn run(session: &mut Session) -> anyhow::Result<()> {
         // Recorded bytes and pictures are nobody's words.
         let Ok(text) = String::from_utf8(bytes) else { continue };
         wrong.extend(foreign_names(file, &text, &machine));
-        if file.ends_with(".rs") {
+        if file.ends_with(".rs") && !is_test_module(&session.root, file) {
             wrong.extend(RULES.iter().flat_map(|rule| broken(rule, file, &text)));
         }
     }
@@ -102,6 +102,26 @@ fn broken(rule: &Rule, file: &str, text: &str) -> Vec<String> {
             Some(format!("{file}:{number}: {word}: {}", rule.reason))
         })
         .collect()
+}
+
+/// Whether the file that declares this module compiles it for tests only.
+fn is_test_module(root: &Path, file: &str) -> bool {
+    let path = Path::new(file);
+    let (Some(name), Some(folder)) = (path.file_stem().and_then(|stem| stem.to_str()), path.parent()) else {
+        return false;
+    };
+    let parents =
+        [folder.join("mod.rs"), folder.with_extension("rs"), folder.join("lib.rs"), folder.join("main.rs")];
+    parents
+        .iter()
+        .filter_map(|parent| std::fs::read_to_string(root.join(parent)).ok())
+        .any(|text| declared_for_tests(&text, name))
+}
+
+fn declared_for_tests(parent: &str, module: &str) -> bool {
+    let declaration = format!("mod {module};");
+    let lines: Vec<&str> = parent.lines().map(str::trim).filter(|line| !line.starts_with("//")).collect();
+    lines.windows(2).any(|pair| pair[0] == "#[cfg(test)]" && pair[1].ends_with(&declaration))
 }
 
 /// Numbered lines without comments, up to the tests, which come last in a file.
@@ -172,6 +192,14 @@ mod tests {
         assert_eq!(count("agent/src/channel/tests.rs", listen), 0);
         assert_eq!(count("mock-ldap/src/lib.rs", listen), 0);
         assert_eq!(count("protocol/src/lib.rs", "let now = Instant::now();\n"), 1);
+    }
+
+    #[test]
+    fn a_module_is_for_tests_only_where_its_declaration_says_so() {
+        let parent = "mod wire;\n#[cfg(test)]\n/// Peers for tests.\npub(crate) mod testing;\n";
+        assert!(declared_for_tests(parent, "testing"));
+        assert!(!declared_for_tests(parent, "wire"));
+        assert!(!declared_for_tests("#[cfg(test)]\nmod my_testing;\n", "other"));
     }
 
     #[test]
