@@ -1,0 +1,5 @@
+//! The real agent and the real mock-cloud in one process, with a link between them that can be cut.
+
+mod channel;
+mod support;
+mod uploads;
