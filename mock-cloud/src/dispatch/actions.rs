@@ -43,7 +43,7 @@ pub async fn submit(cloud: &Arc<Cloud>, tenant: &str, new: NewAction) -> Result<
             if deadline_ms < cloud.dispatch.next_deadline_ms.load(Ordering::Acquire) {
                 cloud.dispatch.deadline_changed.notify_one();
             }
-            tokio::spawn(carry(Arc::clone(cloud), tenant.to_owned(), id.clone(), None));
+            tokio::spawn(carry(Arc::clone(cloud), tenant.to_owned(), id.clone()));
             Ok(id)
         }
     }
@@ -61,7 +61,8 @@ pub(crate) async fn report(cloud: &Arc<Cloud>, who: &AgentIdentity, report: Repo
         return Err(Refused::new(DefinedCondition::ItemNotFound, "there is no such action"));
     };
     if let (Some(fence), Some(resource)) = (report.fence, resource_of(&action)) {
-        let current = cloud.store.lease(tenant, &resource).await.map_err(|error| Refused::store(&error))?.fence;
+        let current =
+            cloud.store.lease(tenant, &resource).await.map_err(|error| Refused::store(&error))?.fence;
         if fence < current {
             return Err(refuse_stale(cloud, who, action, fence, current).await);
         }
@@ -70,7 +71,8 @@ pub(crate) async fn report(cloud: &Arc<Cloud>, who: &AgentIdentity, report: Repo
         Status::Pending => {
             let detail = report.result.map(|result| result.to_string()).unwrap_or_default();
             let agent = Some(who.instance.clone());
-            let noted = cloud.store.action_note(tenant, &report.id, "running", agent, detail, cloud.now_ms()).await;
+            let noted =
+                cloud.store.action_note(tenant, &report.id, "running", agent, detail, cloud.now_ms()).await;
             noted.map_err(|error| Refused::store(&error))?;
             changed(cloud, &action, "running", Status::Pending, Some(&who.instance));
             return Ok(());
@@ -92,13 +94,16 @@ async fn refuse_stale(
 ) -> Refused {
     let detail = format!("fence {fence} is older than {current}");
     let agent = Some(who.instance.clone());
-    let noted = cloud.store.action_note(&who.tenant, &action.id, "stale_report", agent, detail, cloud.now_ms()).await;
+    let noted =
+        cloud.store.action_note(&who.tenant, &action.id, "stale_report", agent, detail, cloud.now_ms()).await;
     if let Err(error) = noted {
         return Refused::store(&error);
     }
     // Nobody works on it any more under a valid lease: the holder of today gets it.
-    let from = Some(who.instance.clone());
-    tokio::spawn(carry(Arc::clone(cloud), who.tenant.clone(), action.id, from));
+    if let Err(error) = cloud.store.action_taken_back(&who.tenant, &action.id, &who.instance).await {
+        return Refused::store(&error);
+    }
+    tokio::spawn(carry(Arc::clone(cloud), who.tenant.clone(), action.id));
     Refused::new(DefinedCondition::Conflict, codes::STALE_FENCE)
 }
 
@@ -112,7 +117,8 @@ async fn finish(
     let status = if ended.is_ok() { Status::Success } else { Status::Failure };
     let outcome = ended.as_ref().err().map_or("success".to_owned(), |error| error.code.clone());
     let agent_owned = agent.map(str::to_owned);
-    let finish = cloud.store.finish_action(&action.tenant, &action.id, agent_owned, ended, cloud.now_ms()).await?;
+    let finish =
+        cloud.store.finish_action(&action.tenant, &action.id, agent_owned, ended, cloud.now_ms()).await?;
     if finish == Finish::Done {
         changed(cloud, action, status.as_str(), status, agent);
     }
@@ -136,9 +142,7 @@ pub(super) async fn carry_waiting(cloud: &Arc<Cloud>, tenant: &str) {
         Err(error) => return tracing::error!(%error, "Waiting actions could not be read"),
     };
     futures_util::stream::iter(waiting)
-        .for_each_concurrent(ACTIONS_IN_FLIGHT_MAX, |id| {
-            carry(Arc::clone(cloud), tenant.to_owned(), id, None)
-        })
+        .for_each_concurrent(ACTIONS_IN_FLIGHT_MAX, |id| carry(Arc::clone(cloud), tenant.to_owned(), id))
         .await;
 }
 
@@ -150,16 +154,19 @@ pub(super) async fn take_from_lost(cloud: &Arc<Cloud>, who: &AgentIdentity) {
     };
     for action in accepted.into_iter().filter(is_repeatable) {
         note(cloud, &action, "lost", &who.instance, "the agent is gone; another one takes over").await;
-        carry(Arc::clone(cloud), who.tenant.clone(), action.id, Some(who.instance.clone())).await;
+        if let Err(error) = cloud.store.action_taken_back(&who.tenant, &action.id, &who.instance).await {
+            return tracing::error!(%error, "Actions of a lost agent could not be taken back");
+        }
     }
+    carry_waiting(cloud, &who.tenant).await;
 }
 
-/// Carries an action to an acceptance, if nobody else does. `taken_from` had accepted it and is given up.
-async fn carry(cloud: Arc<Cloud>, tenant: String, id: String, taken_from: Option<String>) {
+/// Carries an action to an acceptance, if nobody else does.
+async fn carry(cloud: Arc<Cloud>, tenant: String, id: String) {
     if !cloud.dispatch.carried().insert(id.clone()) {
         return;
     }
-    let mut carrier = Carrier { taken_from, avoid: None };
+    let mut carrier = Carrier { avoid: None };
     loop {
         let chances = cloud.dispatch.chances.load(Ordering::Acquire);
         let step = carrier.carry_once(&cloud, &tenant, &id).await;
@@ -195,7 +202,6 @@ enum Next {
 }
 
 struct Carrier {
-    taken_from: Option<String>,
     avoid: Option<String>,
 }
 
@@ -203,8 +209,7 @@ impl Carrier {
     async fn carry_once(&mut self, cloud: &Arc<Cloud>, tenant: &str, id: &str) -> Result<Next, StoreError> {
         let Ok(_slot) = cloud.dispatch.in_flight.acquire().await else { return Ok(Next::Done) };
         let Some((action, _)) = cloud.store.action(tenant, id).await? else { return Ok(Next::Done) };
-        let given_up = self.taken_from.is_some() && self.taken_from == action.agent;
-        if action.status.is_terminal() || (action.accepted && !given_up) {
+        if action.status.is_terminal() || action.accepted {
             return Ok(Next::Done);
         }
         let left_ms = action.deadline_ms - cloud.now_ms();
@@ -223,7 +228,7 @@ impl Carrier {
         }
         // After an attempt without an answer the agent may have the action. Then only a repeatable one may go
         // elsewhere; the others wait for the same agent, which knows the action by its id.
-        let only = (action.attempts > 0 && !given_up && !is_repeatable(&action) && action.agent.is_some())
+        let only = (action.attempts > 0 && !is_repeatable(&action) && action.agent.is_some())
             .then(|| action.agent.clone())
             .flatten();
         match choose(cloud, &action, self.avoid.as_deref(), only.as_deref()).await? {
@@ -248,7 +253,6 @@ impl Carrier {
         let (tenant, id) = (action.tenant.clone(), action.id.clone());
         let dispatched = cloud.store.action_dispatched(&tenant, &id, &agent, fence, cloud.now_ms()).await?;
         let Some(attempt) = dispatched else { return Ok(Next::Done) };
-        self.taken_from = None;
         changed(cloud, &action, "dispatched", Status::Pending, Some(&agent));
         let order = Action {
             id: id.clone(),
@@ -285,13 +289,21 @@ impl Carrier {
             Answer::Undelivered => {
                 journal(cloud, "action", &id, "undelivered", detail);
                 cloud.store.action_undelivered(&tenant, &id, &agent).await?;
-                note(cloud, &action, "undelivered", &agent, "the session was gone before anything was sent").await;
+                note(cloud, &action, "undelivered", &agent, "the session was gone before anything was sent")
+                    .await;
                 self.avoid = Some(agent);
                 Ok(Next::Again)
             }
             Answer::Lost | Answer::TimedOut => {
                 journal(cloud, "action", &id, "not accepted", detail);
-                note(cloud, &action, "not_accepted", &agent, "no acceptance came before the session or the time ended").await;
+                note(
+                    cloud,
+                    &action,
+                    "not_accepted",
+                    &agent,
+                    "no acceptance came before the session or the time ended",
+                )
+                .await;
                 self.avoid = Some(agent);
                 Ok(Next::Again)
             }
@@ -319,7 +331,8 @@ impl Carrier {
 
 async fn note(cloud: &Cloud, action: &ActionRow, event: &'static str, agent: &str, detail: &str) {
     let (agent, detail) = (Some(agent.to_owned()), detail.to_owned());
-    let noted = cloud.store.action_note(&action.tenant, &action.id, event, agent, detail, cloud.now_ms()).await;
+    let noted =
+        cloud.store.action_note(&action.tenant, &action.id, event, agent, detail, cloud.now_ms()).await;
     match noted {
         Ok(_) => changed(cloud, action, event, Status::Pending, None),
         Err(error) => tracing::error!(%error, action = action.id, "Timeline could not be written"),
@@ -386,7 +399,10 @@ fn why_over(cloud: &Cloud, action: &ActionRow) -> ErrorReport {
     let online = cloud.sessions.of_tenant(&action.tenant).len();
     ErrorReport::new(
         codes::DEADLINE_PASSED,
-        format!("no agent took the action before the deadline; {online} are online, none of them fit for {}", action.module),
+        format!(
+            "no agent took the action before the deadline; {online} are online, none of them fit for {}",
+            action.module
+        ),
         "Bring an agent with this module online and healthy, then order the action again",
     )
 }

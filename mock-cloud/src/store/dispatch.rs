@@ -57,6 +57,24 @@ impl Store {
         .await
     }
 
+    /// The agent that had accepted the action is given up: anyone may get it next, also after a restart of the cloud.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn action_taken_back(&self, tenant: &str, id: &str, agent: &str) -> Result<(), StoreError> {
+        let (tenant, id, agent) = (tenant.to_owned(), id.to_owned(), agent.to_owned());
+        self.write(move |connection| {
+            connection
+                .prepare_cached(
+                    "UPDATE actions SET accepted = 0, agent = NULL, fence = NULL WHERE tenant = ?1 AND id = ?2 \
+                     AND agent = ?3 AND status = 'pending'",
+                )?
+                .execute(params![tenant, id, agent])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Pending actions whose time is over; accepted ones get `grace_ms` more, for the agent's own report to arrive.
     ///
     /// # Errors

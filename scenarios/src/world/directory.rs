@@ -7,7 +7,7 @@ use causeway_mock_kit::fault::FaultId;
 use causeway_mock_kit::world::Company;
 use causeway_mock_ldap::MockLdap;
 use ldap3::adapters::{Adapter, EntriesOnly, PagedResults};
-use ldap3::{Ldap, LdapConnAsync, Scope, SearchEntry};
+use ldap3::{Ldap, LdapConnAsync, LdapConnSettings, Scope, SearchEntry};
 use serde_json::Value;
 
 use super::vocabulary::{self, Vocabulary};

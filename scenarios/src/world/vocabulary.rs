@@ -38,7 +38,7 @@ pub fn of(personality: &str) -> Vocabulary {
         },
         "edirectory" => Vocabulary { login: "cn", person_rdn: "cn", ..inet },
         "domino" => Vocabulary {
-            user_filter: "(objectClass=dominoPerson)",
+            user_filter: "(|(objectClass=dominoPerson)(objectClass=inetOrgPerson))",
             group_filter: "(objectClass=dominoGroup)",
             person_classes: &["top", "person", "organizationalPerson", "inetOrgPerson", "dominoPerson"],
             person_rdn: "cn",
