@@ -121,13 +121,16 @@ async fn set_state(
 
 /// Gives a server a new invocation id, as a restore from backup does: cursors of the old one are void.
 #[utoipa::path(post, path = "/world/servers/{name}/restore", responses((status = 200, body = Value)))]
-async fn restore(State(inner): State<Arc<Inner>>, Path(name): Path<String>) -> Result<Json<Value>, AdminError> {
+async fn restore(
+    State(inner): State<Arc<Inner>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, AdminError> {
     let server = inner.shared.directory.load().server(&name).ok_or_else(|| no_server(&name))?;
     server.set_invocation_id(*uuid::Uuid::new_v4().as_bytes());
     Ok(Json(servers(&inner)))
 }
 
-/// Applies LDIF records to the first server.
+/// Applies LDIF records to the first server, up to the first that is refused.
 #[utoipa::path(post, path = "/world/ldif", request_body = LdifText, responses((status = 200, body = Value)))]
 async fn add_ldif(
     State(inner): State<Arc<Inner>>,
@@ -156,12 +159,8 @@ impl AdminWorld for Adapter {
                 serde_json::from_value(world).map_err(|error| AdminError::invalid("", error.to_string()))?;
             let ldif = document.ldif.clone();
             self.0
-                .replace(changed(self.0.world(), document))
+                .replace(changed(self.0.world(), document), ldif.as_deref())
                 .map_err(|error| AdminError::invalid("", crate::Chain(&error).to_string()))?;
-            if let Some(text) = ldif {
-                apply_ldif(&self.0.shared.directory.load_full(), &text)
-                    .map_err(|error| AdminError::invalid("/ldif", crate::Chain(&error).to_string()))?;
-            }
             Ok(())
         })
     }

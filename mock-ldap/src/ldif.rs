@@ -19,7 +19,11 @@ pub enum LdifError {
     #[error("line {line}: unknown changetype {word:?}")]
     ChangeType { line: usize, word: String },
     #[error("line {line}: the directory refuses this record")]
-    Refused { line: usize, #[source] source: LdapFailure },
+    Refused {
+        line: usize,
+        #[source]
+        source: Box<LdapFailure>,
+    },
 }
 
 /// One record and the line it begins on.
@@ -98,9 +102,7 @@ fn attribute(line: &Line) -> Result<Field, LdifError> {
         .split_once(':')
         .ok_or(LdifError::Syntax { line: number, expected: "a name, a colon and a value" })?;
     let value = match rest.as_bytes().first() {
-        Some(b':') => {
-            BASE64.decode(rest[1..].trim()).map_err(|_| LdifError::Base64 { line: number })?
-        }
+        Some(b':') => BASE64.decode(rest[1..].trim()).map_err(|_| LdifError::Base64 { line: number })?,
         Some(b'<') => return Err(LdifError::Url { line: number }),
         _ => rest.trim_start_matches(' ').as_bytes().to_vec(),
     };
@@ -150,11 +152,19 @@ fn changes(fields: &[Field]) -> Result<Vec<Modification>, LdifError> {
             "delete" => ModOp::Delete,
             "replace" => ModOp::Replace,
             "increment" => ModOp::Increment,
-            _ => return Err(LdifError::Syntax { line: head.line, expected: "add, delete, replace or increment" }),
+            _ => {
+                return Err(LdifError::Syntax {
+                    line: head.line,
+                    expected: "add, delete, replace or increment",
+                });
+            }
         };
         let attribute = head.text();
         if let Some(odd) = values.iter().find(|field| !field.is(&attribute)) {
-            return Err(LdifError::Syntax { line: odd.line, expected: "a value of the attribute being changed" });
+            return Err(LdifError::Syntax {
+                line: odd.line,
+                expected: "a value of the attribute being changed",
+            });
         }
         changes.push(Modification {
             op,

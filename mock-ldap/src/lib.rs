@@ -35,3 +35,8 @@ impl std::fmt::Display for Chain<'_> {
         Ok(())
     }
 }
+
+/// Compiles the README's example.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -41,9 +41,17 @@ pub enum StartError {
     #[error("make certificates")]
     Pki(#[source] PkiError),
     #[error("read {}", path.display())]
-    Read { path: PathBuf, #[source] source: std::io::Error },
+    Read {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
     #[error("apply entries of {origin}")]
-    Ldif { origin: String, #[source] source: LdifError },
+    Ldif {
+        origin: String,
+        #[source]
+        source: Box<LdifError>,
+    },
 }
 
 /// A running directory. Everything stops when it is dropped.
@@ -85,9 +93,10 @@ impl MockLdap {
             let address = listener.local_addr().map_err(StartError::Address)?;
             names.0.insert(front.name, address.to_string());
         }
-        let admin_listener = listen::bind(cx.service, "admin", config.common.listen, config.common.port("admin"))
-            .await
-            .map_err(StartError::Bind)?;
+        let admin_listener =
+            listen::bind(cx.service, "admin", config.common.listen, config.common.port("admin"))
+                .await
+                .map_err(StartError::Bind)?;
         let admin_address = admin_listener.local_addr().map_err(StartError::Address)?;
 
         let ca = TestCa::new("Causeway mock-ldap CA").map_err(StartError::Pki)?;
@@ -110,7 +119,11 @@ impl MockLdap {
         let mut tasks = serve_fronts(&inner.shared, listeners);
         tasks.push(tokio::spawn(replicate(Arc::clone(&inner.shared))));
         let router = admin::router(cx.clone(), Arc::clone(&inner));
-        tasks.push(tokio::spawn(causeway_mock_kit::admin::serve_admin(admin_listener, router, cx.stop.clone())));
+        tasks.push(tokio::spawn(causeway_mock_kit::admin::serve_admin(
+            admin_listener,
+            router,
+            cx.stop.clone(),
+        )));
         Ok(Self { inner, urls, ca, tasks: Mutex::new(tasks) })
     }
 
@@ -244,12 +257,18 @@ impl Inner {
 
     pub(crate) fn reset(&self) -> Result<(), StartError> {
         let world = self.world();
-        self.replace(world)
+        self.replace(world, None)
     }
 
-    /// Puts another world in place of the present one and closes the connections to the old one.
-    pub(crate) fn replace(&self, world: World) -> Result<(), StartError> {
+    /// Puts another world, with the entries of `ldif`, in place of the present one and closes the connections to the
+    /// old one. The ports stay those bound at the start. An error leaves everything as it is.
+    pub(crate) fn replace(&self, world: World, ldif: Option<&str>) -> Result<(), StartError> {
         let directory = build(&world.config, &world.people, self.shared.cx.clock.clone())?;
+        if let Some(text) = ldif {
+            let origin = "the given LDIF".to_owned();
+            apply_ldif(&directory, text)
+                .map_err(|source| StartError::Ldif { origin, source: Box::new(source) })?;
+        }
         self.shared.effective.store(Arc::new(world.config.policies.over(directory.personality())));
         self.shared.directory.store(directory);
         *self.world.lock().unwrap_or_else(PoisonError::into_inner) = world;
@@ -291,7 +310,8 @@ fn build(config: &Config, people: &Company, clock: Clock) -> Result<Arc<Director
         let text = std::fs::read_to_string(path)
             .map_err(|source| StartError::Read { path: path.clone(), source })?;
         let origin = path.display().to_string();
-        apply_ldif(&directory, &text).map_err(|source| StartError::Ldif { origin, source })?;
+        apply_ldif(&directory, &text)
+            .map_err(|source| StartError::Ldif { origin, source: Box::new(source) })?;
     }
     Ok(directory)
 }
@@ -305,7 +325,7 @@ pub(crate) fn apply_ldif(directory: &Directory, text: &str) -> Result<usize, Ldi
     for record in records {
         server
             .write(record.op, &manager, true)
-            .map_err(|source| LdifError::Refused { line: record.line, source })?;
+            .map_err(|source| LdifError::Refused { line: record.line, source: Box::new(source) })?;
     }
     directory.replicate_due();
     Ok(count)
@@ -380,8 +400,13 @@ async fn replicate(shared: Arc<Shared>) {
 }
 
 fn urls_of(names: &ServerNames) -> BTreeMap<String, String> {
-    let scheme = |name: &str| if name.starts_with("ldaps") || name.starts_with("gcs") { "ldaps" } else { "ldap" };
-    names.0.iter().map(|(name, address)| ((*name).to_owned(), format!("{}://{address}", scheme(name)))).collect()
+    let scheme =
+        |name: &str| if name.starts_with("ldaps") || name.starts_with("gcs") { "ldaps" } else { "ldap" };
+    names
+        .0
+        .iter()
+        .map(|(name, address)| ((*name).to_owned(), format!("{}://{address}", scheme(name))))
+        .collect()
 }
 
 /// Host names in the TLS certificate: each server's full name, and the address listened on.

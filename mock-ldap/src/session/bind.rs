@@ -172,7 +172,8 @@ mod tests {
 
     #[test]
     fn sub_codes_are_found_in_ad_texts_only() {
-        let text = "80090308: LdapErr: DSID-0C09044E, comment: AcceptSecurityContext error, data 52e, v4563\0";
+        let text =
+            "80090308: LdapErr: DSID-0C09044E, comment: AcceptSecurityContext error, data 52e, v4563\0";
         assert_eq!(sub_code(text), Some("52e"));
         assert_eq!(sub_code("NDS error: failed authentication (-669)"), None);
         assert_eq!(sub_code("AcceptSecurityContext error, data "), None);

@@ -24,9 +24,9 @@ pub(super) fn changes_password(operation: &Operation<'_>, word: &str) -> bool {
     match operation {
         Operation::Bind { .. } | Operation::Unbind | Operation::Abandon { .. } => true,
         Operation::Extended { .. } => word == "start_tls" || word == "password_modify",
-        Operation::Modify { changes, .. } => {
-            changes.iter().all(|change| super::describe::is_secret(&String::from_utf8_lossy(change.attribute)))
-        }
+        Operation::Modify { changes, .. } => changes
+            .iter()
+            .all(|change| super::describe::is_secret(&String::from_utf8_lossy(change.attribute))),
         _ => false,
     }
 }
@@ -75,12 +75,12 @@ impl Session {
     /// RFC 3062.
     fn password_modify(&mut self, call: &Call, value: Option<&[u8]>) {
         let Ok(request) = value.map_or(Ok(PasswordModify::default()), PasswordModify::decode) else {
-            let failure = LdapFailure::new(ResultCode::PROTOCOL_ERROR, "password modify request cannot be decoded");
+            let failure =
+                LdapFailure::new(ResultCode::PROTOCOL_ERROR, "password modify request cannot be decoded");
             return self.answer_extended(call, Some(&failure), None);
         };
         let secure = self.is_secure();
-        let outcome =
-            self.replica.change_password(&self.who, request.user, request.old, request.new, secure);
+        let outcome = self.replica.change_password(&self.who, request.user, request.old, request.new, secure);
         match outcome {
             Ok(generated) => {
                 self.must_change = false;

@@ -91,7 +91,9 @@ impl Session {
                 self.closing = true;
             }
             // A message that says it is 2 GiB long and never comes to its end.
-            "oversized_ber" => out.put_slice(&[ber::SEQUENCE, 0x84, 0x7f, 0xff, 0xff, 0xff, 0x02, 0x01, 0x01]),
+            "oversized_ber" => {
+                out.put_slice(&[ber::SEQUENCE, 0x84, 0x7f, 0xff, 0xff, 0xff, 0x02, 0x01, 0x01])
+            }
             "indefinite_length" => out.put_slice(&[ber::SEQUENCE, 0x80, 0x02, 0x01, 0x01, 0, 0]),
             "garbage" => out.put_slice(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
             "nesting_bomb" => put_nesting_bomb(out, call.id, 10_000),

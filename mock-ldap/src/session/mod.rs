@@ -132,10 +132,13 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    /// `None` when the front end's server does not exist in the present world.
+    /// `None` when the front end has nothing to serve in the present world: no such server, no Global Catalog.
     pub(crate) fn new(shared: Arc<Shared>, front: Arc<Front>, stream: FaultStream) -> Option<Self> {
         let directory = shared.directory.load_full();
         let replica = directory.server(&front.server)?;
+        if front.view == View::GlobalCatalog && !directory.personality().supports_global_catalog {
+            return None;
+        }
         let opened_ms = shared.cx.clock.now_ms();
         Some(Self {
             shared,
@@ -301,7 +304,9 @@ impl Session {
         let personality = self.directory.personality();
         let controls = match controls::decode(&request.controls, |oid| personality.supports_control(oid)) {
             Ok(controls) => controls,
-            Err(_) => return self.fail(call, ResultCode::PROTOCOL_ERROR, "a control value cannot be decoded"),
+            Err(_) => {
+                return self.fail(call, ResultCode::PROTOCOL_ERROR, "a control value cannot be decoded");
+            }
         };
         if let Some(oid) = &controls.unknown_critical
             && call.tag != 0
@@ -426,7 +431,13 @@ impl Session {
     }
 
     fn note(&self, call: &Call, outcome: &str) {
-        self.shared.cx.journal.record(self.front.name, call.word, &call.subject, outcome, call.detail.clone());
+        self.shared.cx.journal.record(
+            self.front.name,
+            call.word,
+            &call.subject,
+            outcome,
+            call.detail.clone(),
+        );
     }
 
     /// A request that cannot be understood ends the connection (RFC 4511 section 5.3).

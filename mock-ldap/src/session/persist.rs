@@ -17,9 +17,14 @@ use crate::message::{self, SearchRequest};
 /// How changes are told.
 pub(super) enum WatchKind {
     /// Bit set of change kinds, and whether the entry change notification control goes with each entry.
-    Persistent { change_types: u8, return_ecs: bool },
+    Persistent {
+        change_types: u8,
+        return_ecs: bool,
+    },
     Notification,
-    Sync { cookie: Vec<u8> },
+    Sync {
+        cookie: Vec<u8>,
+    },
 }
 
 /// A search that reports changes until it is abandoned.
@@ -108,11 +113,14 @@ impl Session {
             Tail::Done { .. } => None,
         });
         let watches: Vec<&Watch> = self.watches.iter().chain(starting).collect();
-        let notifications = watches.iter().filter(|watch| matches!(watch.kind, WatchKind::Notification)).count();
+        let notifications =
+            watches.iter().filter(|watch| matches!(watch.kind, WatchKind::Notification)).count();
         let limit = self.shared.effective.load().limits.notifications_max;
         let over = notification && limit > 0 && notifications >= limit;
         if over || watches.len() >= WATCHES_PER_CONNECTION_MAX {
-            return Err(LdapFailure::new(ResultCode::ADMIN_LIMIT_EXCEEDED, "too many searches that stay").into());
+            return Err(
+                LdapFailure::new(ResultCode::ADMIN_LIMIT_EXCEEDED, "too many searches that stay").into()
+            );
         }
         Ok(())
     }
@@ -171,7 +179,8 @@ impl Session {
             }
         };
         if changes.gap {
-            let failure = LdapFailure::new(ResultCode::OTHER, "changes were made that are no longer remembered");
+            let failure =
+                LdapFailure::new(ResultCode::OTHER, "changes were made that are no longer remembered");
             self.finish(&watch.call, Some(&failure), &[]);
             return None;
         }
@@ -229,13 +238,16 @@ impl Session {
             Err(failure) => return self.finish(&watch.call, Some(&failure), &[]),
         };
         let SyncPhase::Delete { deleted } = batch.phase else {
-            let failure = LdapFailure::new(ResultCode::SYNC_REFRESH_REQUIRED, "history is no longer complete");
+            let failure =
+                LdapFailure::new(ResultCode::SYNC_REFRESH_REQUIRED, "history is no longer complete");
             return self.finish(&watch.call, Some(&failure), &[]);
         };
         let names = self.changes_for(&watch).map(|changes| changes.changes).unwrap_or_default();
         let dn_of = |uuid: &[u8; 16]| {
             let change = names.iter().rev().find(|change| change.uuid == *uuid);
-            change.map(|change| change.previous_dn.clone().unwrap_or_else(|| change.dn.clone())).unwrap_or_default()
+            change
+                .map(|change| change.previous_dn.clone().unwrap_or_else(|| change.dn.clone()))
+                .unwrap_or_default()
         };
         let mut items: Vec<SyncItem> =
             deleted.iter().map(|uuid| SyncItem::Gone { dn: dn_of(uuid), uuid: *uuid }).collect();

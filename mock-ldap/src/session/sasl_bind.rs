@@ -49,10 +49,12 @@ impl Session {
     fn plain_bind(&mut self, bind: &BindContext, credentials: &[u8]) {
         let fields: Vec<&[u8]> = credentials.split(|byte| *byte == 0).collect();
         let outcome = match fields[..] {
-            [_, name, password] if !name.is_empty() && !password.is_empty() => match self.protection_missing() {
-                Some(failure) => Err(failure),
-                None => self.replica.authenticate(name, password),
-            },
+            [_, name, password] if !name.is_empty() && !password.is_empty() => {
+                match self.protection_missing() {
+                    Some(failure) => Err(failure),
+                    None => self.replica.authenticate(name, password),
+                }
+            }
             _ => Err(LdapFailure::new(ResultCode::INVALID_CREDENTIALS, "")),
         };
         match outcome {
@@ -119,7 +121,13 @@ impl Session {
     }
 
     /// From the next message on the session signs or seals; TLS does that already where it is in use.
-    fn accept_ntlm(&mut self, bind: &BindContext, bound: Bound, session: ntlm::Session, proof: Option<&[u8]>) {
+    fn accept_ntlm(
+        &mut self,
+        bind: &BindContext,
+        bound: Bound,
+        session: ntlm::Session,
+        proof: Option<&[u8]>,
+    ) {
         self.accept_bind(bind, bound, proof);
         if !self.wire.is_tls() && !self.protected {
             self.transition = SecurityLayer::new(session).map(|layer| Transition::Layer(Box::new(layer)));

@@ -169,7 +169,12 @@ impl Session {
         Ok(run)
     }
 
-    fn find(&self, search: &SearchRequest<'_>, controls: &Controls<'_>, paged: bool) -> Result<Matches, LdapFailure> {
+    fn find(
+        &self,
+        search: &SearchRequest<'_>,
+        controls: &Controls<'_>,
+        paged: bool,
+    ) -> Result<Matches, LdapFailure> {
         self.replica.search(&SearchPlan {
             base: search.base,
             scope: search.scope,
@@ -227,9 +232,7 @@ impl Session {
         let set = self.pages.take(paged.cookie, query).map_err(|error| {
             tracing::debug!(?error, base = %String::from_utf8_lossy(search.base), "Paging cookie refused");
             match error {
-                CookieError::Unknown | CookieError::OtherQuery => {
-                    self.cookie_refused()
-                }
+                CookieError::Unknown | CookieError::OtherQuery => self.cookie_refused(),
             }
         })?;
         let sorted = controls.sort.as_ref().map(|_| controls::sort_response(0, None));
@@ -283,13 +286,19 @@ impl Session {
 
     /// Sorts in place. An order that cannot be made fails the search when the control was critical, and is told in
     /// the response control otherwise.
-    fn sort(&self, ids: &mut [EntryId], keys: &[SortKey], critical: bool) -> Result<ResponseControl, Refusal> {
+    fn sort(
+        &self,
+        ids: &mut [EntryId],
+        keys: &[SortKey],
+        critical: bool,
+    ) -> Result<ResponseControl, Refusal> {
         let single = self.directory.personality().vendor == Vendor::ActiveDirectory;
         let refused = match keys {
             [] => Some((ResultCode::PROTOCOL_ERROR.0, None)),
             [_, _, ..] if single => Some((SORT_UNWILLING, None)),
             _ => {
-                let sortable = |key: &SortKey| ids.iter().any(|id| self.replica.sort_key(*id, &key.attribute).is_some());
+                let sortable =
+                    |key: &SortKey| ids.iter().any(|id| self.replica.sort_key(*id, &key.attribute).is_some());
                 let unknown = keys.iter().find(|key| !ids.is_empty() && !sortable(key));
                 unknown.map(|key| (ResultCode::NO_SUCH_ATTRIBUTE.0, Some(key.attribute.as_str())))
             }
@@ -303,7 +312,9 @@ impl Session {
             return Ok(response);
         }
         ids.sort_by_cached_key(|id| {
-            keys.iter().map(|key| Ordered::new(self.replica.sort_key(*id, &key.attribute), key.reverse)).collect::<Vec<_>>()
+            keys.iter()
+                .map(|key| Ordered::new(self.replica.sort_key(*id, &key.attribute), key.reverse))
+                .collect::<Vec<_>>()
         });
         Ok(controls::sort_response(0, None))
     }

@@ -18,7 +18,10 @@ const UPN_OTHER_NAME: &str = "1.3.6.1.4.1.311.20.2.3";
 
 /// TLS settings of every port and of StartTLS, and the channel binding NTLM clients must show (RFC 5929 section 4). A client
 /// certificate is asked for, not demanded; it must come from the mock's own authority.
-pub(crate) fn server_config(ca: &TestCa, names: &[String]) -> Result<(Arc<ServerConfig>, [u8; 16]), PkiError> {
+pub(crate) fn server_config(
+    ca: &TestCa,
+    names: &[String],
+) -> Result<(Arc<ServerConfig>, [u8; 16]), PkiError> {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let leaf = ca.issue_leaf(&names, LeafUse::Server)?;
     let channel_binding = channel_binding_hash(&tls_server_end_point(&leaf.cert));
@@ -71,7 +74,10 @@ fn subject_dn(certificate: &X509Certificate<'_>) -> String {
         .map(|rdn| {
             let parts = rdn.iter().map(|part| {
                 let oid = part.attr_type().to_id_string();
-                let name = DN_ATTRIBUTES.iter().find(|(known, _)| *known == oid).map_or(oid.as_str(), |(_, name)| name);
+                let name = DN_ATTRIBUTES
+                    .iter()
+                    .find(|(known, _)| *known == oid)
+                    .map_or(oid.as_str(), |(_, name)| name);
                 format!("{name}={}", escaped(part.as_str().unwrap_or_default()))
             });
             parts.collect::<Vec<_>>().join("+")

@@ -8,7 +8,8 @@ use crate::world::World;
 
 fn data(outcome: &Outcome) -> String {
     assert_eq!(outcome.code, 49, "{outcome:?}");
-    let rest = outcome.text.split(" data ").nth(1).unwrap_or_else(|| panic!("no sub-code in {:?}", outcome.text));
+    let rest =
+        outcome.text.split(" data ").nth(1).unwrap_or_else(|| panic!("no sub-code in {:?}", outcome.text));
     rest.split(',').next().unwrap_or_default().to_owned()
 }
 
@@ -40,7 +41,11 @@ async fn the_account_locks_after_the_threshold_and_opens_with_time() {
     for _ in 0..3 {
         assert_eq!(data(&world.connect().await.bind(&dn, "Wrong-1").await), "52e");
     }
-    assert_eq!(data(&world.connect().await.bind(&dn, &password).await), "775", "locked for the right password");
+    assert_eq!(
+        data(&world.connect().await.bind(&dn, &password).await),
+        "775",
+        "locked for the right password"
+    );
     assert_eq!(data(&world.connect().await.bind(&dn, "Wrong-1").await), "775");
     world.mock.clock().advance(std::time::Duration::from_secs(601));
     let outcome = world.connect().await.bind(&dn, &password).await;

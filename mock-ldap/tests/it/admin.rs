@@ -40,11 +40,18 @@ async fn the_world_tells_its_people_but_no_password() {
 #[tokio::test]
 async fn another_world_replaces_the_present_one() {
     let world = World::ad().await;
-    let (status, _) = http(&world, "PUT", "/world", Some(json!({ "personality": "openldap", "users": 20 }))).await;
+    let (status, _) =
+        http(&world, "PUT", "/world", Some(json!({ "personality": "openldap", "users": 20 }))).await;
     assert!((200..300).contains(&status), "{status}");
     let mut client = world.connect().await;
     let found = client.search(&Search::new("", BASE, "(objectClass=*)").attributes(&["*", "+"])).await;
     assert!(found.entries[0].all("objectClass").iter().any(|class| class == b"OpenLDAProotDSE"), "{found:?}");
+    let gc = crate::client::Client::connect(world.mock.address("gc")).await.read_to_end().await;
+    assert!(gc.is_empty(), "OpenLDAP has no Global Catalog");
+    let bad = json!({ "users": 30, "ldif": "dn: uid=x,ou=nowhere,dc=acme,dc=example\nobjectClass: inetOrgPerson\n" });
+    let (status, problem) = http(&world, "PUT", "/world", Some(bad)).await;
+    assert_eq!(status, 400, "{problem}");
+    assert_eq!(http(&world, "GET", "/world", None).await.1["users"], 20, "all or nothing");
     let (status, problem) = http(&world, "PUT", "/world", Some(json!({ "personalty": "openldap" }))).await;
     assert_eq!(status, 400, "{problem}");
     assert!(problem.to_string().contains("personalty"), "{problem}");
@@ -80,8 +87,18 @@ async fn the_document_names_every_route() {
     let (status, document) = http(&world, "GET", "/openapi.json", None).await;
     assert_eq!(status, 200);
     for path in [
-        "/health", "/reset", "/world", "/journal", "/faults", "/clock/advance", "/world/policies", "/world/replicate",
-        "/world/servers/{name}/lag", "/world/servers/{name}/state", "/world/servers/{name}/restore", "/world/ldif",
+        "/health",
+        "/reset",
+        "/world",
+        "/journal",
+        "/faults",
+        "/clock/advance",
+        "/world/policies",
+        "/world/replicate",
+        "/world/servers/{name}/lag",
+        "/world/servers/{name}/state",
+        "/world/servers/{name}/restore",
+        "/world/ldif",
     ] {
         assert!(document["paths"].get(path).is_some(), "{path} is missing");
     }

@@ -7,8 +7,8 @@ use causeway_mock_ldap::{Config, Policies};
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, OtherNameValue, SanType,
 };
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio_rustls::rustls::{self, ClientConfig};
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use crate::client::{Client, Search};
 use crate::world::{BASE, SUBTREE, World};
@@ -19,12 +19,19 @@ async fn active_directory_takes_every_documented_name_form() {
     let (dn, password) = world.person("asmith").await;
     let mut admin = world.admin().await;
     let found = admin
-        .search(&Search::new(&dn, BASE, "(objectClass=*)").attributes(&["objectGUID", "displayName", "canonicalName"]))
+        .search(&Search::new(&dn, BASE, "(objectClass=*)").attributes(&[
+            "objectGUID",
+            "displayName",
+            "canonicalName",
+        ]))
         .await;
     let entry = &found.entries[0];
     let guid = entry.all("objectGUID")[0].clone();
-    let hex = |range: std::ops::Range<usize>| guid[range].iter().map(|b| format!("{b:02x}")).collect::<String>();
-    let little = |range: std::ops::Range<usize>| guid[range].iter().rev().map(|b| format!("{b:02x}")).collect::<String>();
+    let hex =
+        |range: std::ops::Range<usize>| guid[range].iter().map(|b| format!("{b:02x}")).collect::<String>();
+    let little = |range: std::ops::Range<usize>| {
+        guid[range].iter().rev().map(|b| format!("{b:02x}")).collect::<String>()
+    };
     let braces =
         format!("{{{}-{}-{}-{}-{}}}", little(0..4), little(4..6), little(6..8), hex(8..10), hex(10..16));
     let forms = [
@@ -107,7 +114,9 @@ async fn passwords_that_are_not_utf8_get_a_verdict() {
 #[tokio::test]
 async fn hostile_names_are_only_names() {
     let world = World::ad().await;
-    for name in ["*", "asmith)(objectClass=*", "a\\b\\c", "x\0y", "\u{202e}htimsa", "\"'\\,+;<>#=", &"n".repeat(1000)] {
+    for name in
+        ["*", "asmith)(objectClass=*", "a\\b\\c", "x\0y", "\u{202e}htimsa", "\"'\\,+;<>#=", &"n".repeat(1000)]
+    {
         let outcome = world.connect().await.bind(name, "x").await;
         assert_eq!(outcome.code, 49, "{name:?}: {outcome:?}");
     }
@@ -117,7 +126,8 @@ async fn hostile_names_are_only_names() {
 async fn required_signing_refuses_plain_binds_and_lets_tls_pass() {
     let mut config = Config::default();
     config.policies.require_signing = true;
-    let world = World { mock: causeway_mock_ldap::MockLdap::start(config).await.unwrap(), base: String::new() };
+    let world =
+        World { mock: causeway_mock_ldap::MockLdap::start(config).await.unwrap(), base: String::new() };
     let login = world.mock.service_account();
     let plain = world.connect().await.bind(&login.dn, &login.password).await;
     assert_eq!(plain.code, 8, "{plain:?}");
@@ -132,7 +142,10 @@ async fn required_signing_refuses_plain_binds_and_lets_tls_pass() {
 
 #[tokio::test]
 async fn edirectory_wants_confidentiality() {
-    let world = World { mock: causeway_mock_ldap::MockLdap::start(Config::of("edirectory")).await.unwrap(), base: String::new() };
+    let world = World {
+        mock: causeway_mock_ldap::MockLdap::start(Config::of("edirectory")).await.unwrap(),
+        base: String::new(),
+    };
     let login = world.mock.service_account();
     assert_eq!(world.connect().await.bind(&login.dn, &login.password).await.code, 13);
     assert_eq!(world.connect_tls().await.bind(&login.dn, &login.password).await.code, 0);
@@ -152,7 +165,9 @@ fn certificate(world: &World, subject: &[(DnType, &str)], upn: Option<&str>) -> 
     params.distinguished_name = DistinguishedName::new();
     subject.iter().for_each(|(kind, value)| params.distinguished_name.push(kind.clone(), *value));
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    let other = |upn: &str| SanType::OtherName((vec![1, 3, 6, 1, 4, 1, 311, 20, 2, 3], OtherNameValue::Utf8String(upn.into())));
+    let other = |upn: &str| {
+        SanType::OtherName((vec![1, 3, 6, 1, 4, 1, 311, 20, 2, 3], OtherNameValue::Utf8String(upn.into())))
+    };
     params.subject_alt_names.extend(upn.map(other));
     let key = KeyPair::generate().unwrap();
     let certificate = params.signed_by(&key, world.mock.ca().issuer()).unwrap();
@@ -183,14 +198,16 @@ async fn a_client_certificate_binds_the_entry_of_its_subject() {
             (other, _) => panic!("{other} in {dn}"),
         })
         .collect();
-    let mut client = Client::connect_tls(world.mock.address("ldaps"), certificate(&world, &parts, None)).await;
+    let mut client =
+        Client::connect_tls(world.mock.address("ldaps"), certificate(&world, &parts, None)).await;
     let outcome = client.sasl("EXTERNAL", Some(b"")).await;
     assert_eq!(outcome.code, 0, "{outcome:?}");
     let who = client.extended("1.3.6.1.4.1.4203.1.11.3", None).await;
     let said = String::from_utf8_lossy(who.value.as_deref().unwrap_or_default()).to_lowercase();
     assert_eq!(said, format!("dn:{}", dn.to_lowercase()));
     let stranger = certificate(&world, &[(DnType::CommonName, "nobody")], None);
-    let refused = Client::connect_tls(world.mock.address("ldaps"), stranger).await.sasl("EXTERNAL", None).await;
+    let refused =
+        Client::connect_tls(world.mock.address("ldaps"), stranger).await.sasl("EXTERNAL", None).await;
     assert_eq!(refused.code, 49, "{refused:?}");
 }
 
@@ -224,7 +241,11 @@ async fn who_am_i_speaks_the_personality_s_language() {
 async fn the_global_catalog_binds_and_reads_the_forest() {
     let world = World::ad().await;
     let mut client = world.admin_on("gc").await;
-    let search = Search::new("", SUBTREE, "(sAMAccountName=asmith)").attributes(&["mail", "telephoneNumber", "objectGUID"]);
+    let search = Search::new("", SUBTREE, "(sAMAccountName=asmith)").attributes(&[
+        "mail",
+        "telephoneNumber",
+        "objectGUID",
+    ]);
     let found = client.search(&search).await;
     assert_eq!((found.done.code, found.entries.len()), (0, 1), "{:?}", found.done);
     assert!(found.references.is_empty(), "the Global Catalog has everything itself");

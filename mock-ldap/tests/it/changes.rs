@@ -29,7 +29,8 @@ fn entries(pages: Vec<Found>) -> Vec<crate::client::Entry> {
     pages.into_iter().flat_map(|page| page.entries).collect()
 }
 
-const ATTRIBUTES: &[&str] = &["name", "sAMAccountName", "title", "member", "objectGUID", "parentGUID", "isDeleted"];
+const ATTRIBUTES: &[&str] =
+    &["name", "sAMAccountName", "title", "member", "objectGUID", "parentGUID", "isDeleted"];
 
 #[tokio::test]
 async fn dirsync_tells_adds_changes_renames_and_deletions() {
@@ -61,7 +62,8 @@ async fn dirsync_tells_adds_changes_renames_and_deletions() {
     assert_eq!(client.delete(&dn).await.code, 0);
     let (delta, _) = sync(&mut client, &search, 0, &cookie).await;
     let gone = entries(delta);
-    let gone = gone.iter().find(|entry| entry.first("isDeleted").as_deref() == Some("TRUE")).expect("a tombstone");
+    let gone =
+        gone.iter().find(|entry| entry.first("isDeleted").as_deref() == Some("TRUE")).expect("a tombstone");
     assert!(gone.dn.contains("CN=Deleted Objects") && gone.dn.contains("DEL:"), "{}", gone.dn);
 }
 
@@ -71,7 +73,8 @@ async fn incremental_values_name_members_that_came_and_went() {
     let mut client = world.admin().await;
     let search = Search::new(&world.base, SUBTREE, "(objectClass=group)").attributes(&["member", "name"]);
     let (_, cookie) = sync(&mut client, &search, INCREMENTAL, b"").await;
-    let group = client.search(&Search::new(&world.base, SUBTREE, "(cn=All Staff)")).await.entries.remove(0).dn;
+    let group =
+        client.search(&Search::new(&world.base, SUBTREE, "(cn=All Staff)")).await.entries.remove(0).dn;
     let (dn, _) = world.person("asmith").await;
     assert_eq!(client.modify(&group, &[(1, "member", &[dn.as_bytes()])]).await.code, 0);
     let (delta, cookie) = sync(&mut client, &search, INCREMENTAL, &cookie).await;
@@ -93,12 +96,19 @@ async fn dirsync_is_refused_for_reasons() {
     let search = Search::new(&world.base, SUBTREE, "(objectClass=user)").attributes(&["name"]);
     let garbage = client.search(&search.clone().control(dirsync(0, 1000, b"garbage"))).await;
     assert_eq!(garbage.done.code, 12, "{:?}", garbage.done);
-    let ou = client.search(&Search::new(&world.base, 1, "(objectClass=organizationalUnit)")).await.entries.remove(0).dn;
+    let ou = client
+        .search(&Search::new(&world.base, 1, "(objectClass=organizationalUnit)"))
+        .await
+        .entries
+        .remove(0)
+        .dn;
     let base = client.search(&Search { base: &ou, ..search.clone() }.control(dirsync(0, 1000, b""))).await;
     assert!([50, 53].contains(&base.done.code), "only the head of a naming context: {:?}", base.done);
     let one = client.search(&Search { scope: 1, ..search.clone() }.control(dirsync(0, 1000, b""))).await;
     assert_ne!(one.done.code, 0, "only the subtree scope");
-    let paged = client.search(&search.clone().control(dirsync(0, 1000, b"")).control(crate::client::paged(5, b""))).await;
+    let paged = client
+        .search(&search.clone().control(dirsync(0, 1000, b"")).control(crate::client::paged(5, b"")))
+        .await;
     assert_eq!(paged.done.code, 53);
     let (dn, password) = world.person("asmith").await;
     let mut ordinary = world.connect().await;
@@ -142,7 +152,10 @@ async fn lag_follows_the_clock() {
     assert!(second.search(&read).await.entries.is_empty(), "stale for a minute");
     let mut changes = world.mock.directory().server("dc2").unwrap().subscribe();
     world.mock.clock().advance(Duration::from_secs(61));
-    tokio::time::timeout(crate::client::PATIENCE, changes.changed()).await.expect("replicated in time").unwrap();
+    tokio::time::timeout(crate::client::PATIENCE, changes.changed())
+        .await
+        .expect("replicated in time")
+        .unwrap();
     assert_eq!(second.search(&read).await.entries.len(), 1);
 }
 
@@ -193,4 +206,42 @@ async fn a_stale_server_says_so_and_clocks_can_differ() {
     let after = world.connect().await.search(&root).await.entries.remove(0);
     assert_eq!(after.first("isSynchronized").as_deref(), Some("FALSE"));
     assert!(after.first("currentTime") > before.first("currentTime"), "{after:?}");
+}
+
+#[tokio::test]
+async fn a_renamed_parent_is_told_its_children_are_not() {
+    let world = World::ad().await;
+    let mut client = world.admin().await;
+    let search = Search::new(&world.base, SUBTREE, "(objectClass=*)").attributes(&["name", "parentGUID"]);
+    let (_, cookie) = sync(&mut client, &search, 0, b"").await;
+    let (dn, _) = world.person("asmith").await;
+    let parent = dn.split_once(',').expect("a parent").1;
+    assert_eq!(client.modify_dn(parent, "OU=Renamed", None).await.code, 0);
+    let (delta, _) = sync(&mut client, &search, 0, &cookie).await;
+    let delta = entries(delta);
+    assert_eq!(delta.len(), 1, "{:?}", delta.iter().map(|entry| &entry.dn).collect::<Vec<_>>());
+    assert_eq!(delta[0].first("name").as_deref(), Some("Renamed"));
+    let found = client.search(&Search::new(&world.base, SUBTREE, "(sAMAccountName=asmith)")).await;
+    assert!(
+        found.entries[0].dn.contains("OU=Renamed"),
+        "the child's own name follows: {}",
+        found.entries[0].dn
+    );
+}
+
+#[tokio::test]
+async fn a_large_dirsync_comes_in_pages() {
+    let mut config = Config::default();
+    config.common.users = 3000;
+    let world = World::start(config).await;
+    let mut client = world.admin().await;
+    let search = Search::new(&world.base, SUBTREE, "(objectClass=user)").attributes(&["name"]);
+    let (pages, _) = sync(&mut client, &search, 0, b"").await;
+    assert!(pages.len() > 1, "more data is announced");
+    let mut names: Vec<_> = entries(pages).into_iter().map(|entry| entry.dn).collect();
+    let total = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), total, "nothing twice");
+    assert!(total >= 3000, "{total}");
 }

@@ -10,8 +10,8 @@ use ldap3_proto::control::LdapControl;
 use ldap3_proto::proto::{
     LdapAddRequest, LdapAttribute, LdapBindCred, LdapBindRequest, LdapCompareRequest, LdapDerefAliases,
     LdapExtendedRequest, LdapFilter, LdapMatchingRuleAssertion, LdapModify, LdapModifyDNRequest,
-    LdapModifyRequest, LdapModifyType, LdapMsg, LdapOp, LdapPartialAttribute, LdapSearchRequest, LdapSearchScope,
-    LdapSubstringFilter,
+    LdapModifyRequest, LdapModifyType, LdapMsg, LdapOp, LdapPartialAttribute, LdapSearchRequest,
+    LdapSearchScope, LdapSubstringFilter,
 };
 use proptest::prelude::*;
 use tokio_util::codec::{Decoder as _, Encoder as _};
@@ -37,11 +37,10 @@ fn leaf() -> impl Strategy<Value = LdapFilter> {
         (name(), text()).prop_map(|(name, value)| LdapFilter::LessOrEqual(name, value)),
         (name(), text()).prop_map(|(name, value)| LdapFilter::Approx(name, value)),
         name().prop_map(LdapFilter::Present),
-        (name(), proptest::option::of("[a-z]{1,9}"), prop::collection::vec("[a-z]{1,9}", 0..4), "[a-z]{1,9}").prop_map(
-            |(name, initial, any, last)| {
+        (name(), proptest::option::of("[a-z]{1,9}"), prop::collection::vec("[a-z]{1,9}", 0..4), "[a-z]{1,9}")
+            .prop_map(|(name, initial, any, last)| {
                 LdapFilter::Substring(name, LdapSubstringFilter { initial, any, final_: Some(last) })
-            }
-        ),
+            }),
         (proptest::option::of(name()), name(), text(), any::<bool>()).prop_map(|(rule, name, value, dn)| {
             LdapFilter::Extensible(LdapMatchingRuleAssertion {
                 matching_rule: rule,
@@ -72,7 +71,9 @@ fn ours(filter: &LdapFilter) -> Filter {
         LdapFilter::Or(inner) => Filter::Or(inner.iter().map(ours).collect()),
         LdapFilter::Not(inner) => Filter::Not(Box::new(ours(inner))),
         LdapFilter::Equality(attr, value) => Filter::Equality { attr: low(attr), value: raw(value) },
-        LdapFilter::GreaterOrEqual(attr, value) => Filter::GreaterOrEqual { attr: low(attr), value: raw(value) },
+        LdapFilter::GreaterOrEqual(attr, value) => {
+            Filter::GreaterOrEqual { attr: low(attr), value: raw(value) }
+        }
         LdapFilter::LessOrEqual(attr, value) => Filter::LessOrEqual { attr: low(attr), value: raw(value) },
         LdapFilter::Approx(attr, value) => Filter::Approx { attr: low(attr), value: raw(value) },
         LdapFilter::Present(attr) => Filter::Present(low(attr)),

@@ -25,7 +25,10 @@ fn people(world: &World) -> Search<'_> {
 async fn status_answers_with_the_named_code() {
     let world = World::ad().await;
     for (code, number) in [("busy", 51), ("unavailable", 52), ("invalid_credentials", 49), ("80", 80)] {
-        let _rule = world.mock.faults().guard(Rule::new(Fault::status(code, "told so")).on_operation("bind").times(1));
+        let _rule = world
+            .mock
+            .faults()
+            .guard(Rule::new(Fault::status(code, "told so")).on_operation("bind").times(1));
         let outcome = world.connect().await.bind("x@acme.example", "y").await;
         assert_eq!((outcome.code, outcome.text.as_str()), (number, "told so"), "{code}");
     }
@@ -71,7 +74,8 @@ async fn close_ends_without_an_answer() {
 async fn a_page_breaks_off() {
     let world = World::ad().await;
     let mut client = world.admin().await;
-    let _rule = world.mock.faults().guard(custom("close_mid_page", json!({ "entries": 7 })).on_operation("search"));
+    let _rule =
+        world.mock.faults().guard(custom("close_mid_page", json!({ "entries": 7 })).on_operation("search"));
     client.send(people(&world).operation(), vec![paged(100, b"")]).await;
     let mut entries = 0;
     while let Some(message) = client.receive().await {
@@ -85,7 +89,8 @@ async fn a_page_breaks_off() {
 async fn a_cookie_is_refused() {
     let world = World::ad().await;
     let mut client = world.admin().await;
-    let _rule = world.mock.faults().guard(custom("refuse_cookie", Value::Null).on_operation("search").after(1));
+    let _rule =
+        world.mock.faults().guard(custom("refuse_cookie", Value::Null).on_operation("search").after(1));
     let first = client.search(&people(&world).control(paged(10, b""))).await;
     let cookie = page_cookie(&first);
     let second = client.search(&people(&world).control(paged(10, &cookie))).await;
@@ -129,7 +134,8 @@ async fn first_bytes(mut client: crate::client::Client, count: usize) -> Vec<u8>
 async fn one_entry_has_fifty_thousand_values() {
     let world = World::ad().await;
     let mut client = world.admin().await;
-    let _rule = world.mock.faults().guard(custom("huge_entry", json!({ "values": 50_000 })).on_operation("search"));
+    let _rule =
+        world.mock.faults().guard(custom("huge_entry", json!({ "values": 50_000 })).on_operation("search"));
     let found = client.search(&people(&world)).await;
     assert_eq!((found.entries.len(), found.done.code), (1, 0));
     assert_eq!(found.entries[0].all("member").len(), 50_000);
@@ -169,11 +175,9 @@ async fn a_misspelt_word_is_told_not_ignored() {
 async fn one_server_of_two_can_be_down() {
     let config = causeway_mock_ldap::Config::default().with_servers(2);
     let world = World { mock: MockLdap::start(config).await.unwrap(), base: "DC=acme,DC=example".into() };
-    let before = world.mock.faults().changes();
     for front in ["ldap", "ldaps"] {
         world.mock.faults().set_down(front);
     }
-    drop(before);
     let address = world.mock.address("ldap").to_owned();
     let refused = async {
         while tokio::net::TcpStream::connect(&address).await.is_ok() {

@@ -7,7 +7,8 @@ use std::collections::HashSet;
 use crate::world::World;
 
 async fn connect(world: &World, front: &str, start_tls: bool) -> Ldap {
-    let settings = LdapConnSettings::new().set_config(world.mock.ca().client_config()).set_starttls(start_tls);
+    let settings =
+        LdapConnSettings::new().set_config(world.mock.ca().client_config()).set_starttls(start_tls);
     let url = world.mock.url(front).replace("127.0.0.1", "localhost");
     let (connection, ldap) = LdapConnAsync::with_settings(settings, &url).await.expect("connects");
     ldap3::drive!(connection);
@@ -25,11 +26,14 @@ async fn bound(world: &World, front: &str, start_tls: bool) -> Ldap {
 #[tokio::test]
 async fn it_searches_over_every_kind_of_connection() {
     let world = World::ad().await;
-    for (front, start_tls) in [("ldap", false), ("ldap", true), ("ldaps", false), ("gc", false), ("gcs", false)] {
+    for (front, start_tls) in
+        [("ldap", false), ("ldap", true), ("ldaps", false), ("gc", false), ("gcs", false)]
+    {
         let mut ldap = bound(&world, front, start_tls).await;
         let found = ldap.search(&world.base, Scope::Subtree, "(sAMAccountName=asmith)", vec!["mail"]).await;
         let (entries, _) = found.expect("an answer").success().expect("success");
-        let entries: Vec<_> = entries.into_iter().filter(|entry| !entry.is_ref()).map(SearchEntry::construct).collect();
+        let entries: Vec<_> =
+            entries.into_iter().filter(|entry| !entry.is_ref()).map(SearchEntry::construct).collect();
         assert_eq!(entries.len(), 1, "{front} {start_tls}");
         assert!(entries[0].attrs["mail"][0].contains('@'));
         ldap.unbind().await.expect("unbind");
@@ -42,9 +46,11 @@ async fn its_paging_adapter_reads_everything() {
     config.common.users = 1500;
     let world = World::start(config).await;
     let mut ldap = bound(&world, "ldaps", false).await;
-    let adapters: Vec<Box<dyn Adapter<_, _>>> = vec![Box::new(EntriesOnly::new()), Box::new(PagedResults::new(400))];
+    let adapters: Vec<Box<dyn Adapter<_, _>>> =
+        vec![Box::new(EntriesOnly::new()), Box::new(PagedResults::new(400))];
     let filter = "(sAMAccountType=805306368)";
-    let mut stream = ldap.streaming_search_with(adapters, &world.base, Scope::Subtree, filter, vec!["cn"]).await.unwrap();
+    let mut stream =
+        ldap.streaming_search_with(adapters, &world.base, Scope::Subtree, filter, vec!["cn"]).await.unwrap();
     let mut names = HashSet::new();
     while let Some(entry) = stream.next().await.expect("an entry") {
         names.insert(SearchEntry::construct(entry).dn);

@@ -37,7 +37,8 @@ fn negotiate(flags: u32) -> Vec<u8> {
 fn authenticate(challenge: &[u8], user: &str, password: &str, binding: Option<[u8; 16]>) -> Vec<u8> {
     let word = |at: usize| u32::from_le_bytes(challenge[at..at + 4].try_into().unwrap());
     let agreed = word(20);
-    let (length, offset) = (usize::from(u16::from_le_bytes([challenge[40], challenge[41]])), word(44) as usize);
+    let (length, offset) =
+        (usize::from(u16::from_le_bytes([challenge[40], challenge[41]])), word(44) as usize);
     let mut info = challenge[offset..offset + length - 4].to_vec();
     if let Some(hash) = binding {
         info.extend([0x0a, 0, 16, 0]);
@@ -55,7 +56,14 @@ fn authenticate(challenge: &[u8], user: &str, password: &str, binding: Option<[u
     let proof = hmac(&key, &[&challenge[24..32], &temp]);
     let mut session_key = EXPORTED;
     Rc4::new_from_slice(&hmac(&key, &[&proof])).unwrap().apply_keystream(&mut session_key);
-    let fields = [vec![0; 24], [proof.to_vec(), temp].concat(), utf16("ACME"), utf16(user), utf16("WS"), session_key.to_vec()];
+    let fields = [
+        vec![0; 24],
+        [proof.to_vec(), temp].concat(),
+        utf16("ACME"),
+        utf16(user),
+        utf16("WS"),
+        session_key.to_vec(),
+    ];
     let (mut head, mut payload) = (b"NTLMSSP\0\x03\0\0\0".to_vec(), Vec::new());
     for field in &fields {
         let length = u16::try_from(field.len()).unwrap().to_le_bytes();
@@ -67,7 +75,13 @@ fn authenticate(challenge: &[u8], user: &str, password: &str, binding: Option<[u
     [head, payload].concat()
 }
 
-async fn spnego(client: &mut Client, user: &str, password: &str, flags: u32, binding: Option<[u8; 16]>) -> Outcome {
+async fn spnego(
+    client: &mut Client,
+    user: &str,
+    password: &str,
+    flags: u32,
+    binding: Option<[u8; 16]>,
+) -> Outcome {
     let first = client.sasl("GSS-SPNEGO", Some(&negotiate(flags))).await;
     assert_eq!(first.code, 14, "{first:?}");
     let challenge = first.sasl.expect("a challenge");
@@ -93,9 +107,17 @@ impl Layer {
         };
         let direction = |from_to: &str| {
             let seal = key(&format!("session key to {from_to} sealing key magic constant"));
-            (Rc4::new_from_slice(&seal).unwrap(), key(&format!("session key to {from_to} signing key magic constant")))
+            (
+                Rc4::new_from_slice(&seal).unwrap(),
+                key(&format!("session key to {from_to} signing key magic constant")),
+            )
         };
-        Self { outgoing: direction("client-to-server"), incoming: direction("server-to-client"), seal, sequence: 0 }
+        Self {
+            outgoing: direction("client-to-server"),
+            incoming: direction("server-to-client"),
+            seal,
+            sequence: 0,
+        }
     }
 
     fn wrap(&mut self, clear: &[u8]) -> Vec<u8> {
@@ -150,8 +172,16 @@ async fn spnego_binds_and_seals_what_follows() {
             let clear = layer.unwrap(&token, round);
             let (_, entry) = lber::parse::parse_tag(&clear).expect("an LDAP message inside");
             let entry = crate::client::children(entry);
-            assert_eq!((entry[1].id, crate::client::number(entry[0].clone())), (4, 77), "an entry comes first");
-            assert_eq!(seal, !contains(&token, b"dc=acme") && !contains(&token, b"DC=acme"), "sealed: {seal}");
+            assert_eq!(
+                (entry[1].id, crate::client::number(entry[0].clone())),
+                (4, 77),
+                "an entry comes first"
+            );
+            assert_eq!(
+                seal,
+                !contains(&token, b"dc=acme") && !contains(&token, b"DC=acme"),
+                "sealed: {seal}"
+            );
         }
     }
 }
@@ -222,7 +252,9 @@ async fn the_channel_binding_policy_has_three_steps() {
         (ChannelBinding::Never, [0, 0, 0]),
     ];
     for (policy, codes) in cases {
-        world.mock.set_policies(causeway_mock_ldap::Policies { channel_binding: policy, ..Default::default() });
+        world
+            .mock
+            .set_policies(causeway_mock_ldap::Policies { channel_binding: policy, ..Default::default() });
         for (case, code) in codes.into_iter().enumerate() {
             let mut client = world.connect_tls().await;
             let binding = [Some(right(&client)), Some([9; 16]), None][case];

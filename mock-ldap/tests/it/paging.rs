@@ -98,7 +98,11 @@ async fn a_connection_keeps_ten_result_sets() {
     for _ in 0..11 {
         cookies.push(page_cookie(&client.search(&people(&world).control(paged(10, b""))).await));
     }
-    assert_eq!(client.search(&people(&world).control(paged(10, &cookies[0]))).await.done.code, 53, "the oldest is gone");
+    assert_eq!(
+        client.search(&people(&world).control(paged(10, &cookies[0]))).await.done.code,
+        53,
+        "the oldest is gone"
+    );
     assert_eq!(client.search(&people(&world).control(paged(10, &cookies[10]))).await.done.code, 0);
 }
 
@@ -141,7 +145,8 @@ async fn long_value_lists_are_read_in_ranges() {
     let (mut members, mut start) = (Vec::new(), 0usize);
     loop {
         let asked = format!("member;range={start}-*");
-        let found = client.search(&Search::new(&group.dn, BASE, "(objectClass=*)").attributes(&[&asked])).await;
+        let found =
+            client.search(&Search::new(&group.dn, BASE, "(objectClass=*)").attributes(&[&asked])).await;
         let entry = &found.entries[0];
         let (name, values) =
             entry.attributes.iter().find(|(name, _)| name.contains(";range=")).expect("a ranged attribute");
@@ -156,7 +161,9 @@ async fn long_value_lists_are_read_in_ranges() {
     let distinct: BTreeSet<_> = members.iter().collect();
     assert_eq!(distinct.len(), members.len());
     assert!(members.len() >= 350, "{}", members.len());
-    let explicit = client.search(&Search::new(&group.dn, BASE, "(objectClass=*)").attributes(&["member;range=0-9"])).await;
+    let explicit = client
+        .search(&Search::new(&group.dn, BASE, "(objectClass=*)").attributes(&["member;range=0-9"]))
+        .await;
     assert_eq!(explicit.entries[0].all("member;range=0-9").len(), 10);
     let beyond = Search::new(&group.dn, BASE, "(objectClass=*)").attributes(&["member;range=99999-*"]);
     assert_eq!(client.search(&beyond).await.done.code, 1, "beyond the end");
@@ -169,9 +176,14 @@ async fn pages_and_virtual_lists_exclude_each_other() {
     use crate::client::{ctx, integer, octets, sequence};
     use lber::structure::PL;
     let world = World::ad().await;
-    let sort = request_control("1.2.840.113556.1.4.473", true, Some(sequence(vec![sequence(vec![octets(b"cn")])])));
+    let sort =
+        request_control("1.2.840.113556.1.4.473", true, Some(sequence(vec![sequence(vec![octets(b"cn")])])));
     let target = ctx(0, PL::C(vec![integer(1), integer(0)]));
-    let vlv = request_control("2.16.840.1.113730.3.4.9", true, Some(sequence(vec![integer(0), integer(1), target])));
+    let vlv = request_control(
+        "2.16.840.1.113730.3.4.9",
+        true,
+        Some(sequence(vec![integer(0), integer(1), target])),
+    );
     let search = people(&world).control(paged(10, b"")).control(sort).control(vlv);
     assert_eq!(world.admin().await.search(&search).await.done.code, 53);
 }

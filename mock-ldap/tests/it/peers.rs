@@ -12,7 +12,7 @@ use crate::world::World;
 /// Longest run of one tool; ldapsearch waits for ever after some errors.
 const TOOL_TIMEOUT: Duration = Duration::from_secs(30);
 
-pub fn is_missing(tool: &str) -> bool {
+pub(crate) fn is_missing(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).any(|dir| dir.join(tool).is_file());
     if !found {
@@ -41,7 +41,10 @@ async fn run(world: &World, tool: &str, url: &str, args: &[&str], input: Option<
     let mut stdin = child.stdin.take().expect("a pipe");
     stdin.write_all(input.unwrap_or_default().as_bytes()).await.expect("write");
     drop(stdin);
-    tokio::time::timeout(TOOL_TIMEOUT, child.wait_with_output()).await.expect("the tool ends").expect("output")
+    tokio::time::timeout(TOOL_TIMEOUT, child.wait_with_output())
+        .await
+        .expect("the tool ends")
+        .expect("output")
 }
 
 /// Runs a tool as the service account.
@@ -50,7 +53,8 @@ async fn as_admin(world: &World, tool: &str, url: &str, args: &[&str], input: Op
     let mut all = vec!["-x", "-D", &login.dn, "-w", &login.password];
     all.extend(args);
     let output = run(world, tool, url, &all, input).await;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     (output.status.code().unwrap_or(-1), text)
 }
 
@@ -106,7 +110,8 @@ async fn ldapsearch_sorts_and_looks_through_a_virtual_list() {
     let args = ["-LLL", "-E", "!sss=cn", "-b", &world.base, filter, "cn"];
     let (code, text) = as_admin(&world, "ldapsearch", world.mock.url("ldap"), &args, None).await;
     assert_eq!(code, 0, "{text}");
-    let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("cn: ")).map(str::to_lowercase).collect();
+    let names: Vec<_> =
+        text.lines().filter_map(|line| line.strip_prefix("cn: ")).map(str::to_lowercase).collect();
     let ascii: Vec<_> = names.iter().filter(|name| name.is_ascii()).collect();
     assert!(ascii.len() > 100 && ascii.is_sorted(), "{ascii:?}");
     let args = ["-E", "!sss=cn", "-E", "!vlv=0/9/11/0", "-b", &world.base, filter, "cn"];
@@ -131,7 +136,8 @@ async fn ldapsearch_follows_dirsync() {
     let (code, text) = as_admin(&world, "ldapmodify", world.mock.url("ldap"), &[], Some(&change)).await;
     assert_eq!(code, 0, "{text}");
     let control = format!("!dirSync=0/0/{cookie}");
-    let args = ["-LLL", "-o", "ldif-wrap=no", "-E", &control, "-b", &world.base, "(objectClass=user)", "title"];
+    let args =
+        ["-LLL", "-o", "ldif-wrap=no", "-E", &control, "-b", &world.base, "(objectClass=user)", "title"];
     let (code, text) = as_admin(&world, "ldapsearch", world.mock.url("ldap"), &args, None).await;
     assert_eq!((code, entries(&text)), (0, 1), "{text}");
     assert!(text.contains("title: Chief"), "{text}");
@@ -147,7 +153,11 @@ async fn ldapsearch_synchronizes() {
     let (code, text) = as_admin(&world, "ldapsearch", world.mock.url("ldap"), &args, None).await;
     assert_eq!(code, 0, "{text}");
     assert!(entries(&text) >= 250, "{}", entries(&text));
-    assert!(text.contains("SyncState control") && text.contains("SyncDone control"), "{}", &text[text.len() - 400..]);
+    assert!(
+        text.contains("SyncState control") && text.contains("SyncDone control"),
+        "{}",
+        &text[text.len() - 400..]
+    );
 }
 
 #[tokio::test]
@@ -169,7 +179,11 @@ async fn ldapmodify_adds_changes_renames_and_deletes() {
     assert_eq!(code, 0, "{text}");
     let journal = world.mock.journal();
     for operation in ["add", "modify", "modify_dn", "delete"] {
-        assert_eq!(journal.count(|entry| entry.operation == operation && entry.outcome == "success"), 1, "{operation}");
+        assert_eq!(
+            journal.count(|entry| entry.operation == operation && entry.outcome == "success"),
+            1,
+            "{operation}"
+        );
     }
     let (code, text) = as_admin(&world, "ldapwhoami", &url, &[], None).await;
     assert_eq!(code, 0, "{text}");
@@ -183,7 +197,8 @@ async fn the_wrong_authority_is_noticed_by_the_client() {
     }
     let world = World::ad().await;
     let other = World::ad().await;
-    let output = run(&other, "ldapsearch", world.mock.url("ldaps"), &["-x", "-b", "", "-s", "base"], None).await;
+    let output =
+        run(&other, "ldapsearch", world.mock.url("ldaps"), &["-x", "-b", "", "-s", "base"], None).await;
     assert!(!output.status.success());
     assert!(String::from_utf8_lossy(&output.stderr).contains("Can't contact LDAP server"), "{output:?}");
 }

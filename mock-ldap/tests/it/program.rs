@@ -37,7 +37,8 @@ async fn one_ready_line_and_a_clean_exit() {
     assert!(std::path::Path::new(ready["ca_pem"].as_str().unwrap()).exists());
     let pid = child.id().expect("running").to_string();
     Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill");
-    let status = tokio::time::timeout(Duration::from_secs(2), child.wait()).await.expect("stops in time").unwrap();
+    let status =
+        tokio::time::timeout(Duration::from_secs(2), child.wait()).await.expect("stops in time").unwrap();
     assert!(status.success(), "{status}");
     assert_eq!(lines.next_line().await.unwrap(), None, "exactly one line");
 }
@@ -66,7 +67,8 @@ async fn mistakes_are_named() {
 #[tokio::test]
 async fn the_readme_s_commands_work() {
     let readme = include_str!("../../README.md");
-    let block = readme.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a first block");
+    let block =
+        readme.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a first block");
     let commands: Vec<&str> = block.lines().filter(|line| !line.is_empty()).collect();
     let [start, search] = commands[..] else { panic!("two commands: {commands:?}") };
     let flags = start.strip_prefix("cargo run --release --bin mock-ldap -- ").expect("the start command");

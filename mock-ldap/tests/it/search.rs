@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use causeway_mock_ldap::{Config, Policies};
 
 use crate::client::{
-    Search, boolean, children, ctx, enumerated, integer, number, octets, parse,
-    request_control, search_operation, sequence,
+    Search, boolean, children, ctx, enumerated, integer, number, octets, parse, request_control,
+    search_operation, sequence,
 };
 use lber::structure::{PL, StructureTag};
 
@@ -23,7 +23,8 @@ async fn the_root_dse_is_anonymous_and_tells_the_vendor() {
     let mut client = world.connect().await;
     let found = client.search(&Search::new("", BASE, "(objectClass=*)").attributes(&["*", "+"])).await;
     let root = &found.entries[0];
-    let capabilities: Vec<_> = root.all("supportedCapabilities").iter().map(|v| String::from_utf8_lossy(v)).collect();
+    let capabilities: Vec<_> =
+        root.all("supportedCapabilities").iter().map(|v| String::from_utf8_lossy(v)).collect();
     assert!(capabilities.iter().any(|oid| oid == "1.2.840.113556.1.4.800"), "{capabilities:?}");
     assert_eq!(root.first("isSynchronized").as_deref(), Some("TRUE"));
     assert_eq!(root.first("dnsHostName").as_deref(), Some("dc1.acme.example"));
@@ -123,7 +124,8 @@ async fn unknown_controls_fail_when_critical_and_pass_otherwise() {
     }
     let world = World::ad().await;
     let sync = request_control("1.3.6.1.4.1.4203.1.9.1.1", true, Some(sequence(vec![enumerated(1)])));
-    let refused = world.admin().await.search(&Search::new(&world.base, SUBTREE, "(cn=*)").control(sync)).await;
+    let refused =
+        world.admin().await.search(&Search::new(&world.base, SUBTREE, "(cn=*)").control(sync)).await;
     assert_eq!(refused.done.code, 12, "syncrepl is not Active Directory's");
 }
 
@@ -168,7 +170,8 @@ async fn attribute_lists_select() {
     }
     let world = World::of("openldap").await;
     let (dn, _) = world.person("asmith").await;
-    let class = world.admin().await.search(&Search::new(&dn, BASE, "(objectClass=*)").attributes(&["@person"])).await;
+    let class =
+        world.admin().await.search(&Search::new(&dn, BASE, "(objectClass=*)").attributes(&["@person"])).await;
     let entry = &class.entries[0];
     assert!(entry.first("sn").is_some() && entry.first("mail").is_none(), "{:?}", entry.names());
 }
@@ -196,7 +199,8 @@ async fn results_are_sorted_both_ways() {
     let up = client.search(&people.clone().control(sort(&[("sn", false)], true))).await;
     assert_eq!((up.done.code, sort_code(&up)), (0, 0));
     let names: Vec<_> = up.entries.iter().filter_map(|entry| entry.first("sn")).collect();
-    let ascii = names.iter().filter(|name| name.is_ascii()).map(|name| name.to_lowercase()).collect::<Vec<_>>();
+    let ascii =
+        names.iter().filter(|name| name.is_ascii()).map(|name| name.to_lowercase()).collect::<Vec<_>>();
     assert!(ascii.len() > 100 && ascii.is_sorted(), "{ascii:?}");
     let down = client.search(&people.clone().control(sort(&[("sn", true)], true))).await;
     let last = down.entries.iter().filter_map(|entry| entry.first("sn")).next_back();
@@ -238,13 +242,19 @@ async fn an_attribute_scoped_query_answers_the_members() {
     let world = World::ad().await;
     let mut client = world.admin().await;
     let groups = client
-        .search(&Search::new(&world.base, SUBTREE, "(&(objectCategory=group)(member=*))").attributes(&["member"]))
+        .search(
+            &Search::new(&world.base, SUBTREE, "(&(objectCategory=group)(member=*))").attributes(&["member"]),
+        )
         .await;
-    let group = groups.entries.iter().find(|group| (2..50).contains(&group.all("member").len())).expect("a team");
+    let group =
+        groups.entries.iter().find(|group| (2..50).contains(&group.all("member").len())).expect("a team");
     let asq = request_control("1.2.840.113556.1.4.1504", true, Some(sequence(vec![octets(b"member")])));
-    let found = client.search(&Search::new(&group.dn, BASE, "(objectClass=*)").attributes(&["cn"]).control(asq)).await;
+    let found = client
+        .search(&Search::new(&group.dn, BASE, "(objectClass=*)").attributes(&["cn"]).control(asq))
+        .await;
     assert_eq!(found.done.code, 0, "{:?}", found.done);
-    let members: BTreeSet<_> = group.all("member").iter().map(|dn| String::from_utf8_lossy(dn).into_owned()).collect();
+    let members: BTreeSet<_> =
+        group.all("member").iter().map(|dn| String::from_utf8_lossy(dn).into_owned()).collect();
     assert_eq!(found.dns().into_iter().map(str::to_owned).collect::<BTreeSet<_>>(), members);
 }
 
@@ -263,10 +273,12 @@ async fn users_with_hard_names_are_found_by_their_own_names() {
     let world = World::ad().await;
     let mut client = world.admin().await;
     for ou in [ONE_LEVEL, SUBTREE] {
-        let found = client.search(&Search::new(&world.base, ou, "(objectClass=*)").attributes(&["cn", "name"])).await;
+        let found =
+            client.search(&Search::new(&world.base, ou, "(objectClass=*)").attributes(&["cn", "name"])).await;
         assert_eq!(found.done.code, 0);
         for entry in found.entries.iter().filter(|entry| entry.all("cn").len() == 1) {
-            let again = client.search(&Search::new(&entry.dn, BASE, "(objectClass=*)").attributes(&["cn"])).await;
+            let again =
+                client.search(&Search::new(&entry.dn, BASE, "(objectClass=*)").attributes(&["cn"])).await;
             assert_eq!(again.dns(), [entry.dn.as_str()], "the DN leads back to its entry");
             let escaped: String = entry.all("cn")[0].iter().map(|byte| format!("\\{byte:02x}")).collect();
             let by_name = client.search(&Search::new(&world.base, SUBTREE, &format!("(cn={escaped})"))).await;

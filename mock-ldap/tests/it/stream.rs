@@ -4,7 +4,8 @@ use lber::common::TagClass;
 use lber::structure::{PL, StructureTag};
 
 use crate::client::{
-    Client, Message, PATIENCE, Search, app, children, ctx, encode, message, number, octets, paged, page_cookie, text,
+    Client, Message, PATIENCE, Search, app, children, ctx, encode, message, number, octets, page_cookie,
+    paged, text,
 };
 use crate::world::{BASE, SUBTREE, World};
 use causeway_mock_ldap::Config;
@@ -40,7 +41,8 @@ async fn malformed_bytes_end_with_a_notice() {
         for _ in 0..depth {
             filter = element(0xa2, &filter);
         }
-        let head = [&[4, 0, 0x0a, 1, 2, 0x0a, 1, 0, 2, 1, 0, 2, 1, 0, 1, 1, 0], &filter[..], &[0x30, 0]].concat();
+        let head =
+            [&[4, 0, 0x0a, 1, 2, 0x0a, 1, 0, 2, 1, 0, 2, 1, 0, 1, 1, 0], &filter[..], &[0x30, 0]].concat();
         element(0x30, &[&[2, 1, 1], &element(0x63, &head)[..]].concat())
     };
     let cases: [(&str, Vec<u8>); 9] = [
@@ -76,9 +78,12 @@ async fn requests_over_the_limit_are_refused_unread() {
     known.send_bytes(&[0x30, 0x84, 0x00, 0xa0, 0x00, 0x01, 2, 1, 9]).await;
     assert_eq!(expect_notice(&mut known).await, 2, "over 10 MiB after a bind");
     let mut big = world.admin().await;
-    let terms = (0..2000).map(|n| ctx(3, PL::C(vec![octets(b"sAMAccountName"), octets(format!("nobody{n}").as_bytes())])));
+    let terms = (0..2000)
+        .map(|n| ctx(3, PL::C(vec![octets(b"sAMAccountName"), octets(format!("nobody{n}").as_bytes())])));
     let filter = ctx(1, PL::C(terms.collect()));
-    let id = big.send(crate::client::search_operation(&Search::new(&world.base, SUBTREE, "(a=b)"), filter), vec![]).await;
+    let id = big
+        .send(crate::client::search_operation(&Search::new(&world.base, SUBTREE, "(a=b)"), filter), vec![])
+        .await;
     assert_eq!(big.collect(id).await.done.code, 0, "a filter of 2,000 terms is fine");
 }
 
@@ -86,9 +91,11 @@ async fn requests_over_the_limit_are_refused_unread() {
 async fn a_message_may_arrive_byte_by_byte() {
     let world = World::ad().await;
     let mut client = world.connect().await;
-    let bind = encode(message(1, app(0, PL::C(vec![
-        crate::client::integer(3), octets(b""), ctx(0, PL::P(vec![])),
-    ])), vec![]));
+    let bind = encode(message(
+        1,
+        app(0, PL::C(vec![crate::client::integer(3), octets(b""), ctx(0, PL::P(vec![]))])),
+        vec![],
+    ));
     for byte in &bind {
         client.send_bytes(&[*byte]).await;
     }
@@ -112,15 +119,22 @@ async fn windows_style_lengths_are_understood() {
 async fn start_tls_refuses_bytes_that_came_with_it() {
     let world = World::ad().await;
     let mut client = world.connect().await;
-    let start = encode(message(1, app(23, PL::C(vec![ctx(0, PL::P(b"1.3.6.1.4.1.1466.20037".to_vec()))])), vec![]));
-    let smuggled = encode(message(2, app(0, PL::C(vec![
-        crate::client::integer(3), octets(b""), ctx(0, PL::P(vec![])),
-    ])), vec![]));
+    let start =
+        encode(message(1, app(23, PL::C(vec![ctx(0, PL::P(b"1.3.6.1.4.1.1466.20037".to_vec()))])), vec![]));
+    let smuggled = encode(message(
+        2,
+        app(0, PL::C(vec![crate::client::integer(3), octets(b""), ctx(0, PL::P(vec![]))])),
+        vec![],
+    ));
     client.send_bytes(&[start, smuggled].concat()).await;
     let answer = client.receive().await.expect("an answer");
     assert_ne!(crate::client::outcome(&answer).code, 0);
     assert_eq!(expect_notice(&mut client).await, 2);
-    assert_eq!(world.mock.journal().count(|entry| entry.operation == "bind"), 0, "the smuggled bind never ran");
+    assert_eq!(
+        world.mock.journal().count(|entry| entry.operation == "bind"),
+        0,
+        "the smuggled bind never ran"
+    );
 }
 
 #[tokio::test]
@@ -191,7 +205,9 @@ async fn an_abandoned_search_stops_and_the_connection_goes_on() {
         entries += 1;
     }
     assert!(entries < 6000, "{entries} entries after the abandon");
-    assert!(world.mock.journal().count(|entry| entry.operation == "abandon" && entry.outcome == "abandoned") == 1);
+    assert!(
+        world.mock.journal().count(|entry| entry.operation == "abandon" && entry.outcome == "abandoned") == 1
+    );
 }
 
 #[tokio::test]
@@ -259,5 +275,8 @@ async fn a_reset_says_goodbye_to_everybody() {
     assert!(!cookie.is_empty());
     world.mock.reset().expect("the world is rebuilt");
     assert_eq!(expect_notice(&mut client).await, 52);
-    assert_eq!(world.admin().await.search(&Search::new(&world.base, BASE, "(objectClass=*)")).await.done.code, 0);
+    assert_eq!(
+        world.admin().await.search(&Search::new(&world.base, BASE, "(objectClass=*)")).await.done.code,
+        0
+    );
 }

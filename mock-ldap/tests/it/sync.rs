@@ -66,7 +66,10 @@ async fn refresh_only_tells_changes_and_deletions_by_cookie() {
     let mut client = world.admin().await;
     let all = client.search(&people(&world).control(sync(1, None))).await;
     assert_eq!(all.done.code, 0, "{:?}", all.done);
-    assert!(all.entries.len() >= 250 && all.entries.iter().all(|entry| state(entry).0 == 1), "everything is an add");
+    assert!(
+        all.entries.len() >= 250 && all.entries.iter().all(|entry| state(entry).0 == 1),
+        "everything is an add"
+    );
     let (cookie, _) = done(&all);
     assert!(String::from_utf8_lossy(&cookie).contains("csn="), "{:?}", String::from_utf8_lossy(&cookie));
 
@@ -100,6 +103,35 @@ async fn a_foreign_cookie_asks_for_a_fresh_start() {
     let garbage = client.search(&people(&world).control(sync(1, Some(b"garbage")))).await;
     assert_ne!(garbage.done.code, 0, "{:?}", garbage.done);
     assert!(garbage.entries.is_empty());
+}
+
+#[tokio::test]
+async fn a_cookie_of_another_search_asks_for_a_full_refresh() {
+    let world = World::of("389ds").await;
+    let mut client = world.admin().await;
+    let all = client.search(&people(&world).control(sync(1, None))).await;
+    let (cookie, _) = done(&all);
+    let other = Search { filter: "(objectClass=groupOfNames)", ..people(&world) };
+    let refused = client.search(&other.control(sync(1, Some(&cookie)))).await;
+    assert_eq!(refused.done.code, 4096, "{:?}", refused.done);
+    assert!(refused.entries.is_empty());
+}
+
+#[tokio::test]
+async fn a_short_history_means_a_present_phase() {
+    let world = World::of("openldap").await;
+    world.mock.directory().servers()[0].set_session_log(0);
+    let mut client = world.admin().await;
+    let all = client.search(&people(&world).control(sync(1, None))).await;
+    let (cookie, _) = done(&all);
+    let (dn, _) = world.person("ddoyle").await;
+    let gone = state(all.entries.iter().find(|entry| entry.dn == dn).expect("somebody")).1;
+    assert_eq!(client.delete(&dn).await.code, 0);
+    let refreshed = client.search(&people(&world).control(sync(1, Some(&cookie)))).await;
+    assert!(!done(&refreshed).1, "refreshDeletes is false");
+    let (deleted, unchanged) = id_sets(&refreshed);
+    assert!(deleted.is_empty() && !unchanged.contains(&gone));
+    assert_eq!(unchanged.len() + refreshed.entries.len(), all.entries.len() - 1, "everything left is named");
 }
 
 #[tokio::test]
@@ -213,7 +245,11 @@ async fn the_retro_changelog_is_an_ordinary_subtree() {
     let mut client = world.admin().await;
     let (dn, _) = world.person("asmith").await;
     assert_eq!(client.modify(&dn, &[(2, "title", &[b"Chief"])]).await.code, 0);
-    let log = Search::new("cn=changelog", SUBTREE, "(changeNumber>=1)").attributes(&["changeNumber", "changeType", "targetDN"]);
+    let log = Search::new("cn=changelog", SUBTREE, "(changeNumber>=1)").attributes(&[
+        "changeNumber",
+        "changeType",
+        "targetDN",
+    ]);
     let found = client.search(&log).await;
     let last = found.entries.last().unwrap_or_else(|| panic!("a change: {:?}", found.done));
     assert_eq!(last.first("changeType").as_deref(), Some("modify"));

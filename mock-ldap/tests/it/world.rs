@@ -5,17 +5,17 @@ use causeway_mock_ldap::{Config, MockLdap};
 
 use crate::client::{Client, Search};
 
-pub const SUBTREE: u8 = 2;
-pub const ONE_LEVEL: u8 = 1;
-pub const BASE: u8 = 0;
+pub(crate) const SUBTREE: u8 = 2;
+pub(crate) const ONE_LEVEL: u8 = 1;
+pub(crate) const BASE: u8 = 0;
 
-pub struct World {
-    pub mock: MockLdap,
-    pub base: String,
+pub(crate) struct World {
+    pub(crate) mock: MockLdap,
+    pub(crate) base: String,
 }
 
 impl World {
-    pub async fn start(config: Config) -> Self {
+    pub(crate) async fn start(config: Config) -> Self {
         let mock = MockLdap::start(config).await.expect("the mock starts");
         let mut client = Client::connect(mock.address("ldap")).await;
         let root = client.search(&Search::new("", BASE, "(objectClass=*)").attributes(&["*", "+"])).await;
@@ -26,28 +26,28 @@ impl World {
     }
 
     /// Active Directory with one server and the usual people.
-    pub async fn ad() -> Self {
+    pub(crate) async fn ad() -> Self {
         Self::start(Config::default()).await
     }
 
-    pub async fn of(personality: &str) -> Self {
+    pub(crate) async fn of(personality: &str) -> Self {
         Self::start(Config::of(personality)).await
     }
 
-    pub async fn connect(&self) -> Client {
+    pub(crate) async fn connect(&self) -> Client {
         Client::connect(self.mock.address("ldap")).await
     }
 
-    pub async fn connect_tls(&self) -> Client {
+    pub(crate) async fn connect_tls(&self) -> Client {
         Client::connect_tls(self.mock.address("ldaps"), self.mock.ca().client_config()).await
     }
 
     /// A plain connection bound as the service account.
-    pub async fn admin(&self) -> Client {
+    pub(crate) async fn admin(&self) -> Client {
         self.admin_on("ldap").await
     }
 
-    pub async fn admin_on(&self, front: &str) -> Client {
+    pub(crate) async fn admin_on(&self, front: &str) -> Client {
         let address = self.mock.address(front);
         let mut client = if self.mock.url(front).starts_with("ldaps") {
             Client::connect_tls(address, self.mock.ca().client_config()).await
@@ -61,18 +61,18 @@ impl World {
     }
 
     /// DN and password of somebody.
-    pub async fn person(&self, login: &str) -> (String, String) {
+    pub(crate) async fn person(&self, login: &str) -> (String, String) {
         let password = self.mock.world().person(login).expect("a person of that login").password();
         (self.dn_of(login).await, password)
     }
 
-    pub async fn in_state(&self, state: PersonState) -> (String, String) {
+    pub(crate) async fn in_state(&self, state: PersonState) -> (String, String) {
         let people = self.mock.world();
         let login = people.first_in_state(state).expect("somebody in that state").login.to_string();
         self.person(&login).await
     }
 
-    pub async fn dn_of(&self, login: &str) -> String {
+    pub(crate) async fn dn_of(&self, login: &str) -> String {
         let mut client = self.admin().await;
         let filter = format!("(|(sAMAccountName={login})(uid={login})(shortname={login}))");
         let found = client.search(&Search::new(&self.base, SUBTREE, &filter).attributes(&["1.1"])).await;
@@ -81,7 +81,7 @@ impl World {
     }
 
     /// User principal name of a login.
-    pub fn upn(&self, login: &str) -> String {
+    pub(crate) fn upn(&self, login: &str) -> String {
         self.mock.world().upn(login)
     }
 }

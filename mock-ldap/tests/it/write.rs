@@ -2,7 +2,7 @@
 
 use causeway_mock_ldap::Config;
 
-use crate::client::{Search, encode, ctx, request_control, sequence};
+use crate::client::{Search, ctx, encode, request_control, sequence};
 use crate::world::{BASE, SUBTREE, World};
 use lber::structure::PL;
 
@@ -13,12 +13,15 @@ fn quoted(password: &str) -> Vec<u8> {
 async fn add_user(world: &World, client: &mut crate::client::Client, cn: &str, login: &str) -> String {
     let dn = format!("CN={cn},CN=Users,{}", world.base);
     let outcome = client
-        .add(&dn, &[
-            ("objectClass", &["top", "person", "organizationalPerson", "user"]),
-            ("sAMAccountName", &[login]),
-            ("userPrincipalName", &[&world.upn(login)]),
-            ("sn", &["New"]),
-        ])
+        .add(
+            &dn,
+            &[
+                ("objectClass", &["top", "person", "organizationalPerson", "user"]),
+                ("sAMAccountName", &[login]),
+                ("userPrincipalName", &[&world.upn(login)]),
+                ("sn", &["New"]),
+            ],
+        )
         .await;
     assert_eq!(outcome.code, 0, "{outcome:?}");
     dn
@@ -36,7 +39,8 @@ async fn an_account_lives_its_whole_life_over_ldaps() {
     let enable = client.modify(&dn, &[(2, "userAccountControl", &[b"512"])]).await;
     assert_eq!(enable.code, 0, "{enable:?}");
     assert_eq!(world.connect().await.bind("ACME\\nnew", "Fresh-Pass-1").await.code, 0);
-    let title = client.modify(&dn, &[(2, "title", &["Größe".as_bytes()]), (0, "telephoneNumber", &[b"+1"])]).await;
+    let title =
+        client.modify(&dn, &[(2, "title", &["Größe".as_bytes()]), (0, "telephoneNumber", &[b"+1"])]).await;
     assert_eq!(title.code, 0, "{title:?}");
     let renamed = client.modify_dn(&dn, "CN=Nora Newer", None).await;
     assert_eq!(renamed.code, 0, "{renamed:?}");
@@ -72,11 +76,17 @@ async fn people_change_their_own_password() {
     let mut client = world.connect_tls().await;
     assert_eq!(client.bind(&dn, &password).await.code, 0);
     let wrong = client
-        .modify(&dn, &[(1, "unicodePwd", &[&quoted("Wrong-1")]), (0, "unicodePwd", &[&quoted("Changed-Pass-2")])])
+        .modify(
+            &dn,
+            &[(1, "unicodePwd", &[&quoted("Wrong-1")]), (0, "unicodePwd", &[&quoted("Changed-Pass-2")])],
+        )
         .await;
     assert_ne!(wrong.code, 0, "{wrong:?}");
     let right = client
-        .modify(&dn, &[(1, "unicodePwd", &[&quoted(&password)]), (0, "unicodePwd", &[&quoted("Changed-Pass-2")])])
+        .modify(
+            &dn,
+            &[(1, "unicodePwd", &[&quoted(&password)]), (0, "unicodePwd", &[&quoted("Changed-Pass-2")])],
+        )
         .await;
     assert_eq!(right.code, 0, "{right:?}");
     assert_eq!(world.connect().await.bind(&dn, "Changed-Pass-2").await.code, 0);
@@ -103,7 +113,8 @@ async fn the_password_modify_operation_works_on_openldap() {
     assert_eq!(world.connect().await.bind(&dn, "Changed-Pass-2").await.code, 0);
     let generated = client.extended(OID, Some(&request("Changed-Pass-2", None))).await;
     assert_eq!(generated.code, 0, "{generated:?}");
-    let fields = crate::client::children(crate::client::parse(generated.value.as_deref().expect("a password")));
+    let fields =
+        crate::client::children(crate::client::parse(generated.value.as_deref().expect("a password")));
     let password = crate::client::text(fields[0].clone());
     assert_eq!(world.connect().await.bind(&dn, &password).await.code, 0, "the generated password works");
     assert_eq!(client.extended(OID, Some(b"\x30\x05garb")).await.code, 2, "garbage is a protocol error");
@@ -121,7 +132,8 @@ async fn writes_are_refused_for_reasons() {
     let leafless = client.delete(&parent).await;
     assert_eq!(leafless.code, 66, "{leafless:?}");
     let gone = format!("CN=Nobody,{}", world.base);
-    let group = client.search(&Search::new(&world.base, SUBTREE, "(cn=All Staff)")).await.entries.remove(0).dn;
+    let group =
+        client.search(&Search::new(&world.base, SUBTREE, "(cn=All Staff)")).await.entries.remove(0).dn;
     let member = client.modify(&group, &[(0, "member", &[gone.as_bytes()])]).await;
     assert_ne!(member.code, 0, "members must exist: {member:?}");
     let (dn, _) = world.person("asmith").await;
@@ -135,7 +147,8 @@ async fn writes_are_refused_for_reasons() {
 async fn permissive_modify_and_tree_delete_do_what_they_say() {
     let world = World::ad().await;
     let mut client = world.admin().await;
-    let group = client.search(&Search::new(&world.base, SUBTREE, "(cn=All Staff)")).await.entries.remove(0).dn;
+    let group =
+        client.search(&Search::new(&world.base, SUBTREE, "(cn=All Staff)")).await.entries.remove(0).dn;
     let (dn, _) = world.person("asmith").await;
     let permissive = request_control("1.2.840.113556.1.4.1413", true, None);
     let operation = crate::client::modify_operation(&group, &[(0, "member", &[dn.as_bytes()])]);
@@ -162,8 +175,10 @@ async fn ldif_files_extend_the_world() {
     std::fs::write(&path, text).unwrap();
     let world = World::start(Config { people_from: vec![path.clone()], ..Config::default() }).await;
     assert!(world.dn_of("iimport").await.contains("OU=Imported"));
-    std::fs::write(&path, "dn: CN=X,OU=Nowhere,DC=acme,DC=example\nobjectClass: user\nsAMAccountName: x\n").unwrap();
-    let error = causeway_mock_ldap::MockLdap::start(Config { people_from: vec![path], ..Config::default() }).await;
+    std::fs::write(&path, "dn: CN=X,OU=Nowhere,DC=acme,DC=example\nobjectClass: user\nsAMAccountName: x\n")
+        .unwrap();
+    let error =
+        causeway_mock_ldap::MockLdap::start(Config { people_from: vec![path], ..Config::default() }).await;
     let error = error.err().expect("an entry without a parent is refused");
     assert!(error.to_string().contains("extra.ldif"), "{error}");
 }
