@@ -47,8 +47,7 @@ pub(crate) async fn enroll(
     key: &str,
     request: CertificateRequest,
 ) -> Result<Certificate, Refused> {
-    let identity =
-        AgentIdentity { tenant: tenant.to_owned(), instance: uuid::Uuid::new_v4().to_string() };
+    let identity = AgentIdentity { tenant: tenant.to_owned(), instance: uuid::Uuid::new_v4().to_string() };
     let issued = issue(cloud, &identity, &request)?;
     let host = host(&request);
     let agent = NewAgent {
@@ -89,13 +88,15 @@ pub(crate) async fn renew(
 
 fn issue(cloud: &Cloud, identity: &AgentIdentity, request: &CertificateRequest) -> Result<Issued, Refused> {
     let days = cloud.config.channel.certificate_days;
-    cloud.pki.issue(&request.csr_pem, identity, &jid(cloud, identity), cloud.now_ms(), days).map_err(|refusal| {
-        let condition = match refusal {
-            RequestRefusal::Signing(_) => DefinedCondition::InternalServerError,
-            RequestRefusal::Malformed | RequestRefusal::KeyKind => DefinedCondition::NotAcceptable,
-        };
-        Refused::new(condition, refusal.to_string())
-    })
+    cloud.pki.issue(&request.csr_pem, identity, &jid(cloud, identity), cloud.now_ms(), days).map_err(
+        |refusal| {
+            let condition = match refusal {
+                RequestRefusal::Signing(_) => DefinedCondition::InternalServerError,
+                RequestRefusal::Malformed | RequestRefusal::KeyKind => DefinedCondition::NotAcceptable,
+            };
+            Refused::new(condition, refusal.to_string())
+        },
+    )
 }
 
 fn certificate(cloud: &Cloud, identity: AgentIdentity, issued: Issued) -> Certificate {

@@ -107,7 +107,8 @@ impl MockCloud {
         let host = config.common.listen;
         let mut listeners = Vec::new();
         for name in [port::NAME, "portal", "admin"] {
-            listeners.push(bind(SERVICE, name, host, config.common.port(name)).await.map_err(StartError::Bind)?);
+            listeners
+                .push(bind(SERVICE, name, host, config.common.port(name)).await.map_err(StartError::Bind)?);
         }
         let mut names = vec![config.domain.clone()];
         names.extend(config.names.iter().cloned());
@@ -239,7 +240,7 @@ async fn serve(
     tasks.push(tokio::spawn(admin::serve_admin(plain, pages.router(false), stop.clone())));
     tasks.push(tokio::spawn(admin::serve_admin(admin, admin_router, stop.clone())));
     tasks.push(tokio::spawn(Arc::clone(cloud).emit_verdicts()));
-    dispatch::start(cloud).await.map_err(StartError::Store)?;
+    dispatch::start(cloud);
     Ok((urls, tasks))
 }
 
@@ -248,7 +249,9 @@ fn data_dir(wanted: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>
     match wanted {
         Some(path) => {
             std::fs::create_dir_all(path).map_err(|source| failed(path, source))?;
-            Ok((path.to_owned(), None))
+            // The ready line names a file in it, and whoever reads that line may be somewhere else.
+            let path = std::fs::canonicalize(path).map_err(|source| failed(path, source))?;
+            Ok((path, None))
         }
         None => {
             let dir = tempfile::Builder::new()

@@ -62,28 +62,43 @@ pub fn serve(cloud: Arc<Cloud>, listener: TcpListener, router: Router) -> Result
 }
 
 async fn connection(cloud: Arc<Cloud>, router: Router, acceptor: TlsAcceptor, tcp: FaultStream) {
-    // Boxed, so that the handshake's state does not stay in the task of an idle session.
-    let handshake = Box::pin(tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(tcp))).await;
-    let mut tls = match handshake {
-        Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
-        Err(_) => return tracing::debug!("TLS handshake took too long"),
+    // Everything is boxed, so that a session's task holds what an idle session needs and nothing of its beginnings.
+    let Some(accepted) = Box::pin(accept(acceptor, tcp)).await else { return };
+    let Accepted { tls, chain, protocol } = *accepted;
+    match protocol {
+        Protocol::Xmpp => Box::pin(channel::serve(cloud, tls, chain)).await,
+        Protocol::Http => Box::pin(http(cloud, router, tls, chain)).await,
+    }
+}
+
+/// A connection after its handshake.
+struct Accepted {
+    tls: Box<TlsStream<FaultStream>>,
+    chain: Vec<CertificateDer<'static>>,
+    protocol: Protocol,
+}
+
+async fn accept(acceptor: TlsAcceptor, tcp: FaultStream) -> Option<Box<Accepted>> {
+    let mut tls = match tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(tcp)).await {
+        Ok(Ok(tls)) => Box::new(tls),
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "TLS handshake failed");
+            return None;
+        }
+        Err(_) => {
+            tracing::debug!("TLS handshake took too long");
+            return None;
+        }
     };
     let session = tls.get_ref().1;
-    let chain: Vec<CertificateDer<'static>> =
-        session.peer_certificates().unwrap_or_default().iter().map(|it| it.clone().into_owned()).collect();
+    let chain = session.peer_certificates().unwrap_or_default();
+    let chain = chain.iter().map(|certificate| certificate.clone().into_owned()).collect();
     let protocol = match session.alpn_protocol() {
         Some(ALPN_XMPP) => Protocol::Xmpp,
         Some(ALPN_H2 | ALPN_HTTP1) => Protocol::Http,
-        _ => match tokio::time::timeout(HANDSHAKE_WITHIN, sniff(&mut tls)).await {
-            Ok(Some(protocol)) => protocol,
-            Ok(None) | Err(_) => return,
-        },
+        _ => tokio::time::timeout(HANDSHAKE_WITHIN, sniff(&mut tls)).await.ok()??,
     };
-    match protocol {
-        Protocol::Xmpp => channel::serve(cloud, tls, chain).await,
-        Protocol::Http => Box::pin(http(cloud, router, tls, chain)).await,
-    }
+    Some(Box::new(Accepted { tls, chain, protocol }))
 }
 
 enum Protocol {
@@ -104,7 +119,7 @@ async fn sniff(tls: &mut TlsStream<FaultStream>) -> Option<Protocol> {
 async fn http(
     cloud: Arc<Cloud>,
     router: Router,
-    tls: TlsStream<FaultStream>,
+    tls: Box<TlsStream<FaultStream>>,
     chain: Vec<CertificateDer<'static>>,
 ) {
     let peer = Peer { chain: chain.into(), cut: CancellationToken::new() };

@@ -62,7 +62,11 @@ impl Refused {
 
     /// A refusal for now.
     pub(crate) fn wait(text: impl Into<String>, secs: u32) -> Self {
-        Self { condition: DefinedCondition::ResourceConstraint, text: text.into(), retry_after_secs: Some(secs) }
+        Self {
+            condition: DefinedCondition::ResourceConstraint,
+            text: text.into(),
+            retry_after_secs: Some(secs),
+        }
     }
 
     /// The store failed: the agent tries again later, the operator reads the log.
@@ -250,7 +254,8 @@ async fn meet(cloud: &Cloud, operation: &str, subject: &str) -> Result<(), Faile
         None => Ok(()),
         Some(Fault::Status { code, message }) => {
             let element = Element::builder(code.as_str(), xmpp_parsers::ns::XMPP_STANZAS).build();
-            let condition = DefinedCondition::try_from(element).unwrap_or(DefinedCondition::UndefinedCondition);
+            let condition =
+                DefinedCondition::try_from(element).unwrap_or(DefinedCondition::UndefinedCondition);
             Err(Failed::Refused(Refused::new(condition, message)))
         }
         Some(_) => Err(Failed::Cut),
@@ -259,13 +264,17 @@ async fn meet(cloud: &Cloud, operation: &str, subject: &str) -> Result<(), Faile
 
 fn read<P: Payload>(payload: &Element) -> Result<P, Refused> {
     P::from_element(payload).map_err(|error| {
-        let reason = std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
+        let reason =
+            std::error::Error::source(&error).map(|source| format!(": {source}")).unwrap_or_default();
         Refused::new(DefinedCondition::NotAcceptable, format!("{error}{reason}"))
     })
 }
 
 fn unknown(payload: &Element) -> Refused {
-    Refused::new(DefinedCondition::ServiceUnavailable, format!("<{}/> is not understood here", payload.name()))
+    Refused::new(
+        DefinedCondition::ServiceUnavailable,
+        format!("<{}/> is not understood here", payload.name()),
+    )
 }
 
 impl Envelope {
@@ -309,13 +318,7 @@ pub(super) fn refusal(
 
 /// XEP-0030.
 fn disco() -> Element {
-    let features = [
-        xmpp_parsers::ns::DISCO_INFO,
-        ns::PING,
-        ns::SM,
-        ns::AGENT,
-        ns::CMD,
-    ];
+    let features = [xmpp_parsers::ns::DISCO_INFO, ns::PING, ns::SM, ns::AGENT, ns::CMD];
     DiscoInfoResult {
         node: None,
         identities: vec![Identity::new("server", "im", "en", "Causeway cloud")],

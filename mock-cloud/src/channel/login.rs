@@ -15,7 +15,9 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use jid::Jid;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncBufRead, AsyncWrite, AsyncWriteExt as _};
-use tokio_xmpp::xmlstream::{AcceptedStream, PendingFeaturesSend, ReadError, StreamHeader, Timeouts, accept_stream};
+use tokio_xmpp::xmlstream::{
+    AcceptedStream, PendingFeaturesSend, ReadError, StreamHeader, Timeouts, accept_stream,
+};
 use xmpp_parsers::bind::BindFeature;
 use xmpp_parsers::sasl::{DefinedCondition as SaslCondition, Failure};
 use xmpp_parsers::sm::StreamManagement;
@@ -27,9 +29,9 @@ use super::scram::{ClientFirst, Exchange, Verifier};
 use super::session::{Stream, fault_in};
 use super::wire::Metered;
 use super::{FRONT, stream_error};
-use crate::state::Cloud;
 use crate::limits::{SASL_ATTEMPTS_MAX, STREAM_SILENCE};
 use crate::pki::{AgentIdentity, Refusal};
+use crate::state::Cloud;
 
 /// Name of the account strangers may use.
 const CONSOLE: &str = "console";
@@ -93,14 +95,15 @@ pub(super) async fn login<'io, S>(
     cloud: &Cloud,
     io: &'io mut Metered<S>,
     chain: &[CertificateDer<'static>],
-) -> Result<LoggedIn<'io, S>, NoLogin>
+) -> Result<Box<LoggedIn<'io, S>>, NoLogin>
 where
     S: AsyncBufRead + AsyncWrite + Unpin + Send,
 {
     let accepted = accept_stream(io, ns::CLIENT, timeouts()).await.map_err(NoLogin::Header)?;
     let (domain, pending) = greet(cloud, accepted).await?;
     let mut sasl = Sasl { cloud, chain };
-    let mut stream: Stream<'io, S> = pending.send_features(&sasl.features()).await.map_err(|_| NoLogin::Ended)?;
+    let mut stream: Stream<'io, S> =
+        pending.send_features(&sasl.features()).await.map_err(|_| NoLogin::Ended)?;
     stream.get_stream().element_done();
     let (role, proof) = sasl.run(&mut stream).await?;
     let success = SaslElement::Success(Success { body: proof });
@@ -110,7 +113,7 @@ where
         pending.send_features(&features_after_login(&role)).await.map_err(|_| NoLogin::Ended)?;
     stream.get_stream().set_limit(ELEMENT_MAX_BYTES);
     stream.get_stream().element_done();
-    Ok(LoggedIn { stream, role, domain })
+    Ok(Box::new(LoggedIn { stream, role, domain }))
 }
 
 /// Answers a stream header that could not be read. RFC 6120 §4.9.1.2: our header first, then the error.
@@ -178,7 +181,11 @@ impl Sasl<'_> {
         if self.judge().is_err() {
             sasl_mechanisms.insert("SCRAM-SHA-256".to_owned());
         }
-        StreamFeatures { sasl_mechanisms, limits: limits(ELEMENT_PRE_AUTH_MAX_BYTES), ..StreamFeatures::default() }
+        StreamFeatures {
+            sasl_mechanisms,
+            limits: limits(ELEMENT_PRE_AUTH_MAX_BYTES),
+            ..StreamFeatures::default()
+        }
     }
 
     fn judge(&self) -> Result<AgentIdentity, Refusal> {
@@ -193,7 +200,14 @@ impl Sasl<'_> {
         for _ in 0..SASL_ATTEMPTS_MAX {
             let auth = match next_sasl(stream).await? {
                 SaslElement::Auth(auth) => auth,
-                _ => return Err(give_up(stream, DefinedCondition::UnsupportedStanzaType, "authenticate first").await),
+                _ => {
+                    return Err(give_up(
+                        stream,
+                        DefinedCondition::UnsupportedStanzaType,
+                        "authenticate first",
+                    )
+                    .await);
+                }
             };
             let refusal = match self.attempt(stream, auth).await? {
                 Ok(success) => return Ok(success),
@@ -324,7 +338,9 @@ impl Sasl<'_> {
             return Ok((nobody, Err("unknown account".to_owned())));
         };
         let standing = match (key.used_by, self.cloud.now_ms() >= key.expires_ms) {
-            (Some(used_by), _) => Err(format!("the enrolment key was used by {used_by}; a key works once, make a new one")),
+            (Some(used_by), _) => {
+                Err(format!("the enrolment key was used by {used_by}; a key works once, make a new one"))
+            }
             (None, true) => Err("the enrolment key has expired; make a new one".to_owned()),
             (None, false) => Ok(Role::Enrolling { tenant: key.tenant, key: name.to_owned() }),
         };

@@ -19,11 +19,11 @@ use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use xmpp_parsers::stream_error::{DefinedCondition, StreamError};
 
-use crate::state::Cloud;
 use crate::dispatch;
 use crate::events::kinds;
 use crate::limits::SHUTDOWN_POLL;
 use crate::pki::AgentIdentity;
+use crate::state::Cloud;
 use login::NoLogin;
 use registry::{Detached, Session};
 use wire::Metered;

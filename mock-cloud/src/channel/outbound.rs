@@ -81,7 +81,9 @@ impl Outgoing {
                     _ => 0,
                 },
                 Self::Ask { payload, .. } => payload.text().len(),
-                Self::Action { action, .. } => action.params.to_string().len() + action.target.to_string().len(),
+                Self::Action { action, .. } => {
+                    action.params.to_string().len() + action.target.to_string().len()
+                }
                 Self::Request { request, .. } => request.body.expose().len(),
             }
     }
@@ -123,7 +125,10 @@ mod tests {
         let first = String::from(&Element::from(outgoing.to_iq(&from, &to)));
         let again = String::from(&Element::from(outgoing.to_repeated_iq(&from, &to)));
         assert!(first.contains("hunter2"), "{first}");
-        assert!(!again.contains("hunter2") && again.contains("urn:xmpp:ping") && again.contains("q7"), "{again}");
+        assert!(
+            !again.contains("hunter2") && again.contains("urn:xmpp:ping") && again.contains("q7"),
+            "{again}"
+        );
         assert_eq!((number_in("q7"), number_in("x7"), number_in("q")), (Some(7), None, None));
     }
 }

@@ -364,8 +364,8 @@ pub struct Sessions {
 
 #[derive(Default)]
 struct State {
-    /// Agents that said hello, by identity.
-    online: HashMap<AgentIdentity, Arc<Session>>,
+    /// Agents that said hello, by tenant and instance: a request looks at its tenant's agents only.
+    online: HashMap<String, HashMap<String, Arc<Session>>>,
     /// By XEP-0198 id.
     resumable: HashMap<String, Resumable>,
     /// Detached ones in the order of their cut; entries of resumed sessions are skipped when met.
@@ -384,7 +384,7 @@ impl Sessions {
 
     /// The live session of an agent.
     pub fn get(&self, identity: &AgentIdentity) -> Option<Arc<Session>> {
-        self.state().online.get(identity).cloned()
+        self.state().online.get(&identity.tenant)?.get(&identity.instance).cloned()
     }
 
     /// Everyone of a tenant who is online, by instance id.
@@ -403,17 +403,12 @@ impl Sessions {
 
     /// The number of agents online.
     pub fn count(&self) -> usize {
-        self.state().online.len()
+        self.state().online.values().map(HashMap::len).sum()
     }
 
     /// Live sessions of a tenant.
     pub fn of_tenant(&self, tenant: &str) -> Vec<Arc<Session>> {
-        self.state()
-            .online
-            .iter()
-            .filter(|(identity, _)| identity.tenant == tenant)
-            .map(|(_, session)| Arc::clone(session))
-            .collect()
+        self.state().online.get(tenant).map(|agents| agents.values().cloned().collect()).unwrap_or_default()
     }
 
     /// Agents fit for a module, best first: those that are well before those in trouble, then the least loaded; among
@@ -427,7 +422,9 @@ impl Sessions {
         fit.sort_by_key(|(fitness, outstanding, session)| (*fitness, *outstanding, session.serial));
         let equals = fit
             .iter()
-            .take_while(|(fitness, outstanding, _)| fit.first().is_some_and(|best| (best.0, best.1) == (*fitness, *outstanding)))
+            .take_while(|(fitness, outstanding, _)| {
+                fit.first().is_some_and(|best| (best.0, best.1) == (*fitness, *outstanding))
+            })
             .count();
         if equals > 1 {
             let turn = self.rotation.fetch_add(1, Ordering::Relaxed) as usize;
@@ -459,16 +456,22 @@ impl Sessions {
     /// The agent's session counts from now on. Returns the one it replaces.
     pub(crate) fn come_online(&self, session: &Arc<Session>) -> Option<Arc<Session>> {
         let identity = session.identity.clone()?;
-        self.state().online.insert(identity, Arc::clone(session)).filter(|old| old.serial != session.serial)
+        let mut state = self.state();
+        let agents = state.online.entry(identity.tenant).or_default();
+        agents.insert(identity.instance, Arc::clone(session)).filter(|old| old.serial != session.serial)
     }
 
     /// The session is gone; false when another one of the same agent had taken over before.
     pub(super) fn go_offline(&self, session: &Session) -> bool {
         let Some(identity) = &session.identity else { return false };
         let mut state = self.state();
-        let current = state.online.get(identity).is_some_and(|online| online.serial == session.serial);
+        let Some(agents) = state.online.get_mut(&identity.tenant) else { return false };
+        let current = agents.get(&identity.instance).is_some_and(|online| online.serial == session.serial);
         if current {
-            state.online.remove(identity);
+            agents.remove(&identity.instance);
+            if agents.is_empty() {
+                state.online.remove(&identity.tenant);
+            }
         }
         current
     }
@@ -539,7 +542,9 @@ impl Sessions {
             .resumable
             .iter()
             .filter_map(|(id, entry)| match entry {
-                Resumable::Detached { state, .. } if state.session.identity.as_ref() == Some(identity) => Some(id.clone()),
+                Resumable::Detached { state, .. } if state.session.identity.as_ref() == Some(identity) => {
+                    Some(id.clone())
+                }
                 Resumable::Attached(session) if session.identity.as_ref() == Some(identity) => {
                     session.end(error());
                     None
@@ -550,7 +555,8 @@ impl Sessions {
         for id in detached {
             state.forget_detached(&id);
         }
-        if let Some(session) = state.online.get(identity) {
+        let online = state.online.get(&identity.tenant).and_then(|agents| agents.get(&identity.instance));
+        if let Some(session) = online {
             session.end(error());
         }
     }

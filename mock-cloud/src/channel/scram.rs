@@ -140,7 +140,8 @@ impl Exchange {
     pub fn finish(&self, client_final: &str) -> Result<String, ScramError> {
         let (without_proof, proof) = client_final.rsplit_once(",p=").ok_or(ScramError::Malformed)?;
         let mut fields = without_proof.split(',');
-        let binding = fields.next().and_then(|field| field.strip_prefix("c=")).ok_or(ScramError::Malformed)?;
+        let binding =
+            fields.next().and_then(|field| field.strip_prefix("c=")).ok_or(ScramError::Malformed)?;
         let nonce = fields.next().and_then(|field| field.strip_prefix("r=")).ok_or(ScramError::Malformed)?;
         if binding != STANDARD.encode(&self.gs2_header) || nonce != self.nonce {
             return Err(ScramError::Discontinuous);

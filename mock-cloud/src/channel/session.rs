@@ -33,10 +33,11 @@ use super::outbound::{Outgoing, number_in};
 use super::registry::{Answer, Control, Detached, Inlets, Session};
 use super::wire::{ElementTooLarge, Metered};
 use super::{inbound, stream_error};
-use crate::state::Cloud;
 use crate::limits::{
-    BURST_MAX, ENROLMENT_WITHIN, GOODBYE_WITHIN, INBOUND_WORK_MAX, SILENCE_ASK_AFTER, SILENCE_MAX, WRITE_WITHIN,
+    BURST_MAX, ENROLMENT_WITHIN, GOODBYE_WITHIN, INBOUND_WORK_MAX, SILENCE_ASK_AFTER, SILENCE_MAX,
+    WRITE_WITHIN,
 };
+use crate::state::Cloud;
 
 /// The XML stream of a session.
 pub(super) type Stream<'io, S> = XmlStream<&'io mut Metered<S>, StreamElement>;
@@ -69,7 +70,11 @@ enum End {
 }
 
 enum Event {
-    Element(Option<Result<StreamElement, ReadError>>),
+    Element(Box<StreamElement>),
+    Resume(Box<sm::Resume>),
+    Unreadable(ReadError),
+    /// The connection ended without a stream footer.
+    Closed,
     Outbound(Outgoing),
     Control(Control),
     Done(Done),
@@ -100,38 +105,22 @@ struct Loop {
 }
 
 /// Runs a logged-in connection to its end.
-pub(super) async fn run<S>(cloud: Arc<Cloud>, login: LoggedIn<'_, S>)
+pub(super) async fn run<S>(cloud: Arc<Cloud>, login: Box<LoggedIn<'_, S>>)
 where
     S: AsyncBufRead + AsyncWrite + Unpin + Send,
 {
-    let LoggedIn { mut stream, role, domain } = login;
-    let (session, inlets) = Session::new(cloud.sessions.serial(), role.identity().cloned());
-    let now = Instant::now();
-    let mut state = Loop {
-        role,
-        session,
-        inlets,
-        domain,
-        sm: None,
-        sm_id: None,
-        unacked_bytes: 0,
-        ack_due: None,
-        work: FuturesUnordered::new(),
-        tick: Box::pin(tokio::time::sleep(cloud.config.channel.login_within())),
-        began: now,
-        heard: now,
-        asked: false,
-        inside_since: None,
-        unflushed: 0,
-        unflushed_since: now,
-        cloud,
-    };
+    let LoggedIn { mut stream, role, domain } = *login;
+    let mut state = Box::new(Loop::new(cloud, role, domain));
     state.cloud.sessions.connect(&state.session);
     let end = loop {
         let event = poll_fn(|cx| state.poll(&mut stream, cx)).await;
-        match state.on_event(&mut stream, event).await {
-            Ok(()) => {}
-            Err(end) => break end,
+        let next = match event {
+            // Boxed: waits for another session's task, which is rare.
+            Event::Resume(resume) => Box::pin(state.on_resume(&mut stream, *resume)).await,
+            event => state.on_event(&mut stream, event),
+        };
+        if let Err(end) = next {
+            break end;
         }
     };
     // Boxed: runs once per session and must not make the idle task larger.
@@ -139,6 +128,30 @@ where
 }
 
 impl Loop {
+    fn new(cloud: Arc<Cloud>, role: Role, domain: Jid) -> Self {
+        let (session, inlets) = Session::new(cloud.sessions.serial(), role.identity().cloned());
+        let now = Instant::now();
+        Self {
+            role,
+            session,
+            inlets,
+            domain,
+            sm: None,
+            sm_id: None,
+            unacked_bytes: 0,
+            ack_due: None,
+            work: FuturesUnordered::new(),
+            tick: Box::pin(tokio::time::sleep(cloud.config.channel.login_within())),
+            began: now,
+            heard: now,
+            asked: false,
+            inside_since: None,
+            unflushed: 0,
+            unflushed_since: now,
+            cloud,
+        }
+    }
+
     fn poll<S>(&mut self, stream: &mut Stream<'_, S>, cx: &mut Context<'_>) -> Poll<Event>
     where
         S: AsyncBufRead + AsyncWrite + Unpin,
@@ -158,8 +171,11 @@ impl Loop {
         }
         // A peer that does not read our answers is not read either, beyond a burst.
         if self.work.len() < INBOUND_WORK_MAX && self.unflushed < 2 * BURST_MAX {
-            if let Poll::Ready(element) = Pin::new(&mut *stream).poll_next(cx) {
-                return Poll::Ready(Event::Element(element));
+            match Pin::new(&mut *stream).poll_next(cx) {
+                Poll::Pending => {}
+                // Our own clock decides about silence; look again, so that the stream can wake us.
+                Poll::Ready(Some(Err(ReadError::SoftTimeout))) => cx.waker().wake_by_ref(),
+                Poll::Ready(read) => return Poll::Ready(self.heard(stream, read)),
             }
             self.inside_since = match (stream.get_stream().is_inside_element(), self.inside_since) {
                 (true, None) => Some(Instant::now()),
@@ -223,35 +239,40 @@ impl Loop {
         }
     }
 
-    async fn on_event<S>(&mut self, stream: &mut Stream<'_, S>, event: Event) -> Result<(), End>
+    fn on_event<S>(&mut self, stream: &mut Stream<'_, S>, event: Event) -> Result<(), End>
     where
-        S: AsyncBufRead + AsyncWrite + Unpin + Send,
+        S: AsyncBufRead + AsyncWrite + Unpin,
     {
         match event {
-            Event::Element(Some(Ok(element))) => {
-                stream.get_stream().element_done();
-                self.inside_since = None;
-                self.heard = Instant::now();
-                self.asked = false;
-                self.session.seen(self.cloud.now_ms());
-                match element {
-                    // Boxed: waits for another session's task, which is rare.
-                    StreamElement::Sm(SmElement::Resume(resume)) => {
-                        Box::pin(self.on_resume(stream, resume)).await
-                    }
-                    element => self.on_element(stream, element),
-                }
-            }
-            // Our own clock decides about silence.
-            Event::Element(Some(Err(ReadError::SoftTimeout))) => Ok(()),
-            Event::Element(Some(Err(error))) => Err(on_read_error(&error)),
-            Event::Element(None) => Err(End::Broken),
+            Event::Element(element) => self.on_element(stream, *element),
+            Event::Unreadable(error) => Err(on_read_error(&error)),
+            Event::Closed => Err(End::Broken),
             Event::Outbound(stanza) => self.send(stream, stanza),
             Event::Done(Done { ticket, effect }) => self.on_effect(stream, ticket, effect),
             Event::Control(Control::End(error)) => Err(End::Because(error)),
             Event::Control(Control::HandOver(to)) => Err(End::HandedOver(to)),
             Event::Tick => self.on_tick(stream),
             Event::WriteFailed => Err(End::Broken),
+            // Taken by the loop itself.
+            Event::Resume(_) => Ok(()),
+        }
+    }
+
+    /// What the XML layer gave.
+    fn heard<S>(&mut self, stream: &Stream<'_, S>, read: Option<Result<StreamElement, ReadError>>) -> Event {
+        let element = match read {
+            Some(Ok(element)) => element,
+            Some(Err(error)) => return Event::Unreadable(error),
+            None => return Event::Closed,
+        };
+        stream.get_stream().element_done();
+        self.inside_since = None;
+        self.heard = Instant::now();
+        self.asked = false;
+        self.session.seen(self.cloud.now_ms());
+        match element {
+            StreamElement::Sm(SmElement::Resume(resume)) => Event::Resume(Box::new(resume)),
+            element => Event::Element(Box::new(element)),
         }
     }
 
@@ -332,7 +353,12 @@ impl Loop {
         }
     }
 
-    fn on_effect<S>(&mut self, stream: &mut Stream<'_, S>, ticket: Option<Ticket>, effect: Effect) -> Result<(), End>
+    fn on_effect<S>(
+        &mut self,
+        stream: &mut Stream<'_, S>,
+        ticket: Option<Ticket>,
+        effect: Effect,
+    ) -> Result<(), End>
     where
         S: AsyncBufRead + AsyncWrite + Unpin,
     {
@@ -350,18 +376,26 @@ impl Loop {
         }
     }
 
-    fn on_bind<S>(&mut self, stream: &mut Stream<'_, S>, id: String, payload: minidom::Element) -> Result<(), End>
+    fn on_bind<S>(
+        &mut self,
+        stream: &mut Stream<'_, S>,
+        id: String,
+        payload: minidom::Element,
+    ) -> Result<(), End>
     where
         S: AsyncBufRead + AsyncWrite + Unpin,
     {
         let refuse = |condition, text: &str| inbound::refusal(&id, None, None, condition, text);
         let wanted = match BindQuery::try_from(payload) {
             Ok(query) => query.resource,
-            Err(_) => return self.answer(stream, refuse(StanzaCondition::BadRequest, "unreadable bind request")),
+            Err(_) => {
+                return self.answer(stream, refuse(StanzaCondition::BadRequest, "unreadable bind request"));
+            }
         };
         let resource = wanted.filter(|name| !name.is_empty()).unwrap_or_else(|| RESOURCE.to_owned());
         let Ok(jid) = Jid::new(&format!("{}@{}/{resource}", self.role.node(), self.domain)) else {
-            return self.answer(stream, refuse(StanzaCondition::BadRequest, "the resource is not a valid one"));
+            return self
+                .answer(stream, refuse(StanzaCondition::BadRequest, "the resource is not a valid one"));
         };
         if !self.session.bind(jid.clone()) {
             return self.answer(stream, refuse(StanzaCondition::NotAllowed, "a resource is bound already"));
@@ -456,7 +490,10 @@ impl Loop {
             return Err(because(DefinedCondition::ConnectionTimeout, "no resource was bound in time"));
         }
         if self.inside_since.is_some_and(|since| now >= since + self.cloud.config.channel.element_within()) {
-            return Err(because(DefinedCondition::ConnectionTimeout, "an element was begun and not ended in time"));
+            return Err(because(
+                DefinedCondition::ConnectionTimeout,
+                "an element was begun and not ended in time",
+            ));
         }
         if self.unflushed > 0 && now >= self.unflushed_since + WRITE_WITHIN {
             return Err(End::Broken);
@@ -563,16 +600,22 @@ impl Loop {
             End::Broken => (None, resumable.then_some(None)),
             End::Because(error) => (Some(*error), None),
             End::HandedOver(to) => {
-                let error = stream_error(DefinedCondition::Conflict, "the session was resumed on another connection");
+                let error =
+                    stream_error(DefinedCondition::Conflict, "the session was resumed on another connection");
                 (Some(error), Some(Some(to)))
             }
         };
         let (session, sm_id) = (Arc::clone(&self.session), self.sm_id.take());
-        let (cloud, reason) = (Arc::clone(&self.cloud), error.as_ref().map(|error| error.condition.to_string()));
+        let (cloud, reason) =
+            (Arc::clone(&self.cloud), error.as_ref().map(|error| error.condition.to_string()));
         match (keep, self.sm.take(), sm_id) {
             (Some(to), Some(sm), Some(id)) => {
-                let detached =
-                    Detached { session: Arc::clone(&session), inlets: self.inlets, sm, unacked_bytes: self.unacked_bytes };
+                let detached = Detached {
+                    session: Arc::clone(&session),
+                    inlets: self.inlets,
+                    sm,
+                    unacked_bytes: self.unacked_bytes,
+                };
                 match to {
                     Some(to) => drop(to.send(detached)),
                     None => super::detached(&cloud, id, detached),

@@ -56,7 +56,11 @@ impl<S> Metered<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         // The XML layer reads through AsyncBufRead only; this is there because that trait demands it.
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
@@ -72,7 +76,10 @@ impl<S: AsyncBufRead + Unpin> AsyncBufRead for Metered<S> {
         let max_bytes = this.element_max_bytes.load(Ordering::Relaxed);
         let left = max_bytes.saturating_sub(this.since_element.load(Ordering::Relaxed));
         if left == 0 {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, ElementTooLarge { max_bytes })));
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                ElementTooLarge { max_bytes },
+            )));
         }
         let buffer = ready!(Pin::new(&mut this.inner).poll_fill_buf(cx))?;
         // Never hand out more than what is left, so that the limit is exact whatever the size of the reads below.

@@ -53,7 +53,10 @@ pub(super) async fn choose(
     let tenant = action.tenant.as_str();
     if let Some(instance) = only {
         let identity = AgentIdentity { tenant: tenant.to_owned(), instance: instance.to_owned() };
-        return Ok(cloud.sessions.get(&identity).map_or(Choice::Nobody, |it| Choice::Agent(it, action.fence)));
+        return Ok(cloud
+            .sessions
+            .get(&identity)
+            .map_or(Choice::Nobody, |it| Choice::Agent(it, action.fence)));
     }
     if let Some(resource) = resource_of(action) {
         let lease = cloud.store.lease(tenant, &resource).await?;

@@ -22,7 +22,10 @@ pub(crate) async fn serve(
     lease: Lease,
 ) -> Result<LeaseGrant, Refused> {
     if lease.resource.is_empty() || lease.resource.len() > RESOURCE_MAX_BYTES {
-        return Err(Refused::new(DefinedCondition::NotAcceptable, "the resource's name is empty or too long"));
+        return Err(Refused::new(
+            DefinedCondition::NotAcceptable,
+            "the resource's name is empty or too long",
+        ));
     }
     let ask = LeaseAsk {
         tenant: who.tenant.clone(),

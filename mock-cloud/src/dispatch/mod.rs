@@ -66,16 +66,11 @@ impl Default for Dispatch {
     }
 }
 
-/// Starts what runs beside the sessions: takes up actions that an earlier process left, watches deadlines.
-pub async fn start(cloud: &Arc<Cloud>) -> Result<(), StoreError> {
-    // Actions wait for their agents to come back; what remains is to end those whose time is over.
-    let pending = cloud.store.pending_actions().await?;
-    if !pending.is_empty() {
-        tracing::info!(count = pending.len(), "Taking up actions of the last run");
-    }
+/// Starts what runs beside the sessions. Actions that an earlier process left wait in the store for their agents to
+/// come back; what remains to be done for them is to watch their deadlines.
+pub fn start(cloud: &Arc<Cloud>) {
     tokio::spawn(actions::watch_deadlines(Arc::clone(cloud)));
     tokio::spawn(sessions::watch_revocations(Arc::clone(cloud)));
-    Ok(())
 }
 
 /// An agent can work: configs it lacks are pushed, actions that wait are tried.

@@ -41,14 +41,20 @@ pub(crate) async fn hello(
     }
     let store = |error| Refused::store(&error);
     let now_ms = cloud.now_ms();
-    let freed =
-        cloud.store.free_leases_of_earlier_boots(&who.tenant, &who.instance, &hello.boot_id).await.map_err(store)?;
+    let freed = cloud
+        .store
+        .free_leases_of_earlier_boots(&who.tenant, &who.instance, &hello.boot_id)
+        .await
+        .map_err(store)?;
     let session_epoch =
         cloud.store.agent_hello(&who.tenant, &who.instance, hello.clone(), now_ms).await.map_err(store)?;
     let tenant = cloud.store.tenant(&who.tenant).await.map_err(store)?;
     session.said_hello(hello, session_epoch);
     if let Some(old) = cloud.sessions.come_online(session) {
-        old.end(stream_error(StreamCondition::Conflict, "replaced by a newer connection of the same process"));
+        old.end(stream_error(
+            StreamCondition::Conflict,
+            "replaced by a newer connection of the same process",
+        ));
     }
     channel::online(cloud, session, "hello");
     if !freed.is_empty() {
@@ -103,7 +109,8 @@ pub(crate) async fn health(
         .modules
         .iter()
         .filter(|now| {
-            let before = before.iter().flat_map(|report| &report.modules).find(|was| was.module == now.module);
+            let before =
+                before.iter().flat_map(|report| &report.modules).find(|was| was.module == now.module);
             before.is_none_or(|was| was.state != now.state)
         })
         .collect();
@@ -135,6 +142,10 @@ pub(crate) async fn progress(cloud: &Cloud, who: &AgentIdentity, progress: Progr
         .source_progress(&who.tenant, &progress.resource, &who.instance, value, cloud.now_ms())
         .await;
     stored.map_err(|error| Refused::store(&error))?;
+    if progress.finished && progress.phase == "done" {
+        let closed = cloud.collection_succeeded(&who.tenant, &progress.resource).await;
+        closed.map_err(|error| Refused::store(&error))?;
+    }
     cloud.events.emit(&who.tenant, kinds::PROGRESS, body);
     Ok(())
 }

@@ -172,7 +172,10 @@ mod tests {
         let bomb = zstd::encode_all(&vec![b' '; 64 << 20][..], 19).unwrap();
         assert!(bomb.len() < 16 << 10, "{} bytes", bomb.len());
         let error = read(&bomb).unwrap_err();
-        assert!(matches!(error, BatchError::Bomb { max_bytes } if max_bytes <= BATCH_DECODED_MAX_BYTES), "{error}");
+        assert!(
+            matches!(error, BatchError::Bomb { max_bytes } if max_bytes <= BATCH_DECODED_MAX_BYTES),
+            "{error}"
+        );
         assert!(error.is_too_large());
     }
 

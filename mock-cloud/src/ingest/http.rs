@@ -51,7 +51,11 @@ impl Refusal {
 
     fn store(error: &crate::store::StoreError) -> Self {
         tracing::error!(%error, "Store failed for an upload");
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "store_failed", "the cloud cannot store anything at the moment")
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "store_failed",
+            "the cloud cannot store anything at the moment",
+        )
     }
 
     fn no_upload() -> Self {
@@ -175,7 +179,8 @@ async fn commit(
             Err(Refusal::new(StatusCode::CONFLICT, "mass_delete", detail))
         }
         CommitResult::Incomplete { batches, records } => {
-            let detail = format!("{batches} batches with {records} records have arrived; GET the upload to see which");
+            let detail =
+                format!("{batches} batches with {records} records have arrived; GET the upload to see which");
             Err(Refusal::new(StatusCode::CONFLICT, "incomplete", detail))
         }
         CommitResult::StaleFence => Err(Refusal::stale()),

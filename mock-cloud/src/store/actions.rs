@@ -198,8 +198,9 @@ impl Store {
     /// When the store fails.
     pub async fn pending_actions(&self) -> Result<Vec<ActionRow>, StoreError> {
         self.read(|connection| {
-            let mut query = connection
-                .prepare_cached(&format!("SELECT {COLUMNS} FROM actions WHERE status = 'pending' ORDER BY seq"))?;
+            let mut query = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM actions WHERE status = 'pending' ORDER BY seq"
+            ))?;
             collect(query.query([])?)
         })
         .await
@@ -303,11 +304,17 @@ impl Store {
         now_ms: i64,
     ) -> Result<Finish, StoreError> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
-        self.write(move |connection| finish(connection, &tenant, &id, agent.as_deref(), &result, now_ms)).await
+        self.write(move |connection| finish(connection, &tenant, &id, agent.as_deref(), &result, now_ms))
+            .await
     }
 }
 
-fn insert(connection: &Connection, tenant: &str, new: &NewAction, now_ms: i64) -> Result<Inserted, StoreError> {
+fn insert(
+    connection: &Connection,
+    tenant: &str,
+    new: &NewAction,
+    now_ms: i64,
+) -> Result<Inserted, StoreError> {
     let digest = digest_of(new);
     if let Some(key) = &new.idempotency_key {
         let earlier: Option<(String, Vec<u8>)> = connection
@@ -369,7 +376,8 @@ fn finish(
     if changed == 0 && one(connection, tenant, id)?.is_none() {
         return Ok(Finish::Unknown);
     }
-    let detail = result.as_ref().err().map_or(String::new(), |error| format!("{}: {}", error.code, error.detail));
+    let detail =
+        result.as_ref().err().map_or(String::new(), |error| format!("{}: {}", error.code, error.detail));
     let event = if changed == 1 { status.as_str() } else { "duplicate_result" };
     note(connection, tenant, id, now_ms, event, agent, &detail)?;
     Ok(if changed == 1 { Finish::Done } else { Finish::Duplicate })

@@ -78,8 +78,9 @@ impl Store {
     pub async fn agent(&self, tenant: &str, instance: &str) -> Result<Option<AgentRow>, StoreError> {
         let (tenant, instance) = (tenant.to_owned(), instance.to_owned());
         self.read(move |connection| {
-            let mut query = connection
-                .prepare_cached(&format!("SELECT {COLUMNS} FROM agents WHERE tenant = ?1 AND instance = ?2"))?;
+            let mut query = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM agents WHERE tenant = ?1 AND instance = ?2"
+            ))?;
             let mut rows = query.query(params![tenant, instance])?;
             rows.next()?.map(read).transpose()
         })
@@ -206,8 +207,8 @@ impl Store {
     /// When the store fails.
     pub async fn revoked_agents(&self) -> Result<Vec<(String, String)>, StoreError> {
         self.read(|connection| {
-            let mut query =
-                connection.prepare_cached("SELECT tenant, instance FROM agents WHERE revoked_ms IS NOT NULL")?;
+            let mut query = connection
+                .prepare_cached("SELECT tenant, instance FROM agents WHERE revoked_ms IS NOT NULL")?;
             let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
             Ok(rows.collect::<Result<Vec<_>, _>>()?)
         })

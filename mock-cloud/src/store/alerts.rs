@@ -132,6 +132,29 @@ impl Store {
         .await
     }
 
+    /// Closes the open alerts of a code and subject, whichever agent raised them: the matter is over for all.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn close_alerts(
+        &self,
+        tenant: &str,
+        code: &'static str,
+        subject: &str,
+        now_ms: i64,
+    ) -> Result<Vec<Alert>, StoreError> {
+        let (tenant, subject) = (tenant.to_owned(), subject.to_owned());
+        self.write(move |connection| {
+            let mut update = connection.prepare_cached(&format!(
+                "UPDATE alerts SET closed_ms = ?4, last_ms = ?4 WHERE tenant = ?1 AND code = ?2 AND subject = ?3 \
+                 AND closed_ms IS NULL RETURNING {COLUMNS}"
+            ))?;
+            let closed = update.query_map(params![tenant, code, subject, now_ms], read)?;
+            Ok(closed.collect::<Result<Vec<_>, _>>()?)
+        })
+        .await
+    }
+
     /// How many are open.
     ///
     /// # Errors

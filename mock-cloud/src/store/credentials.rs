@@ -70,7 +70,8 @@ impl Store {
                 .query_row([name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
                 .optional()?;
             let known = row.is_some();
-            let (salt, rounds, expected) = row.unwrap_or_else(|| (vec![0; 16], PASSWORD_ROUNDS.get(), vec![0; 32]));
+            let (salt, rounds, expected) =
+                row.unwrap_or_else(|| (vec![0; 16], PASSWORD_ROUNDS.get(), vec![0; 32]));
             let rounds = NonZeroU32::new(rounds).unwrap_or(PASSWORD_ROUNDS);
             let actual = password_hash(&salt, rounds, &password);
             Ok(known & constant_time::verify_slices_are_equal(&actual, &expected).is_ok())

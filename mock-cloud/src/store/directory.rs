@@ -388,7 +388,11 @@ fn list<T>(
 
 /// Walks upwards. `UNION` (not `UNION ALL`) over the ids alone would end in a cycle by itself; the depth that people
 /// want to see makes rows differ, so the walk is bounded by [`NESTING_MAX`] as well.
-fn effective_groups(connection: &Connection, tenant: &str, member: i64) -> Result<Vec<Membership>, StoreError> {
+fn effective_groups(
+    connection: &Connection,
+    tenant: &str,
+    member: i64,
+) -> Result<Vec<Membership>, StoreError> {
     let mut statement = connection.prepare_cached(
         "WITH RECURSIVE up(id, depth) AS (SELECT group_id, 1 FROM members WHERE member_id = ?1 \
          UNION SELECT m.group_id, up.depth + 1 FROM up JOIN members m ON m.member_id = up.id WHERE up.depth < ?3) \

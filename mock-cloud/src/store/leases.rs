@@ -172,7 +172,11 @@ impl Store {
 }
 
 /// The fence that counts now, for checks inside a transaction.
-pub(super) fn current_fence(connection: &Connection, tenant: &str, resource: &str) -> Result<u64, StoreError> {
+pub(super) fn current_fence(
+    connection: &Connection,
+    tenant: &str,
+    resource: &str,
+) -> Result<u64, StoreError> {
     Ok(one(connection, tenant, resource)?.fence)
 }
 

@@ -48,7 +48,8 @@ pub(super) fn apply(
 pub(super) fn doomed(connection: &Connection, source: i64, epoch: u64) -> Result<(u64, u64), StoreError> {
     let (mut doomed, mut total) = (0, 0);
     for table in ["users", "groups", "ous"] {
-        let sql = format!("SELECT count(*), count(*) FILTER (WHERE epoch <> ?2) FROM {table} WHERE source = ?1");
+        let sql =
+            format!("SELECT count(*), count(*) FILTER (WHERE epoch <> ?2) FROM {table} WHERE source = ?1");
         let (all, old): (i64, i64) = connection
             .prepare_cached(&sql)?
             .query_row(params![source, signed(epoch)], |row| Ok((row.get(0)?, row.get(1)?)))?;

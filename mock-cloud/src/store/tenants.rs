@@ -51,7 +51,10 @@ impl Store {
             )?;
             if added == 1 {
                 let body = serde_json::json!({ "name": tenant.name });
-                audit::append(connection, &Entry::new(&tenant.id, tenant.created_ms, &actor, "tenant_created", body))?;
+                audit::append(
+                    connection,
+                    &Entry::new(&tenant.id, tenant.created_ms, &actor, "tenant_created", body),
+                )?;
             }
             Ok(added == 1)
         })
@@ -103,7 +106,9 @@ impl Store {
                 members: count(
                     "SELECT count(*) FROM members WHERE source IN (SELECT id FROM sources WHERE tenant = ?1)",
                 )?,
-                actions_pending: count("SELECT count(*) FROM actions WHERE tenant = ?1 AND status = 'pending'")?,
+                actions_pending: count(
+                    "SELECT count(*) FROM actions WHERE tenant = ?1 AND status = 'pending'",
+                )?,
                 alerts_open: count("SELECT count(*) FROM alerts WHERE tenant = ?1 AND closed_ms IS NULL")?,
             })
         })

@@ -312,7 +312,9 @@ fn under_way(connection: &Connection, now_ms: i64) -> Result<usize, StoreError> 
 }
 
 fn apply(connection: &Connection, batch: &BatchIn) -> Result<BatchApplied, StoreError> {
-    let Some(upload) = one(connection, &batch.identity, &batch.upload)? else { return Ok(BatchApplied::NoUpload) };
+    let Some(upload) = one(connection, &batch.identity, &batch.upload)? else {
+        return Ok(BatchApplied::NoUpload);
+    };
     let earlier: Option<Vec<u8>> = connection
         .prepare_cached("SELECT digest FROM upload_batches WHERE upload = ?1 AND n = ?2")?
         .query_row(params![upload.id, signed(batch.n)], |row| row.get(0))

@@ -40,7 +40,11 @@ async fn the_document_names_every_route_of_the_contract() {
     let document = document(&world).await;
     for (method, path) in CONTRACT {
         let operation = &document["paths"][format!("/api/v1{path}")][method];
-        assert!(operation.is_object(), "{method} {path} is not documented: {:?}", document["paths"].as_object().map(|paths| paths.keys().collect::<Vec<_>>()));
+        assert!(
+            operation.is_object(),
+            "{method} {path} is not documented: {:?}",
+            document["paths"].as_object().map(|paths| paths.keys().collect::<Vec<_>>())
+        );
     }
     assert_eq!(document["security"], json!([{"bearer": []}]));
     assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
@@ -82,24 +86,35 @@ async fn what_does_not_fit_is_named() {
     let tenant = format!("/tenants/{}", world.tenant);
     let path_of = |problem: Value| problem["path"].as_str().unwrap_or_default().to_owned();
 
-    let problem = api.post("/tenants", json!({"name": "x", "colour": "red"})).await.problem(400, "invalid_request");
+    let problem =
+        api.post("/tenants", json!({"name": "x", "colour": "red"})).await.problem(400, "invalid_request");
     assert_eq!(path_of(problem), "colour");
-    let problem = api.post("/tenants", json!({"name": {"deep": "canary-4711"}})).await.problem(400, "invalid_request");
+    let problem =
+        api.post("/tenants", json!({"name": {"deep": "canary-4711"}})).await.problem(400, "invalid_request");
     assert!(!problem.to_string().contains("canary-4711"), "the value is not repeated: {problem}");
     assert_eq!(path_of(problem), "name");
     let order = json!({"module": "user_visibility", "action": "Sync Now"});
     let problem = api.post(&format!("{tenant}/actions"), order).await.problem(400, "invalid_request");
     assert_eq!(path_of(problem), "action");
     let secret = json!({"settings": {"ldap": [{"bind_password": "hunter2"}]}});
-    let problem = api.put(&format!("{tenant}/modules/user_auth"), secret).await.problem(400, "invalid_request");
+    let problem =
+        api.put(&format!("{tenant}/modules/user_auth"), secret).await.problem(400, "invalid_request");
     assert_eq!(path_of(problem.clone()), "settings.ldap[0].bind_password");
     assert!(!problem.to_string().contains("hunter2"));
-    for (query, path) in [("limit=0", "query.limit"), ("limit=5000", "query.limit"), ("limit=x", "query.limit"), ("page=2", "query.page"), ("after=!", "query.after")] {
+    for (query, path) in [
+        ("limit=0", "query.limit"),
+        ("limit=5000", "query.limit"),
+        ("limit=x", "query.limit"),
+        ("page=2", "query.page"),
+        ("after=!", "query.after"),
+    ] {
         let problem = api.get(&format!("{tenant}/users?{query}")).await.problem(400, "invalid_request");
         assert_eq!(path_of(problem), path, "{query}");
     }
     api.call(Method::POST, "/tenants", Some("{\"name\":".to_owned())).await.problem(400, "invalid_request");
-    api.call(Method::POST, "/tenants", Some(format!("\"{}\"", "x".repeat(300_000)))).await.problem(413, "too_large");
+    api.call(Method::POST, "/tenants", Some(format!("\"{}\"", "x".repeat(300_000))))
+        .await
+        .problem(413, "too_large");
     api.call(Method::DELETE, &tenant, None).await.problem(405, "method_not_allowed");
     api.get("/no/such/thing").await.problem(404, "not_found");
 }
@@ -149,7 +164,8 @@ async fn waiting_ends_with_the_action() {
     assert!(started.elapsed() < crate::support::PATIENCE, "the answer came when the action ended");
     assert_eq!(ended["status"], "failure", "{ended}");
     assert_eq!(ended["error"]["code"], "deadline_passed", "{ended}");
-    let steps: Vec<&str> = ended["timeline"].as_array().unwrap().iter().map(|step| step["event"].as_str().unwrap()).collect();
+    let steps: Vec<&str> =
+        ended["timeline"].as_array().unwrap().iter().map(|step| step["event"].as_str().unwrap()).collect();
     assert_eq!((steps[0], *steps.last().unwrap()), ("queued", "failure"), "{steps:?}");
 }
 
@@ -160,11 +176,17 @@ async fn config_keeps_its_revision_when_nothing_changes() {
     let path = format!("/tenants/{}/modules/user_visibility", world.tenant);
     api.get(&path).await.problem(404, "not_found");
     let config = json!({"enabled": true, "settings": {"delta_every_secs": 60}});
-    assert_eq!(api.put(&path, config.clone()).await.ok(), json!({"module": "user_visibility", "revision": 1}));
+    assert_eq!(
+        api.put(&path, config.clone()).await.ok(),
+        json!({"module": "user_visibility", "revision": 1})
+    );
     assert_eq!(api.put(&path, config).await.ok()["revision"], 1);
     assert_eq!(api.put(&path, json!({"enabled": false, "settings": {}})).await.ok()["revision"], 2);
     let shown = api.get(&path).await.ok();
-    assert_eq!((&shown["enabled"], &shown["settings"], &shown["agents"]), (&json!(false), &json!({}), &json!([])));
+    assert_eq!(
+        (&shown["enabled"], &shown["settings"], &shown["agents"]),
+        (&json!(false), &json!({}), &json!([]))
+    );
 }
 
 #[tokio::test]
@@ -190,6 +212,13 @@ async fn a_feed_goes_on_where_it_was_left() {
     for n in 2..4 {
         assert_eq!(resumed.next().await["body"]["n"], n, "neither lost nor repeated");
     }
-    let bad = api.send(Method::GET, &path, String::new(), &[("authorization", &format!("Bearer {}", world.mock.token())), ("last-event-id", "x")]).await;
+    let bad = api
+        .send(
+            Method::GET,
+            &path,
+            String::new(),
+            &[("authorization", &format!("Bearer {}", world.mock.token())), ("last-event-id", "x")],
+        )
+        .await;
     bad.problem(400, "invalid_request");
 }

@@ -32,14 +32,17 @@ async fn pages_together_are_the_whole_list_each_row_once() {
     let company = company(60);
     upload(&world, &mut agent, &records(&company)).await;
     let api = Api(&world);
-    for (path, count) in [("/users", company.people.len()), ("/groups", company.groups.len()), ("/ous", company.ous.len())] {
+    for (path, count) in
+        [("/users", company.people.len()), ("/groups", company.groups.len()), ("/ous", company.ous.len())]
+    {
         let rows = all(&api, path, 7).await;
         let ids: BTreeSet<&str> = rows.iter().map(|row| row["id"].as_str().unwrap()).collect();
         assert_eq!((rows.len(), ids.len()), (count, count), "{path}");
     }
     let counts = &api.of_tenant("").await["counts"];
     assert_eq!(counts["users"], company.people.len());
-    let (largest, group) = company.groups.iter().enumerate().max_by_key(|(_, group)| group.members.len()).unwrap();
+    let (largest, group) =
+        company.groups.iter().enumerate().max_by_key(|(_, group)| group.members.len()).unwrap();
     let members = all(&api, &format!("/groups/{}/members", group_id(largest)), 9).await;
     assert_eq!(members.len(), group.members.len());
 }
@@ -48,9 +51,7 @@ async fn pages_together_are_the_whole_list_each_row_once() {
 async fn search_finds_parts_of_names_in_any_case_and_takes_signs_for_signs() {
     let world = World::start().await;
     let mut agent = Agent::online(&world).await;
-    let person = |key: &str, login: &str, name: &str| {
-        json!({"op": "upsert", "kind": "user", "key": key, "v": {"login": login, "dn": "CN=x", "enabled": true, "display_name": name}})
-    };
+    let person = |key: &str, login: &str, name: &str| json!({"op": "upsert", "kind": "user", "key": key, "v": {"login": login, "dn": "CN=x", "enabled": true, "display_name": name}});
     let people = [
         person("1", "asmith", "Alice Smith"),
         person("2", "cobrien", "Connor O'Brien"),
@@ -61,11 +62,18 @@ async fn search_finds_parts_of_names_in_any_case_and_takes_signs_for_signs() {
     upload(&world, &mut agent, &people).await;
     let api = Api(&world);
     for (q, expected) in [
-        ("ALICE", vec!["1"]), ("o'br", vec!["2"]), ("%25", vec!["3"]), ("_", vec!["3"]), ("m%C3%BCller", vec!["4"]),
-        ("%D7%99%D7%95%D7%A1%D7%A3", vec!["5"]), ("nobody", vec![]), ("%27%20OR%201%3D1--", vec![]),
+        ("ALICE", vec!["1"]),
+        ("o'br", vec!["2"]),
+        ("%25", vec!["3"]),
+        ("_", vec!["3"]),
+        ("m%C3%BCller", vec!["4"]),
+        ("%D7%99%D7%95%D7%A1%D7%A3", vec!["5"]),
+        ("nobody", vec![]),
+        ("%27%20OR%201%3D1--", vec![]),
     ] {
         let found = api.of_tenant(&format!("/users?q={q}")).await;
-        let ids: Vec<&str> = found["items"].as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap()).collect();
+        let ids: Vec<&str> =
+            found["items"].as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap()).collect();
         assert_eq!(ids, expected, "{q}");
     }
 }
@@ -75,12 +83,22 @@ async fn effective_groups_follow_nesting_and_survive_cycles() {
     let world = World::start().await;
     let mut agent = Agent::online(&world).await;
     let group = |key: &str| json!({"op": "upsert", "kind": "group", "key": key, "v": {"name": key, "dn": "CN=g", "security": true}});
-    let member = |group: &str, member: &str| json!({"op": "upsert", "kind": "member", "key": group, "member": member});
+    let member =
+        |group: &str, member: &str| json!({"op": "upsert", "kind": "member", "key": group, "member": member});
     let user = json!({"op": "upsert", "kind": "user", "key": "u", "v": {"login": "u", "dn": "CN=u", "enabled": true}});
     // u in a; a in b; b in c; c in a (a circle); u in c too; d stands alone; a also holds someone who never arrives
     let records = [
-        member("a", "u"), member("b", "a"), member("c", "b"), member("a", "c"), member("c", "u"), member("a", "ghost"),
-        group("a"), group("b"), group("c"), group("d"), user,
+        member("a", "u"),
+        member("b", "a"),
+        member("c", "b"),
+        member("a", "c"),
+        member("c", "u"),
+        member("a", "ghost"),
+        group("a"),
+        group("b"),
+        group("c"),
+        group("d"),
+        user,
     ];
     upload(&world, &mut agent, &records).await;
     let api = Api(&world);
@@ -89,7 +107,13 @@ async fn effective_groups_follow_nesting_and_survive_cycles() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|group| (group["id"].as_str().unwrap(), group["direct"].as_bool().unwrap(), group["depth"].as_u64().unwrap()))
+        .map(|group| {
+            (
+                group["id"].as_str().unwrap(),
+                group["direct"].as_bool().unwrap(),
+                group["depth"].as_u64().unwrap(),
+            )
+        })
         .collect();
     assert_eq!(groups, [("a", true, 1), ("c", true, 1), ("b", false, 2)], "{user}");
     assert_eq!(user["login"], "u");
@@ -101,7 +125,8 @@ async fn effective_groups_follow_nesting_and_survive_cycles() {
         .map(|member| (member["id"].as_str().unwrap(), member["kind"].as_str().unwrap()))
         .collect();
     assert_eq!(kinds, BTreeSet::from([("u", "user"), ("c", "group"), ("ghost", "unresolved")]));
-    let above: Vec<&str> = detail["groups"].as_array().unwrap().iter().map(|group| group["id"].as_str().unwrap()).collect();
+    let above: Vec<&str> =
+        detail["groups"].as_array().unwrap().iter().map(|group| group["id"].as_str().unwrap()).collect();
     assert_eq!(above, ["b", "c"], "a group is not in itself");
 }
 
@@ -124,11 +149,18 @@ async fn ids_of_one_tenant_are_unknown_in_another() {
         api.of_tenant(&path).await;
         api.get(&format!("/tenants/{other}{path}")).await.problem(404, "not_found");
     }
-    api.post(&format!("/tenants/{other}/agents/{instance}/revoke"), json!({})).await.problem(404, "not_found");
-    for list in ["agents", "users", "groups", "ous", "actions", "uploads", "sources", "leases", "alerts", "modules"] {
+    api.post(&format!("/tenants/{other}/agents/{instance}/revoke"), json!({}))
+        .await
+        .problem(404, "not_found");
+    for list in
+        ["agents", "users", "groups", "ous", "actions", "uploads", "sources", "leases", "alerts", "modules"]
+    {
         let found = api.get(&format!("/tenants/{other}/{list}")).await.ok();
         assert_eq!(found["items"], json!([]), "{list} of another tenant");
     }
-    let verdict = api.post(&format!("/tenants/{other}/authenticate"), json!({"username": "a", "password": "b"})).await.ok();
+    let verdict = api
+        .post(&format!("/tenants/{other}/authenticate"), json!({"username": "a", "password": "b"}))
+        .await
+        .ok();
     assert_eq!((&verdict["outcome"], &verdict["agent"]), (&json!("unavailable"), &Value::Null));
 }

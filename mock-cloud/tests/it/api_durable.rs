@@ -11,12 +11,17 @@ use crate::support::http::Api;
 async fn picture(world: &World) -> Value {
     let api = Api(world);
     let mut picture = serde_json::Map::new();
-    for path in ["users", "groups", "ous", "actions", "uploads", "alerts", "modules", "audit", "audit/verify"] {
+    for path in ["users", "groups", "ous", "actions", "uploads", "alerts", "modules", "audit", "audit/verify"]
+    {
         picture.insert(path.to_owned(), api.of_tenant(&format!("/{path}")).await);
     }
     let agents = api.of_tenant("/agents").await;
-    let known: Vec<Value> =
-        agents["items"].as_array().unwrap().iter().map(|agent| json!([agent["id"], agent["host"], agent["enrolled_ms"]])).collect();
+    let known: Vec<Value> = agents["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|agent| json!([agent["id"], agent["host"], agent["enrolled_ms"]]))
+        .collect();
     picture.insert("agents".to_owned(), known.into());
     Value::Object(picture)
 }
@@ -42,7 +47,10 @@ async fn a_restart_loses_nothing() {
     world.mock.stop().await;
     let world = World::on(dir.path(), Some(&tenant), |_| {}).await;
     assert_eq!(picture(&world).await, before);
-    assert_eq!((world.mock.token(), world.mock.admin().password.expose()), (token.as_str(), password.as_str()));
+    assert_eq!(
+        (world.mock.token(), world.mock.admin().password.expose()),
+        (token.as_str(), password.as_str())
+    );
 }
 
 #[tokio::test]

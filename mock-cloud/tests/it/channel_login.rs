@@ -9,9 +9,9 @@ use minidom::Element;
 use xmpp_parsers::sasl::{DefinedCondition, Failure};
 use xmpp_parsers::stanza_error::DefinedCondition as StanzaCondition;
 
+use crate::support::World;
 use crate::support::agent::{Agent, Enrolled, Line, enroll, enroll_with, request};
 use crate::support::wire::{Credentials, dial};
-use crate::support::World;
 
 const DOMAIN: &str = "cloud.causeway.test";
 
@@ -68,7 +68,8 @@ async fn wrong_secrets_and_unknown_keys_look_alike_and_expired_keys_say_so() {
     let world = World::start().await;
     let (name, secret) = world.key().await;
     let wrong = Line::open(&world, None, DOMAIN).await.scram(&name, "wrong").await.err().map(reason).unwrap();
-    let unknown = Line::open(&world, None, DOMAIN).await.scram("nobody", &secret).await.err().map(reason).unwrap();
+    let unknown =
+        Line::open(&world, None, DOMAIN).await.scram("nobody", &secret).await.err().map(reason).unwrap();
     assert_eq!(wrong, unknown);
     assert_eq!(wrong.0, DefinedCondition::NotAuthorized);
     world.cloud().kit.clock.advance(Duration::from_secs(3_601));
@@ -155,10 +156,8 @@ async fn strangers_look_around_with_the_console_account() {
 async fn a_host_that_is_not_ours_is_unknown_and_a_wrong_alpn_gets_an_alert() {
     let world = World::start().await;
     let tls = dial(&world, None, &[ALPN_XMPP]).await.unwrap();
-    let header = tokio_xmpp::xmlstream::StreamHeader {
-        to: Some("elsewhere.example".into()),
-        ..Default::default()
-    };
+    let header =
+        tokio_xmpp::xmlstream::StreamHeader { to: Some("elsewhere.example".into()), ..Default::default() };
     let timeouts = tokio_xmpp::xmlstream::Timeouts::tight();
     let pending =
         tokio_xmpp::xmlstream::initiate_stream(tokio::io::BufReader::new(tls), ns::CLIENT, header, timeouts)

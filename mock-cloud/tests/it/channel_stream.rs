@@ -32,7 +32,8 @@ async fn an_element_over_the_limit_ends_the_stream() {
     assert!(heard.contains("policy-violation"), "{heard}");
 
     let mut agent = Agent::online(&world).await;
-    let within = Element::builder("note", "urn:example:x").append("x".repeat(ELEMENT_MAX_BYTES - 1_000)).build();
+    let within =
+        Element::builder("note", "urn:example:x").append("x".repeat(ELEMENT_MAX_BYTES - 1_000)).build();
     let refused = agent.line.ask_set(within).await.unwrap_err();
     assert_eq!(refused.defined_condition, DefinedCondition::ServiceUnavailable);
     let over = Element::builder("note", "urn:example:x").append("x".repeat(ELEMENT_MAX_BYTES)).build();
@@ -64,7 +65,9 @@ async fn broken_xml_is_not_well_formed_and_unfinished_xml_runs_into_the_deadline
     .await;
     let heard = say_and_listen(&world, &[HEADER.as_bytes(), b"<a></b>"]).await;
     assert!(heard.contains("not-well-formed"), "{heard}");
-    let heard = say_and_listen(&world, &[HEADER.as_bytes(), b"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' "]).await;
+    let heard =
+        say_and_listen(&world, &[HEADER.as_bytes(), b"<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' "])
+            .await;
     assert!(heard.contains("mechanisms") && !heard.contains("success"), "{heard}");
     let heard = say_and_listen(&world, &[b"<?xml version='1.0'?><stream:stream "]).await;
     assert_eq!(heard, "", "nothing was said that could be answered");
@@ -92,7 +95,11 @@ async fn unknown_elements_and_payloads_get_the_answers_of_the_rfc() {
     agent.line.send(StreamElement::Unknown(unknown)).await;
     assert_eq!(agent.line.end().await.condition(), "unsupported-stanza-type");
     // Nothing before authentication and nothing before bind (RFC 6120 §6.3.1, §7.1).
-    let heard = say_and_listen(&world, &[HEADER.as_bytes(), b"<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>"]).await;
+    let heard = say_and_listen(
+        &world,
+        &[HEADER.as_bytes(), b"<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>"],
+    )
+    .await;
     assert!(heard.contains("not-authorized"), "{heard}");
     let line = Line::open(&world, Some(&agent.enrolled.credentials), DOMAIN).await;
     let mut line = line.external().await.unwrap();
@@ -253,7 +260,9 @@ async fn reports_are_counted_only_when_they_are_stored() {
     agent.accept().await;
     let before = agent.line.ack().await;
     let guard = world.mock.faults().guard(
-        causeway_mock_kit::fault::Rule::new(causeway_mock_kit::fault::Fault::Stall {}).on_operation("report").times(1),
+        causeway_mock_kit::fault::Rule::new(causeway_mock_kit::fault::Fault::Stall {})
+            .on_operation("report")
+            .times(1),
     );
     let report = Report::success(&id, json!({})).to_element();
     let iq = Iq::Set { from: None, to: None, id: "r1".into(), payload: report };

@@ -87,7 +87,8 @@ async fn an_agents_refusal_ends_the_action_with_its_reason() {
     let mut agent = Agent::online(&world).await;
     let id = world.order("user_auth", "check_now", 60_000).await;
     let (iq, _) = agent.next_action().await;
-    let error = StanzaError::new(ErrorType::Cancel, DefinedCondition::Conflict, "en", "id used for other work");
+    let error =
+        StanzaError::new(ErrorType::Cancel, DefinedCondition::Conflict, "en", "id used for other work");
     let refusal = Iq::Error { from: None, to: None, id: iq, error, payload: None };
     agent.line.send(StreamElement::Iq(refusal)).await;
     let (row, _) = world.action(&id, "its failure", ended).await;

@@ -1,6 +1,5 @@
 //! Password checks: one agent, one try, an answer in time.
 
-
 use causeway_mock_cloud::dispatch::{self, Authenticated};
 use causeway_protocol::Secret;
 use causeway_protocol::action::{ErrorReport, codes};
@@ -41,7 +40,9 @@ async fn hopeless_attempts_never_leave_the_cloud() {
     let world = World::start().await;
     let mut agent = Agent::online(&world).await;
     let long = "x".repeat(2_000);
-    for (user, password) in [("asmith", ""), ("", "secret"), (long.as_str(), "secret"), ("asmith", long.as_str())] {
+    for (user, password) in
+        [("asmith", ""), ("", "secret"), (long.as_str(), "secret"), ("asmith", long.as_str())]
+    {
         let verdict = check(&world, user, password).await;
         assert_eq!((verdict.reply.outcome, verdict.agent), (AuthOutcome::BadCredentials, None));
     }

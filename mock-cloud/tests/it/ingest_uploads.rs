@@ -95,7 +95,11 @@ async fn a_snapshot_then_deltas_make_the_directory() {
     assert_eq!(found.attributes["department"], ["IT"]);
     assert_eq!(groups.len(), 2, "{groups:?}");
 
-    let delta = [gone("user", "u9"), user(10), json!({"op": "delete", "kind": "member", "key": "g1", "member": "u1"})];
+    let delta = [
+        gone("user", "u9"),
+        user(10),
+        json!({"op": "delete", "kind": "member", "key": "g1", "member": "u1"}),
+    ];
     let (status, body) = collector.upload(Mode::Delta, Some(1), &delta).await;
     assert_eq!((status, body), (StatusCode::OK, json!({"epoch": 2, "upserts": 1, "deletes": 2})));
     let now = logins(&world).await;
@@ -115,7 +119,8 @@ async fn a_snapshot_then_deltas_make_the_directory() {
 async fn a_snapshot_sweeps_what_it_does_not_name() {
     let world = World::start().await;
     let mut collector = Collector::start(&world).await;
-    let all: Vec<Value> = (0..50).map(user).chain([group("g"), member("g", "u49"), member("g", "u1")]).collect();
+    let all: Vec<Value> =
+        (0..50).map(user).chain([group("g"), member("g", "u49"), member("g", "u1")]).collect();
     collector.upload(Mode::Snapshot, None, &all).await;
     let fewer: Vec<Value> = (0..45).map(user).chain([group("g"), member("g", "u1")]).collect();
     let (status, body) = collector.upload(Mode::Snapshot, None, &fewer).await;
@@ -200,7 +205,10 @@ async fn wrong_digests_bombs_and_malformed_batches_are_refused_and_leave_nothing
     let (status, problem) = collector.http.send(batch(&upload, 0, &large)).await;
     assert_eq!((status, problem["code"].as_str()), (StatusCode::PAYLOAD_TOO_LARGE, Some("too_large")));
 
-    for text in [ndjson(&[user(1)]) + "{\"op\":", ndjson(&[user(1), json!({"op": "upsert", "kind": "user", "key": "x"})])] {
+    for text in [
+        ndjson(&[user(1)]) + "{\"op\":",
+        ndjson(&[user(1), json!({"op": "upsert", "kind": "user", "key": "x"})]),
+    ] {
         let (status, problem) = collector.http.put(&upload, 0, &text).await;
         assert_eq!((status, problem["code"].as_str()), (StatusCode::BAD_REQUEST, Some("bad_batch")));
         assert!(problem["detail"].as_str().unwrap().starts_with("line 2: "), "{problem}");
@@ -236,7 +244,10 @@ async fn leases_have_one_holder_and_growing_fences() {
     let grant = first.lease(LeaseOp::Acquire, None).await;
     assert_eq!((grant.granted, grant.fence, grant.ttl_ms), (true, 1, 60_000));
     let refused = second.lease(LeaseOp::Acquire, None).await;
-    assert_eq!((refused.granted, refused.ttl_ms, refused.holder), (false, 0, Some(first.enrolled.instance.clone())));
+    assert_eq!(
+        (refused.granted, refused.ttl_ms, refused.holder),
+        (false, 0, Some(first.enrolled.instance.clone()))
+    );
     assert!((100..=5_000).contains(&refused.retry_after_ms), "{}", refused.retry_after_ms);
     // The holder asking again, renewing, or renewing with a wrong fence.
     assert_eq!(first.lease(LeaseOp::Acquire, None).await.fence, 1);
@@ -288,7 +299,8 @@ async fn uploads_are_limited_and_need_the_right_certificate() {
     let world = World::with(|config| config.uploads.concurrent_max = 1).await;
     let mut collector = Collector::start(&world).await;
     let upload = collector.grant(Mode::Snapshot, None).await.upload;
-    let other = UploadRequest { source: "user_visibility/second".into(), ..collector.request(Mode::Snapshot, None) };
+    let other =
+        UploadRequest { source: "user_visibility/second".into(), ..collector.request(Mode::Snapshot, None) };
     let lease = causeway_protocol::channel::payload::Lease {
         resource: other.source.clone(),
         op: LeaseOp::Acquire,
@@ -317,7 +329,8 @@ async fn injected_faults_answer_with_their_status_or_cut_the_connection() {
     let world = World::start().await;
     let mut collector = Collector::start(&world).await;
     let upload = collector.grant(Mode::Snapshot, None).await.upload;
-    let busy = Rule::new(Fault::status(503, "busy")).on_front("channel").on_operation("upload_batch").times(1);
+    let busy =
+        Rule::new(Fault::status(503, "busy")).on_front("channel").on_operation("upload_batch").times(1);
     let _busy = world.mock.faults().guard(busy);
     assert_eq!(collector.http.put(&upload, 0, "").await.0, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(collector.http.put(&upload, 0, "").await.0, StatusCode::CREATED);

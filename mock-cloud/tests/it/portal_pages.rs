@@ -24,10 +24,16 @@ async fn nobody_sees_a_page_without_signing_in() {
     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
     assert_eq!((page.header("x-frame-options"), page.header("cache-control")), ("DENY", "no-store"));
     let admin = world.mock.admin();
-    let form = [("user", admin.user.as_str()), ("password", admin.password.expose()), ("next", people.as_str())];
+    let form =
+        [("user", admin.user.as_str()), ("password", admin.password.expose()), ("next", people.as_str())];
     assert_eq!(browser.post("/sign-in", &form).await.header("location"), people);
     let foreign = browser
-        .send(Method::POST, "/sign-in", String::new(), &[("origin", "https://evil.example"), ("content-type", "application/x-www-form-urlencoded")])
+        .send(
+            Method::POST,
+            "/sign-in",
+            String::new(),
+            &[("origin", "https://evil.example"), ("content-type", "application/x-www-form-urlencoded")],
+        )
         .await;
     assert!(foreign.status.is_client_error());
 }
@@ -84,7 +90,10 @@ async fn every_page_shows_hard_names_as_names() {
     upload(&world, &mut agent, &all).await;
     let api = Api(&world);
     let order = json!({"module": "user_visibility", "action": "sync_user", "params": {"user": hostile}});
-    let action = api.post(&format!("/tenants/{}/actions", world.tenant), order).await.ok()["id"].as_str().unwrap().to_owned();
+    let action = api.post(&format!("/tenants/{}/actions", world.tenant), order).await.ok()["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let notice = causeway_protocol::health::Notice {
         code: "sync_failed".into(),
         severity: causeway_protocol::health::Severity::Critical,
@@ -98,22 +107,50 @@ async fn every_page_shows_hard_names_as_names() {
     let browser = Browser::signed_in(&world).await;
     let instance = &agent.enrolled.instance;
     let pages = [
-        String::new(), "/agents".into(), format!("/agents/{instance}"), "/modules".into(), "/modules/user_auth".into(),
-        "/people".into(), "/people?q=alert".into(), "/people/evil".into(), "/groups".into(), "/groups?q=%3Cscript%3E".into(),
-        "/groups/evil-group".into(), format!("/groups/{}", group_id(0)), "/units".into(), "/actions".into(),
-        format!("/actions/{action}"), "/alerts".into(), "/live".into(), "/password".into(),
+        String::new(),
+        "/agents".into(),
+        format!("/agents/{instance}"),
+        "/modules".into(),
+        "/modules/user_auth".into(),
+        "/people".into(),
+        "/people?q=alert".into(),
+        "/people/evil".into(),
+        "/groups".into(),
+        "/groups?q=%3Cscript%3E".into(),
+        "/groups/evil-group".into(),
+        format!("/groups/{}", group_id(0)),
+        "/units".into(),
+        "/actions".into(),
+        format!("/actions/{action}"),
+        "/alerts".into(),
+        "/live".into(),
+        "/password".into(),
     ];
     for page in pages {
         let answer = browser.get(&format!("/t/{}{page}", world.tenant)).await;
         assert_eq!(answer.status, 200, "{page}: {}", answer.text);
-        assert!(!answer.text.contains("<script>alert") && !answer.text.contains("<img src=x"), "{page} lets markup through");
-        assert!(!answer.text.contains(" style=") && !answer.text.contains("onclick="), "{page} needs inline code");
+        assert!(
+            !answer.text.contains("<script>alert") && !answer.text.contains("<img src=x"),
+            "{page} lets markup through"
+        );
+        assert!(
+            !answer.text.contains(" style=") && !answer.text.contains("onclick="),
+            "{page} needs inline code"
+        );
     }
-    assert!(browser.get(&format!("/t/{}/people/evil", world.tenant)).await.text.contains("&#60;script&#62;alert"));
+    assert!(
+        browser.get(&format!("/t/{}/people/evil", world.tenant)).await.text.contains("&#60;script&#62;alert")
+    );
     for person in &company.people {
         let answer = browser.get(&format!("/t/{}/people/{}", world.tenant, person_id(person.index))).await;
         assert_eq!(answer.status, 200);
-        let escaped = person.display_name.replace('&', "&#38;").replace('<', "&#60;").replace('>', "&#62;").replace('"', "&#34;").replace('\'', "&#39;");
+        let escaped = person
+            .display_name
+            .replace('&', "&#38;")
+            .replace('<', "&#60;")
+            .replace('>', "&#62;")
+            .replace('"', "&#34;")
+            .replace('\'', "&#39;");
         assert!(answer.text.contains(&escaped), "{} is not on its page", person.display_name);
     }
     assert_eq!(browser.get(&format!("/t/{}/people/nobody", world.tenant)).await.status, 404);
@@ -131,7 +168,9 @@ async fn the_editor_says_what_is_wrong_and_keeps_what_was_typed() {
     assert_eq!(answer.status, 400);
     assert!(answer.text.contains("Line 3, column 1"), "{}", answer.text);
     assert!(answer.text.contains("delta_every_secs"), "what was typed is still there");
-    let answer = browser.post(&path, &[("csrf", &csrf), ("settings", "{\"bind_password\": \"hunter2\"}"), ("enabled", "yes")]).await;
+    let answer = browser
+        .post(&path, &[("csrf", &csrf), ("settings", "{\"bind_password\": \"hunter2\"}"), ("enabled", "yes")])
+        .await;
     assert!(answer.status == 400 && answer.text.contains("settings.bind_password"), "{}", answer.text);
     let answer = browser.post(&path, &[("csrf", &csrf), ("settings", "{\"delta_every_secs\": 60}")]).await;
     assert!(answer.status == 200 && answer.text.contains("data-testid=\"saved\""), "{}", answer.text);

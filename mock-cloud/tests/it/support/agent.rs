@@ -66,24 +66,22 @@ impl Line {
         let tls = dial(world, credentials, &[ALPN_XMPP]).await.unwrap();
         assert_eq!(tls.get_ref().1.alpn_protocol(), Some(ALPN_XMPP));
         let header = StreamHeader { to: Some(to.to_owned().into()), ..StreamHeader::default() };
-        let pending = initiate_stream(BufReader::new(tls), ns::CLIENT, header, Timeouts::tight()).await.unwrap();
-        assert_eq!(pending.header().from.as_deref(), Some(to), "the cloud answers under the name it was called");
+        let pending =
+            initiate_stream(BufReader::new(tls), ns::CLIENT, header, Timeouts::tight()).await.unwrap();
+        assert_eq!(
+            pending.header().from.as_deref(),
+            Some(to),
+            "the cloud answers under the name it was called"
+        );
         let (features, stream) = pending.recv_features().await.unwrap();
-        Self {
-            stream,
-            features,
-            inbox: VecDeque::new(),
-            handled: 0,
-            acked: 0,
-            counting: false,
-            next_id: 0,
-        }
+        Self { stream, features, inbox: VecDeque::new(), handled: 0, acked: 0, counting: false, next_id: 0 }
     }
 
     /// The next element; XEP-0198 requests are answered on the way.
     pub(crate) async fn next(&mut self) -> Result<StreamElement, Ended> {
         loop {
-            let next = tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("the cloud says something");
+            let next =
+                tokio::time::timeout(PATIENCE, self.stream.next()).await.expect("the cloud says something");
             match next {
                 Some(Ok(StreamElement::Error(error))) => return Err(Ended::Error(error.0)),
                 Some(Ok(StreamElement::Sm(SmElement::Request(_)))) => {
@@ -130,7 +128,9 @@ impl Line {
         let first = STANDARD.encode(format!("n,,{bare}"));
         let auth = Auth { mechanism: "SCRAM-SHA-256".into(), body: first };
         let server_first = match self.sasl(SaslElement::Auth(auth)).await {
-            SaslElement::Challenge(challenge) => String::from_utf8(STANDARD.decode(challenge.body).unwrap()).unwrap(),
+            SaslElement::Challenge(challenge) => {
+                String::from_utf8(STANDARD.decode(challenge.body).unwrap()).unwrap()
+            }
             SaslElement::Failure(failure) => return Err(failure),
             other => panic!("unexpected {other:?}"),
         };
@@ -199,7 +199,9 @@ impl Line {
         self.send(StreamElement::Iq(iq)).await;
         loop {
             match self.next().await? {
-                StreamElement::Iq(Iq::Result { id: got, payload, .. }) if got == id => return Ok(Ok(payload)),
+                StreamElement::Iq(Iq::Result { id: got, payload, .. }) if got == id => {
+                    return Ok(Ok(payload));
+                }
                 StreamElement::Iq(Iq::Error { id: got, error, .. }) if got == id => return Ok(Err(error)),
                 StreamElement::Iq(iq @ (Iq::Set { .. } | Iq::Get { .. })) => self.inbox.push_back(iq),
                 other => panic!("unexpected {other:?} while waiting for {id}"),
@@ -258,9 +260,8 @@ fn proofs(password: &str, bare: &str, server_first: &str) -> (String, String) {
     let rounds = std::num::NonZeroU32::new(field("i=").parse().unwrap()).unwrap();
     let mut salted = [0; 32];
     pbkdf2::derive(pbkdf2::PBKDF2_HMAC_SHA256, rounds, &salt, password.as_bytes(), &mut salted);
-    let mac = |key: &[u8], text: &[u8]| {
-        hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text).as_ref().to_vec()
-    };
+    let mac =
+        |key: &[u8], text: &[u8]| hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text).as_ref().to_vec();
     let client_key = mac(&salted, b"Client Key");
     let without_proof = format!("c=biws,r={}", field("r="));
     let transcript = format!("{bare},{server_first},{without_proof}");
@@ -372,7 +373,9 @@ impl Agent {
                 Iq::Set { payload, .. } if payload::Action::names(&payload) => {
                     return (id, payload::Action::from_element(&payload).unwrap());
                 }
-                Iq::Set { payload, .. } if payload::Configure::names(&payload) => self.line.answer(&id, None).await,
+                Iq::Set { payload, .. } if payload::Configure::names(&payload) => {
+                    self.line.answer(&id, None).await
+                }
                 Iq::Get { payload, .. } if payload.is("ping", ns::PING) => self.line.answer(&id, None).await,
                 other => panic!("unexpected {other:?}"),
             }

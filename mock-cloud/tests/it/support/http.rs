@@ -97,7 +97,8 @@ impl Api<'_> {
         let (mut send, connection) = http1::handshake(TokioIo::new(tls)).await.unwrap();
         tokio::spawn(connection);
         let token = format!("Bearer {}", self.0.mock.token());
-        let mut request = Request::get(format!("/api/v1{path}")).header("host", "cloud").header("authorization", token);
+        let mut request =
+            Request::get(format!("/api/v1{path}")).header("host", "cloud").header("authorization", token);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -126,7 +127,8 @@ impl Feed {
                 }
                 continue;
             }
-            let frame = tokio::time::timeout(PATIENCE, self.body.frame()).await.expect("an event comes in time");
+            let frame =
+                tokio::time::timeout(PATIENCE, self.body.frame()).await.expect("an event comes in time");
             let frame = frame.expect("the feed goes on").expect("the link holds");
             self.text.push_str(std::str::from_utf8(&frame.into_data().expect("data")).unwrap());
         }
@@ -150,7 +152,8 @@ impl Browser {
     pub(crate) async fn signed_in(world: &World) -> Self {
         let mut browser = Self::new(world);
         let admin = world.mock.admin();
-        let answer = browser.post("/sign-in", &[("user", &admin.user), ("password", admin.password.expose())]).await;
+        let answer =
+            browser.post("/sign-in", &[("user", &admin.user), ("password", admin.password.expose())]).await;
         assert_eq!((answer.status.as_u16(), answer.header("location")), (303, "/"), "{}", answer.text);
         let cookie = answer.header("set-cookie");
         assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"), "{cookie}");
@@ -163,7 +166,8 @@ impl Browser {
     }
 
     pub(crate) async fn post(&self, path: &str, form: &[(&str, &str)]) -> Answer {
-        self.send(Method::POST, path, encode(form), &[("content-type", "application/x-www-form-urlencoded")]).await
+        self.send(Method::POST, path, encode(form), &[("content-type", "application/x-www-form-urlencoded")])
+            .await
     }
 
     pub(crate) async fn send(
@@ -190,7 +194,8 @@ impl Browser {
 
 fn encode(form: &[(&str, &str)]) -> String {
     use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-    let pair = |(name, value): &(&str, &str)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
+    let pair =
+        |(name, value): &(&str, &str)| format!("{name}={}", utf8_percent_encode(value, NON_ALPHANUMERIC));
     form.iter().map(pair).collect::<Vec<_>>().join("&")
 }
 
@@ -206,7 +211,8 @@ async fn exchange(
         request = request.header(*name, *value);
     }
     let request = request.body(Full::from(body)).unwrap();
-    let response = tokio::time::timeout(PATIENCE, send.send_request(request)).await.expect("an answer in time").unwrap();
+    let response =
+        tokio::time::timeout(PATIENCE, send.send_request(request)).await.expect("an answer in time").unwrap();
     let (parts, body) = response.into_parts();
     let bytes = body.collect().await.unwrap().to_bytes();
     let text = String::from_utf8(bytes.to_vec()).unwrap();

@@ -44,13 +44,19 @@ impl World {
     }
 
     /// Starts on a directory that may hold an earlier cloud's state, whose tenant it takes over.
-    pub(crate) async fn on(dir: &std::path::Path, tenant: Option<&str>, change: impl FnOnce(&mut Config)) -> Self {
+    pub(crate) async fn on(
+        dir: &std::path::Path,
+        tenant: Option<&str>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         match tenant {
-            None => Self::with(|config| {
-                config.data_dir = Some(dir.to_owned());
-                change(config);
-            })
-            .await,
+            None => {
+                Self::with(|config| {
+                    config.data_dir = Some(dir.to_owned());
+                    change(config);
+                })
+                .await
+            }
             Some(tenant) => {
                 let mut config = Config { data_dir: Some(dir.to_owned()), ..Config::default() };
                 config.channel.gone_after_ms = 200;
@@ -85,8 +91,11 @@ impl World {
     pub(crate) async fn configure(&self, module: &str) -> u64 {
         let cloud = self.cloud();
         let settings = serde_json::json!({});
-        let revision =
-            cloud.store.put_config(&self.tenant, module, true, settings, "test", cloud.now_ms()).await.unwrap();
+        let revision = cloud
+            .store
+            .put_config(&self.tenant, module, true, settings, "test", cloud.now_ms())
+            .await
+            .unwrap();
         dispatch::push_config(cloud, &self.tenant, module).await;
         revision
     }
@@ -116,7 +125,8 @@ impl World {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             let changed = watch.next_change();
-            let (row, timeline) = self.cloud().store.action(&self.tenant, id).await.unwrap().expect("the action exists");
+            let (row, timeline) =
+                self.cloud().store.action(&self.tenant, id).await.unwrap().expect("the action exists");
             if done(&row, &timeline) {
                 return (row, timeline);
             }

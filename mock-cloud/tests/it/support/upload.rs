@@ -33,7 +33,10 @@ impl Uploader {
         self.try_send(request).await.unwrap()
     }
 
-    pub(crate) async fn try_send(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<(StatusCode, Value)> {
+    pub(crate) async fn try_send(
+        &mut self,
+        request: Request<Full<Bytes>>,
+    ) -> hyper::Result<(StatusCode, Value)> {
         self.0.ready().await?;
         let response = self.0.send_request(request).await?;
         let status = response.status();
