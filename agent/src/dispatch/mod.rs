@@ -5,8 +5,6 @@
 
 mod inbox;
 pub mod outbox;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;

@@ -4,7 +4,7 @@ use aws_lc_rs::digest;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use causeway_protocol::limits::{BATCH_MAX_BYTES, BATCH_RECORDS_MAX, RECORD_MAX_BYTES};
+use causeway_protocol::limits::{BATCH_MAX_BYTES, BATCH_RATIO_MAX, BATCH_RECORDS_MAX, RECORD_MAX_BYTES};
 use causeway_protocol::record::Record;
 
 use crate::limits::ZSTD_LEVEL;
@@ -57,9 +57,23 @@ pub(super) struct Packed {
 
 /// Compresses. Takes milliseconds, so it does not belong on the reactor.
 pub(super) fn pack(plain: &[u8]) -> Packed {
-    let body = zstd::bulk::compress(plain, ZSTD_LEVEL).expect("compressing into memory does not fail");
+    let mut body = zstd::bulk::compress(plain, ZSTD_LEVEL).expect("compressing into memory does not fail");
+    pad(&mut body, plain.len());
     let digest = digest::digest(&digest::SHA256, &body);
     Packed { digest: format!("sha-256=:{}:", STANDARD.encode(digest)), body: body.into() }
+}
+
+/// Appends a skippable frame (RFC 8878 §3.1.2) to a batch that shrank further than the cloud believes
+/// ([`BATCH_RATIO_MAX`]): a thousand nearly equal objects must not look like a bomb.
+fn pad(body: &mut Vec<u8>, plain_bytes: usize) {
+    const MAGIC: u32 = 0x184D_2A50;
+    let wanted = plain_bytes / BATCH_RATIO_MAX + 1;
+    if body.len() < wanted {
+        let filler = wanted - body.len();
+        body.extend(MAGIC.to_le_bytes());
+        body.extend(u32::try_from(filler).expect("a batch is far below 4 GiB").to_le_bytes());
+        body.resize(body.len() + filler, 0);
+    }
 }
 
 #[cfg(test)]
@@ -108,5 +122,15 @@ mod tests {
         assert_eq!(zstd::bulk::decompress(&packed.body, 100).unwrap(), b"{}\n{}\n");
         let digest = STANDARD.encode(digest::digest(&digest::SHA256, &packed.body));
         assert_eq!(packed.digest, format!("sha-256=:{digest}:"));
+    }
+
+    #[test]
+    fn a_batch_of_equals_does_not_look_like_a_bomb() {
+        let plain = b"{\"same\":\"again\"}\n".repeat(50_000);
+        let packed = pack(&plain);
+        assert!(plain.len() / packed.body.len() < BATCH_RATIO_MAX, "{} to {}", plain.len(), packed.body.len());
+        let mut back = Vec::new();
+        std::io::copy(&mut zstd::stream::read::Decoder::new(&packed.body[..]).unwrap(), &mut back).unwrap();
+        assert_eq!(back, plain);
     }
 }

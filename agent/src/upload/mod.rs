@@ -3,8 +3,6 @@
 
 mod batch;
 mod http;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
