@@ -135,7 +135,7 @@
 
   const current = document.querySelector(".nav [aria-current]");
   if (current && matchMedia("(max-width: 860px)").matches) {
-    current.parentElement.scrollLeft = current.offsetLeft - 40;
+    current.scrollIntoView({ inline: "center", block: "nearest" });
   }
 
   showTimes(document);

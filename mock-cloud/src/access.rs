@@ -110,9 +110,9 @@ impl Access {
     /// Whether the token is one of ours; takes as long for a wrong one.
     pub fn allows(&self, token: &str) -> bool {
         let hash = token_hash(token);
-        self.hashes.iter().fold(false, |found, known| {
-            found | constant_time::verify_slices_are_equal(known, &hash).is_ok()
-        })
+        self.hashes
+            .iter()
+            .fold(false, |found, known| found | constant_time::verify_slices_are_equal(known, &hash).is_ok())
     }
 }
 

@@ -70,8 +70,13 @@ impl Events {
     /// Announces something. Never waits; beyond the queue's limit events are lost and counted (the rows they tell of
     /// are not).
     pub fn emit(&self, tenant: &str, kind: &'static str, body: Value) {
-        let event =
-            Event { seq: 0, tenant: tenant.to_owned(), kind: kind.to_owned(), at_ms: self.0.clock.now_ms(), body };
+        let event = Event {
+            seq: 0,
+            tenant: tenant.to_owned(),
+            kind: kind.to_owned(),
+            at_ms: self.0.clock.now_ms(),
+            body,
+        };
         if self.0.queue.try_send(event).is_err() {
             let dropped = self.0.dropped.fetch_add(1, Ordering::Relaxed) + 1;
             if dropped.is_power_of_two() {

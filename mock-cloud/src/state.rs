@@ -68,6 +68,18 @@ impl Cloud {
         Ok(())
     }
 
+    /// A collection succeeded: what another agent reported of an earlier failure of it is over.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn collection_succeeded(&self, tenant: &str, resource: &str) -> Result<(), StoreError> {
+        let closed = self.store.close_alerts(tenant, "sync_failed", resource, self.now_ms()).await?;
+        for alert in closed {
+            self.events.emit(tenant, kinds::ALERT_CLOSED, alert_body(&alert));
+        }
+        Ok(())
+    }
+
     /// Tells live feeds and waiting API calls that an action went a step further. Call it after the commit.
     pub fn action_changed(&self, tenant: &str, id: &str, body: serde_json::Value) {
         self.events.emit(tenant, kinds::ACTION, body);

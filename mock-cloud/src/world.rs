@@ -49,8 +49,8 @@ impl AdminWorld for CloudWorld {
             for (n, tenant) in world.tenants.iter().enumerate() {
                 for (module, settings) in &tenant.modules {
                     let place = format!("tenants[{n}].modules.{module}");
-                    let checked = api::check_word(&place, module)
-                        .and_then(|()| api::check_settings(&place, settings));
+                    let checked =
+                        api::check_word(&place, module).and_then(|()| api::check_settings(&place, settings));
                     checked.map_err(|problem| AdminError::invalid(place, problem.detail))?;
                 }
             }

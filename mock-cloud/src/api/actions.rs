@@ -191,7 +191,10 @@ async fn submit(cloud: &Arc<Cloud>, tenant: &str, order: Order, actor: &str) -> 
     check_word("module", &order.module)?;
     check_word("action", &order.action)?;
     if order.target.to_string().len() + order.params.to_string().len() > BODY_MAX_BYTES / 2 {
-        return Err(Problem::invalid("params", format!("with target larger than {} bytes", BODY_MAX_BYTES / 2)));
+        return Err(Problem::invalid(
+            "params",
+            format!("with target larger than {} bytes", BODY_MAX_BYTES / 2),
+        ));
     }
     if let Some(key) = &order.idempotency_key
         && (key.is_empty() || key.len() > KEY_MAX_BYTES)

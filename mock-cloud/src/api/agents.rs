@@ -149,7 +149,8 @@ pub(super) async fn show(
     Scope(tenant): Scope,
     Item(agent): Item,
 ) -> Result<Json<AgentView>, Problem> {
-    let row = cloud.store.agent(&tenant.id, &agent).await?.ok_or_else(|| Problem::not_found("agent", &agent))?;
+    let row =
+        cloud.store.agent(&tenant.id, &agent).await?.ok_or_else(|| Problem::not_found("agent", &agent))?;
     Ok(Json(view(&cloud, &tenant.id, row).await?))
 }
 
@@ -169,7 +170,12 @@ pub(super) async fn revoke(
 ///
 /// # Errors
 /// No such agent, or a store that fails.
-pub(crate) async fn revoke_agent(cloud: &Cloud, tenant: &str, agent: &str, actor: &str) -> Result<(), Problem> {
+pub(crate) async fn revoke_agent(
+    cloud: &Cloud,
+    tenant: &str,
+    agent: &str,
+    actor: &str,
+) -> Result<(), Problem> {
     match cloud.store.revoke_agent(tenant, agent, actor, cloud.now_ms()).await? {
         None => Err(Problem::not_found("agent", agent)),
         Some(false) => Ok(()),

@@ -63,7 +63,11 @@ pub(super) async fn authenticate(
 ///
 /// # Errors
 /// A name or password no directory would take.
-pub(crate) async fn check(cloud: &Arc<Cloud>, tenant: &str, request: AuthRequest) -> Result<Verdict, Problem> {
+pub(crate) async fn check(
+    cloud: &Arc<Cloud>,
+    tenant: &str,
+    request: AuthRequest,
+) -> Result<Verdict, Problem> {
     if request.username.len() > USERNAME_MAX_BYTES {
         return Err(Problem::invalid("username", format!("longer than {USERNAME_MAX_BYTES} bytes")));
     }

@@ -114,7 +114,8 @@ pub(super) async fn group(
     let missing = || Problem::not_found("group", &id);
     let group = cloud.store.group(&tenant.id, &id).await?.ok_or_else(missing)?;
     let groups = cloud.store.group_parents(&tenant.id, &id).await?;
-    let members = cloud.store.group_members(&tenant.id, &id, limit(None)?, None).await?.ok_or_else(missing)?;
+    let members =
+        cloud.store.group_members(&tenant.id, &id, limit(None)?, None).await?.ok_or_else(missing)?;
     Ok(Json(GroupDetail { group, groups, direct_members: members.into() }))
 }
 

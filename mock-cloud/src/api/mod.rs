@@ -34,8 +34,8 @@ pub(crate) use authenticate::{Verdict, check as check_password};
 pub(crate) use events::{last_seen as last_seen_event, live as live_events};
 pub(crate) use extract::check_word;
 pub(crate) use modules::{ModuleView, change as change_module, check_settings, views as module_views};
-pub(crate) use tenants::{create_tenant, new_key};
 pub use problem::Problem;
+pub(crate) use tenants::{create_tenant, new_key};
 
 /// Path of the API on the public port.
 pub const BASE: &str = "/api/v1";
@@ -62,7 +62,10 @@ struct Bearer;
 impl Modify for Bearer {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("bearer", SecurityScheme::Http(scheme));
     }
 }
 

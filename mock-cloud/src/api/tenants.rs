@@ -137,7 +137,8 @@ pub(super) async fn create_key(
     body: axum::body::Bytes,
 ) -> Result<(StatusCode, Json<KeyView>), Problem> {
     if !body.is_empty() {
-        serde_json::from_slice::<NewKey>(&body).map_err(|error| Problem::invalid("body", error.to_string()))?;
+        serde_json::from_slice::<NewKey>(&body)
+            .map_err(|error| Problem::invalid("body", error.to_string()))?;
     }
     let (key, expires_ms) = new_key(&cloud, &tenant.id, "api").await?;
     Ok((StatusCode::CREATED, Json(KeyView { key, expires_ms })))

@@ -47,7 +47,8 @@ impl SignIns {
         let mut all = self.lock();
         all.retain(|_, session| alive(session, now));
         if all.len() >= PORTAL_SESSIONS_MAX
-            && let Some(oldest) = all.iter().min_by_key(|(_, session)| session.last).map(|(key, _)| key.clone())
+            && let Some(oldest) =
+                all.iter().min_by_key(|(_, session)| session.last).map(|(key, _)| key.clone())
         {
             all.remove(&oldest);
         }

@@ -78,7 +78,8 @@ fn to_sign_in(parts: &Parts) -> Response {
     if parts.uri.path().ends_with("/stream") {
         return StatusCode::UNAUTHORIZED.into_response();
     }
-    let path = parts.extensions.get::<axum::extract::OriginalUri>().map_or(&parts.uri, |original| &original.0);
+    let path =
+        parts.extensions.get::<axum::extract::OriginalUri>().map_or(&parts.uri, |original| &original.0);
     let wanted = path.path_and_query().map_or("/", |path| path.as_str());
     if parts.method != Method::GET || wanted == "/" {
         return Redirect::to("/sign-in").into_response();
@@ -195,9 +196,11 @@ impl IntoResponse for PortalError {
             Self::NotFound { what } => {
                 (404, "Not here", format!("There is no such {what}, or it is gone by now."))
             }
-            Self::ForeignForm => {
-                (403, "Please try again", "This form was out of date. Go back, reload the page and send it again.".into())
-            }
+            Self::ForeignForm => (
+                403,
+                "Please try again",
+                "This form was out of date. Go back, reload the page and send it again.".into(),
+            ),
             Self::Refused { status, detail } => (*status, "That did not work", detail.clone()),
             Self::Store(_) | Self::Render(_) => {
                 tracing::error!(error = ?self, "Portal page failed");

@@ -52,7 +52,8 @@ impl When {
             return None;
         }
         let moment = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).ok()?;
-        let exact = format_description!("[day padding:none] [month repr:short] [year], [hour]:[minute]:[second] UTC");
+        let exact =
+            format_description!("[day padding:none] [month repr:short] [year], [hour]:[minute]:[second] UTC");
         Some(Self {
             ms,
             iso: moment.format(&time::format_description::well_known::Rfc3339).ok()?,
@@ -181,14 +182,30 @@ pub(super) fn severity(word: &str) -> (Tone, &'static str) {
 pub(super) fn verdict(outcome: AuthOutcome) -> (Tone, &'static str, &'static str) {
     match outcome {
         AuthOutcome::Ok => (Tone::Good, "Signed in", "The password is right and the account may be used."),
-        AuthOutcome::BadCredentials => (Tone::Bad, "Wrong name or password", "Unknown user or wrong password; the two are never told apart."),
-        AuthOutcome::PasswordExpired => (Tone::Warn, "Password expired", "The password is right but has expired."),
-        AuthOutcome::MustChange => (Tone::Warn, "Must change password", "The password is right but must be changed at the next sign-in."),
-        AuthOutcome::Locked => (Tone::Warn, "Account locked", "Too many failures; this says nothing about the password."),
+        AuthOutcome::BadCredentials => (
+            Tone::Bad,
+            "Wrong name or password",
+            "Unknown user or wrong password; the two are never told apart.",
+        ),
+        AuthOutcome::PasswordExpired => {
+            (Tone::Warn, "Password expired", "The password is right but has expired.")
+        }
+        AuthOutcome::MustChange => (
+            Tone::Warn,
+            "Must change password",
+            "The password is right but must be changed at the next sign-in.",
+        ),
+        AuthOutcome::Locked => {
+            (Tone::Warn, "Account locked", "Too many failures; this says nothing about the password.")
+        }
         AuthOutcome::Disabled => (Tone::Warn, "Account disabled", "The account is switched off."),
         AuthOutcome::AccountExpired => (Tone::Warn, "Account expired", "The account's end date has passed."),
-        AuthOutcome::Restricted => (Tone::Warn, "Not allowed now", "Right password at a forbidden time or place."),
-        AuthOutcome::Unavailable => (Tone::Calm, "No verdict", "No directory, no agent, or no answer in time."),
+        AuthOutcome::Restricted => {
+            (Tone::Warn, "Not allowed now", "Right password at a forbidden time or place.")
+        }
+        AuthOutcome::Unavailable => {
+            (Tone::Calm, "No verdict", "No directory, no agent, or no answer in time.")
+        }
     }
 }
 
@@ -232,7 +249,10 @@ fn sentence(kind: &str, body: &Value) -> (Tone, String, String) {
     let number = |name: &str| count(body.get(name).and_then(Value::as_u64).unwrap_or(0));
     let named = |title: &str, detail: String| (title.to_owned(), detail);
     let (tone, (title, detail)) = match kind {
-        kinds::AGENT_ONLINE => (Tone::Good, named("Agent online", join([field("host"), prefixed("version ", &field("version"))]))),
+        kinds::AGENT_ONLINE => (
+            Tone::Good,
+            named("Agent online", join([field("host"), prefixed("version ", &field("version"))])),
+        ),
         kinds::AGENT_OFFLINE => (Tone::Bad, named("Agent offline", join([field("host"), field("reason")]))),
         kinds::AGENT_ENROLLED => (Tone::Good, named("Agent enrolled", field("host"))),
         kinds::AGENT_REVOKED => (Tone::Bad, named("Agent revoked", field("agent"))),
@@ -245,23 +265,37 @@ fn sentence(kind: &str, body: &Value) -> (Tone, String, String) {
             };
             (tone, (format!("{} is {}", field("module"), field("state")), field("detail")))
         }
-        kinds::CONFIG_CHANGED => (Tone::Calm, named("Desired config changed", format!("{} revision {}", field("module"), number("revision")))),
+        kinds::CONFIG_CHANGED => (
+            Tone::Calm,
+            named("Desired config changed", format!("{} revision {}", field("module"), number("revision"))),
+        ),
         kinds::CONFIG_APPLIED => applied(body, &field("module"), &number("running"), &number("revision")),
         kinds::PROGRESS => progress(body, &field("resource"), &field("phase"), &number("done")),
-        kinds::UPLOAD_COMMITTED => (Tone::Good, (
-            format!("{} received", if field("mode") == "snapshot" { "Full picture" } else { "Changes" }),
-            format!("{} rows written, {} deleted", number("upserts"), number("deletes")),
-        )),
-        kinds::UPLOAD_REFUSED => (Tone::Warn, named("Upload refused", join([field("source"), field("reason").replace('_', " ")]))),
-        kinds::LEASE => (Tone::Calm, named("Lease", join([field("resource"), prefixed("held by ", &field("holder"))]))),
+        kinds::UPLOAD_COMMITTED => (
+            Tone::Good,
+            (
+                format!("{} received", if field("mode") == "snapshot" { "Full picture" } else { "Changes" }),
+                format!("{} rows written, {} deleted", number("upserts"), number("deletes")),
+            ),
+        ),
+        kinds::UPLOAD_REFUSED => {
+            (Tone::Warn, named("Upload refused", join([field("source"), field("reason").replace('_', " ")])))
+        }
+        kinds::LEASE => {
+            (Tone::Calm, named("Lease", join([field("resource"), prefixed("held by ", &field("holder"))])))
+        }
         kinds::ACTION => {
             let status = field("status");
             let step_word = if field("step").is_empty() { status.clone() } else { field("step") };
             let (tone, title) = step(&step_word);
             (tone, (format!("{}: {}", action_title(&field("verb")), title.to_lowercase()), field("module")))
         }
-        kinds::ALERT_OPENED => (severity(&field("severity")).0, named("Alert", join([field("subject"), field("detail")]))),
-        kinds::ALERT_CLOSED => (Tone::Good, named("Alert closed", join([field("subject"), field("code").replace('_', " ")]))),
+        kinds::ALERT_OPENED => {
+            (severity(&field("severity")).0, named("Alert", join([field("subject"), field("detail")])))
+        }
+        kinds::ALERT_CLOSED => {
+            (Tone::Good, named("Alert closed", join([field("subject"), field("code").replace('_', " ")])))
+        }
         kinds::AUTHENTICATE => verdicts(body),
         other => (Tone::Calm, (other.replace('_', " "), String::new())),
     };
@@ -280,8 +314,13 @@ fn applied(body: &Value, module: &str, running: &str, revision: &str) -> (Tone, 
 
 fn progress(body: &Value, resource: &str, phase: &str, done: &str) -> (Tone, (String, String)) {
     if body.get("finished").and_then(Value::as_bool).unwrap_or(false) {
-        let changes: u64 =
-            body.get("counts").and_then(Value::as_object).into_iter().flatten().filter_map(|(_, n)| n.as_u64()).sum();
+        let changes: u64 = body
+            .get("counts")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .filter_map(|(_, n)| n.as_u64())
+            .sum();
         let detail = match (phase, changes) {
             ("done", 0) => "no change".to_owned(),
             ("done", n) => format!("{} records", count(n)),
@@ -290,7 +329,11 @@ fn progress(body: &Value, resource: &str, phase: &str, done: &str) -> (Tone, (St
         let tone = if phase == "done" { Tone::Good } else { Tone::Warn };
         return (tone, ("Collection finished".to_owned(), join([resource.to_owned(), detail])));
     }
-    let of = body.get("total").and_then(Value::as_u64).map(|total| format!(" of {}", count(total))).unwrap_or_default();
+    let of = body
+        .get("total")
+        .and_then(Value::as_u64)
+        .map(|total| format!(" of {}", count(total)))
+        .unwrap_or_default();
     (Tone::Busy, (format!("Collecting {resource}"), format!("{phase}: {done}{of} objects")))
 }
 
@@ -305,7 +348,8 @@ fn verdicts(body: &Value) -> (Tone, (String, String)) {
     let only_good = counts.iter().all(|(outcome, _)| outcome == "ok");
     let detail: Vec<String> = counts.iter().map(|(outcome, n)| format!("{} {outcome}", count(*n))).collect();
     let tone = if only_good { Tone::Good } else { Tone::Calm };
-    let title = if total == 1 { "1 password check".to_owned() } else { format!("{} password checks", count(total)) };
+    let title =
+        if total == 1 { "1 password check".to_owned() } else { format!("{} password checks", count(total)) };
     (tone, (title, detail.join(", ")))
 }
 
@@ -333,8 +377,14 @@ mod tests {
     #[test]
     fn numbers_and_times_read_well() {
         assert_eq!((count(0), count(999), count(1_234_567)), ("0".into(), "999".into(), "1,234,567".into()));
-        assert_eq!((duration(850), duration(2_460), duration(185_000)), ("850 ms".into(), "2.4 s".into(), "3 min 05 s".into()));
-        assert_eq!((relative(1_000), relative(-90_000), relative(7_200_000)), ("just now".into(), "in 1 min".into(), "2 h ago".into()));
+        assert_eq!(
+            (duration(850), duration(2_460), duration(185_000)),
+            ("850 ms".into(), "2.4 s".into(), "3 min 05 s".into())
+        );
+        assert_eq!(
+            (relative(1_000), relative(-90_000), relative(7_200_000)),
+            ("just now".into(), "in 1 min".into(), "2 h ago".into())
+        );
         assert_eq!(When::at(1_795_000_000_000, 1_795_000_061_000).unwrap().relative, "1 min ago");
         assert!(When::at(0, 1).is_none());
     }

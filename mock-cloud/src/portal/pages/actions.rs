@@ -264,8 +264,12 @@ fn stretches(row: &ActionRow, timeline: &[TimelineRow], now_ms: i64) -> Vec<Stre
     const SEEN: i64 = 12;
     let end = row.finished_ms.unwrap_or(now_ms).max(row.created_ms + 1);
     let whole = end - row.created_ms;
-    let starts: Vec<&TimelineRow> =
-        timeline.iter().filter(|entry| entry.at_ms <= end && !matches!(entry.event.as_str(), "success" | "failure" | "duplicate_result")).collect();
+    let starts: Vec<&TimelineRow> = timeline
+        .iter()
+        .filter(|entry| {
+            entry.at_ms <= end && !matches!(entry.event.as_str(), "success" | "failure" | "duplicate_result")
+        })
+        .collect();
     let mut stretches = Vec::new();
     let mut x = 0;
     for (n, entry) in starts.iter().enumerate() {

@@ -47,7 +47,8 @@ impl AgentCard {
             let (tone, state) = module_state(module.state);
             // What an agent said before it went away is no statement about now.
             let (tone, state) = if view.online { (tone, state) } else { (Tone::Calm, "Unknown") };
-            let figure = |(name, value): (&String, &i64)| (name.replace('_', " "), count(value.unsigned_abs()));
+            let figure =
+                |(name, value): (&String, &i64)| (name.replace('_', " "), count(value.unsigned_abs()));
             ModuleLine {
                 module: module.module.clone(),
                 tone,

@@ -37,7 +37,8 @@ impl Row {
             last: When::at(alert.last_ms, now_ms),
             closed: alert.closed_ms.and_then(|ms| When::at(ms, now_ms)),
             acked: alert.acked_ms.and_then(|ms| When::at(ms, now_ms)),
-            held: alert.closed_ms.is_none() && matches!(alert.code.as_str(), codes::HELD_BY_GUARD | "mass_delete"),
+            held: alert.closed_ms.is_none()
+                && matches!(alert.code.as_str(), codes::HELD_BY_GUARD | "mass_delete"),
             title: sentence_case(&alert.code.replace('_', " ")),
             alert,
         }

@@ -62,7 +62,9 @@ pub(in super::super) async fn check(
     let answer = check_password(&portal.cloud, tenant, request).await?;
     let (tone, title, meaning) = verdict(answer.outcome);
     let host = match &answer.agent {
-        Some(agent) => portal.cloud.store.agent(tenant, agent).await?.map_or_else(String::new, |agent| agent.host),
+        Some(agent) => {
+            portal.cloud.store.agent(tenant, agent).await?.map_or_else(String::new, |agent| agent.host)
+        }
         None => String::new(),
     };
     let answer = Answer { verdict: answer, tone, title, meaning, host };

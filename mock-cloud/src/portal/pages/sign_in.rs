@@ -122,7 +122,9 @@ mod tests {
     #[test]
     fn nobody_is_led_elsewhere_after_signing_in() {
         assert_eq!(local("/t/acme/people?q=x"), "/t/acme/people?q=x");
-        for foreign in ["", "//evil.example", "/\\evil.example", "https://evil.example", "t/acme", "/a\r\nSet-Cookie: x"] {
+        for foreign in
+            ["", "//evil.example", "/\\evil.example", "https://evil.example", "t/acme", "/a\r\nSet-Cookie: x"]
+        {
             assert_eq!(local(foreign), "/", "{foreign:?}");
         }
     }

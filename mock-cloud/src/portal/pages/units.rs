@@ -93,8 +93,14 @@ mod tests {
     #[test]
     fn every_unit_is_shown_once_even_in_a_circle() {
         let nodes = walk(vec![
-            ou("b", Some("a")), ou("a", None), ou("c", Some("b")), ou("d", None), ou("e", Some("gone")),
-            ou("x", Some("y")), ou("y", Some("x")), ou("self", Some("self")),
+            ou("b", Some("a")),
+            ou("a", None),
+            ou("c", Some("b")),
+            ou("d", None),
+            ou("e", Some("gone")),
+            ou("x", Some("y")),
+            ou("y", Some("x")),
+            ou("self", Some("self")),
         ]);
         let mut ids: Vec<&str> = nodes.iter().map(|node| node.ou.id.as_str()).collect();
         assert_eq!(&ids[..3], ["a", "b", "c"], "depth first");
