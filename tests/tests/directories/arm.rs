@@ -217,7 +217,7 @@ impl Arm {
         attributes.push(("member", values(members)));
         match self.product {
             Product::ActiveDirectory => {
-                let login = self.login_of(&format!("g-{}", name.to_lowercase().replace(' ', "-")));
+                let login = self.login_of(&format!("g-{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")));
                 attributes.push(("objectClass", values(&["top", "group"])));
                 attributes.push(("sAMAccountName", values(&[&login])));
             }

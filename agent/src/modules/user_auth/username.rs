@@ -11,8 +11,8 @@ pub(super) enum Typed<'a> {
     Login(&'a str),
     /// `asmith@acme.example`: a mail address, a UPN, or a login with the domain's name.
     Address { whole: &'a str, local: &'a str, domain: &'a str },
-    /// `ACME\asmith`
-    Domain { domain: &'a str, login: &'a str },
+    /// `ACME\asmith`, or a login with a backslash in it where a directory allows that.
+    Domain { whole: &'a str, domain: &'a str, login: &'a str },
     /// `CN=Alice Smith,OU=Sales,DC=acme,DC=example`
     Dn(&'a str),
 }
@@ -27,7 +27,7 @@ impl<'a> Typed<'a> {
             && !domain.is_empty()
             && !login.is_empty()
         {
-            return Self::Domain { domain, login };
+            return Self::Domain { whole: name, domain, login };
         }
         match name.rsplit_once('@') {
             Some((local, domain)) if !local.is_empty() && !domain.is_empty() => {
@@ -40,8 +40,10 @@ impl<'a> Typed<'a> {
     /// As it was typed.
     pub(super) fn text(&self) -> String {
         match *self {
-            Self::Login(text) | Self::Address { whole: text, .. } | Self::Dn(text) => text.to_owned(),
-            Self::Domain { domain, login } => format!("{domain}\\{login}"),
+            Self::Login(text)
+            | Self::Address { whole: text, .. }
+            | Self::Domain { whole: text, .. }
+            | Self::Dn(text) => text.to_owned(),
         }
     }
 
@@ -58,8 +60,12 @@ impl<'a> Typed<'a> {
         let login = |text: &str| personality.login.iter().map(|name| Filter::equals(name, text)).collect::<Vec<_>>();
         match *self {
             Self::Login(text) => Some(Filter::any(login(text))),
-            Self::Domain { domain, login: text } if domains.is_ours(domain) => Some(Filter::any(login(text))),
-            Self::Domain { .. } => None,
+            Self::Domain { whole, domain, login: text } => {
+                // Where a login may have a backslash, which Active Directory forbids, the whole text can be one.
+                let mut any = if personality.upn.is_none() { login(whole) } else { Vec::new() };
+                any.extend(domains.is_ours(domain).then(|| login(text)).unwrap_or_default());
+                (!any.is_empty()).then(|| Filter::any(any))
+            }
             Self::Address { whole, local, domain } => {
                 let mut any = login(whole);
                 any.push(Filter::equals(&personality.mail, whole));
@@ -121,7 +127,7 @@ mod tests {
             Typed::read("a@b@acme.example", false),
             Typed::Address { whole: "a@b@acme.example", local: "a@b", domain: "acme.example" }
         );
-        assert_eq!(Typed::read("ACME\\asmith", false), Typed::Domain { domain: "ACME", login: "asmith" });
+        assert_eq!(Typed::read("ACME\\asmith", false), Typed::Domain { whole: "ACME\\asmith", domain: "ACME", login: "asmith" });
         assert_eq!(Typed::read("\\asmith", false), Typed::Login("\\asmith"));
         assert_eq!(Typed::read("CN=a,DC=x", false), Typed::Login("CN=a,DC=x"));
         assert_eq!(Typed::read("CN=a,DC=x", true), Typed::Dn("CN=a,DC=x"));

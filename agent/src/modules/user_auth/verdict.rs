@@ -4,7 +4,7 @@ use causeway_protocol::auth::AuthOutcome;
 
 use crate::directory::controls;
 use crate::directory::message::{OperationResult, ResultCode};
-use crate::directory::personality::Personality;
+use crate::directory::personality::{BindRule, Personality};
 
 /// What to make of an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,19 +32,22 @@ pub(super) fn read(personality: &Personality, result: &OperationResult) -> Verdi
         let must_change = policy == Some(2) || expired;
         return Verdict::Final(if must_change { AuthOutcome::MustChange } else { AuthOutcome::Ok });
     }
+    let text = result.diagnostic.to_ascii_lowercase();
+    let code_fits = |rule: &&BindRule| rule.code.is_none_or(|code| code == result.code.0);
+    // A text says more than the policy control, which has no word for "switched off": 389-ds calls that locked there.
+    let told = personality.bind_errors.iter().filter(code_fits).find(|rule| {
+        rule.contains.as_ref().is_some_and(|part| text.contains(&part.to_ascii_lowercase()))
+    });
     match policy {
+        _ if told.is_some() => {}
         Some(0) => return Verdict::Final(AuthOutcome::PasswordExpired),
         Some(1) => return Verdict::Final(AuthOutcome::Locked),
         Some(2) => return Verdict::Final(AuthOutcome::MustChange),
         _ if expired => return Verdict::Final(AuthOutcome::PasswordExpired),
         _ => {}
     }
-    let text = result.diagnostic.to_ascii_lowercase();
-    let rule = personality.bind_errors.iter().find(|rule| {
-        rule.code.is_none_or(|code| code == result.code.0)
-            && rule.contains.as_ref().is_none_or(|part| text.contains(&part.to_ascii_lowercase()))
-    });
-    match rule {
+    let by_code = || personality.bind_errors.iter().filter(code_fits).find(|rule| rule.contains.is_none());
+    match told.or_else(by_code) {
         Some(rule) if rule.outcome == AuthOutcome::Unavailable => Verdict::None,
         Some(rule) => Verdict::Final(rule.outcome),
         None if result.code == ResultCode::INVALID_CREDENTIALS => Verdict::Final(AuthOutcome::BadCredentials),
@@ -121,6 +124,15 @@ mod tests {
         assert_eq!(of(49, 1), Verdict::Final(AuthOutcome::Locked));
         assert_eq!(of(0, 2), Verdict::Final(AuthOutcome::MustChange));
         assert_eq!(read(&personality, &result(0, "", vec![])), Verdict::Final(AuthOutcome::Ok));
+    }
+
+    #[test]
+    fn a_text_says_more_than_the_control() {
+        let personality = Personality::named("ds389").unwrap();
+        let words = "Account inactivated. Contact system administrator.";
+        let of = |text| read(&personality, &result(53, text, policy(1)));
+        assert_eq!(of(words), Verdict::Final(AuthOutcome::Disabled));
+        assert_eq!(of(""), Verdict::Final(AuthOutcome::Locked));
     }
 
     #[test]

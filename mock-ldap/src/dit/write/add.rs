@@ -14,7 +14,6 @@ use crate::dit::time_text;
 use crate::dit::tree::Lookup;
 use crate::dit::types::{ChangeKind, EntryId, LdapFailure, ResultCode};
 use crate::dn::{Dn, Rdn};
-use crate::personality::Vendor;
 
 /// Attributes Active Directory takes in an add and then decides by itself (MS-ADTS 3.1.1.5.2.2).
 const IGNORED_ON_ADD: [&str; 4] = ["distinguishedname", "objectcategory", "name", "instancetype"];
@@ -41,7 +40,11 @@ impl Writer<'_> {
         let rdn = &path.rdns[0];
         let classes = attributes.iter().find(|(name, _)| name.eq_ignore_ascii_case("objectClass"));
         let (_, classes) = classes.ok_or_else(|| {
-            self.refuse(ResultCode::OBJECT_CLASS_VIOLATION, "missing_attribute", &[("attribute", "objectClass"), ("class", "top")])
+            self.refuse(
+                ResultCode::OBJECT_CLASS_VIOLATION,
+                "missing_attribute",
+                &[("attribute", "objectClass"), ("class", "top")],
+            )
         })?;
         let classes = self.class_set(classes)?;
         self.check_naming(rdn, &classes, &shown)?;
@@ -67,8 +70,11 @@ impl Writer<'_> {
         let mut effect = Effect::new(id, ChangeKind::Add, Some(Arc::new(parts.draft.build())));
         effect.attributes = parts.draft.attributes.iter().map(|(attribute, _)| *attribute).collect();
         effect.attributes.extend([known.object_class, known.name].into_iter().flatten());
-        effect.links =
-            parts.links.into_iter().map(|(attribute, target)| LinkChange { attribute, target, added: true }).collect();
+        effect.links = parts
+            .links
+            .into_iter()
+            .map(|(attribute, target)| LinkChange { attribute, target, added: true })
+            .collect();
         if parts.password.is_some() {
             effect.attributes.extend(self.password_attribute());
         }
@@ -83,17 +89,31 @@ impl Writer<'_> {
     fn check_naming(&self, rdn: &Rdn, classes: &ClassSet, dn: &str) -> Result<(), LdapFailure> {
         let schema = &self.reader.tree.schema;
         let naming = rdn.parts.first().and_then(|part| schema.find(&part.attribute));
-        let expected = schema.lineage(classes.structural).into_iter().rev().find_map(|class| schema.class(class).rdn);
+        let expected =
+            schema.lineage(classes.structural).into_iter().rev().find_map(|class| schema.class(class).rdn);
         let right = match naming {
             None => false,
-            Some(naming) => !self.is_active_directory() || (rdn.parts.len() == 1 && expected.is_none_or(|it| it == naming)),
+            Some(naming) => {
+                !self.is_active_directory()
+                    || (rdn.parts.len() == 1 && expected.is_none_or(|it| it == naming))
+            }
         };
         let attribute = rdn.parts.first().map_or("", |part| part.attribute.as_str());
         let values = [("dn", dn), ("attribute", attribute)];
-        if right { Ok(()) } else { Err(self.refuse(ResultCode::NAMING_VIOLATION, "naming_violation", &values)) }
+        if right {
+            Ok(())
+        } else {
+            Err(self.refuse(ResultCode::NAMING_VIOLATION, "naming_violation", &values))
+        }
     }
 
-    fn gather(&self, given: &[Given], parent: EntryId, rdn: &Rdn, classes: Arc<ClassSet>) -> Result<Parts, LdapFailure> {
+    fn gather(
+        &self,
+        given: &[Given],
+        parent: EntryId,
+        rdn: &Rdn,
+        classes: Arc<ClassSet>,
+    ) -> Result<Parts, LdapFailure> {
         let draft = EntryDraft {
             uuid: self.replica.shared.new_uuid(),
             parent: Some(parent),
@@ -117,7 +137,8 @@ impl Writer<'_> {
                 continue;
             }
             let definition = self.reader.tree.schema.attribute(attribute);
-            if definition.read_only || matches!(definition.source, Source::Computed(_) | Source::BackLink(_)) {
+            if definition.read_only || matches!(definition.source, Source::Computed(_) | Source::BackLink(_))
+            {
                 return Err(self.read_only(name));
             }
             self.check_values(attribute, values)?;
@@ -143,7 +164,7 @@ impl Writer<'_> {
         Ok(parts)
     }
 
-    /// The values of the relative name are values of the object. OpenLDAP demands them, the others put them in.
+    /// The values of the relative name are values of the object; a server puts in what is missing.
     fn name_inside(&self, rdn: &Rdn, draft: &mut EntryDraft) -> Result<(), LdapFailure> {
         use crate::dit::matching;
         for part in &rdn.parts {
@@ -157,10 +178,6 @@ impl Writer<'_> {
             let mut values = draft.values(attribute).to_vec();
             if values.iter().any(|value| matching::equals(definition.syntax, folding, value, &wanted)) {
                 continue;
-            }
-            if self.vendor() == Vendor::OpenLdap {
-                let values = [("attribute", definition.name())];
-                return Err(self.refuse(ResultCode::NAMING_VIOLATION, "naming_violation", &values));
             }
             if self.is_active_directory() {
                 values.clear();
@@ -176,7 +193,8 @@ impl Writer<'_> {
         let shared = &self.replica.shared;
         let known = shared.known;
         let schema = &self.reader.tree.schema;
-        let is = |class: &str| schema.find_class(class).is_some_and(|class| parts.draft.classes.contains(class));
+        let is =
+            |class: &str| schema.find_class(class).is_some_and(|class| parts.draft.classes.contains(class));
         let (user, group) = (is("user"), is("group"));
         let draft = &mut parts.draft;
         let mut default = |attribute: Option<AttrId>, value: Vec<u8>| {
