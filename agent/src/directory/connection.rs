@@ -134,7 +134,11 @@ impl Connection {
         self.success(result, "StartTLS")?;
         // Bytes that came before the handshake were not protected and must not be taken for protected ones.
         if !self.buffer.is_empty() {
-            return Err(DirectoryError::misbehaved(&self.server, "StartTLS", "it sent more before the handshake"));
+            return Err(DirectoryError::misbehaved(
+                &self.server,
+                "StartTLS",
+                "it sent more before the handshake",
+            ));
         }
         self.clean = true;
         Ok(())
@@ -261,7 +265,13 @@ impl Connection {
                     return Ok(entries);
                 }
                 Answer::Intermediate { .. } => {}
-                _ => return Err(DirectoryError::misbehaved(&self.server, "search", "an answer that fits no search")),
+                _ => {
+                    return Err(DirectoryError::misbehaved(
+                        &self.server,
+                        "search",
+                        "an answer that fits no search",
+                    ));
+                }
             }
         }
     }

@@ -116,11 +116,21 @@ pub(crate) fn sync_done(value: &Bytes) -> Result<(Option<Bytes>, bool), BerError
 pub(crate) enum SyncInfo {
     NewCookie(Bytes),
     /// The delete phase is over (`done`: so is the refresh).
-    RefreshDelete { cookie: Option<Bytes>, done: bool },
+    RefreshDelete {
+        cookie: Option<Bytes>,
+        done: bool,
+    },
     /// The present phase is over.
-    RefreshPresent { cookie: Option<Bytes>, done: bool },
+    RefreshPresent {
+        cookie: Option<Bytes>,
+        done: bool,
+    },
     /// These are present, or deleted.
-    IdSet { cookie: Option<Bytes>, deletes: bool, ids: Vec<[u8; 16]> },
+    IdSet {
+        cookie: Option<Bytes>,
+        deletes: bool,
+        ids: Vec<[u8; 16]>,
+    },
 }
 
 pub(crate) fn sync_info(value: &Bytes) -> Result<SyncInfo, BerError> {

@@ -52,9 +52,9 @@ impl RootDse {
     pub async fn read(connection: &mut Connection) -> Result<Self, DirectoryError> {
         let server = connection.server().clone();
         let entry = connection.read(&SearchRequest::read("", ATTRIBUTES)).await?;
-        entry.map(|entry| Self::of(&entry)).ok_or_else(|| {
-            DirectoryError::misbehaved(&server, "search", "it has no rootDSE")
-        })
+        entry
+            .map(|entry| Self::of(&entry))
+            .ok_or_else(|| DirectoryError::misbehaved(&server, "search", "it has no rootDSE"))
     }
 
     fn of(entry: &Entry) -> Self {

@@ -58,8 +58,7 @@ impl Entry {
                 check.octets()?;
             }
             if std::str::from_utf8(description).is_ok() {
-                attributes
-                    .push(AttributeSpan { description: span(description), values: span(values) });
+                attributes.push(AttributeSpan { description: span(description), values: span(values) });
             }
         }
         Ok(Self { dn, attributes, body })
@@ -72,15 +71,22 @@ impl Entry {
 
     /// Every attribute, in the server's order.
     pub fn attributes(&self) -> impl Iterator<Item = Attribute<'_>> {
-        self.attributes.iter().map(|attribute| Attribute {
-            description: std::str::from_utf8(self.bytes(attribute.description)).unwrap_or_default(),
-            values: self.bytes(attribute.values),
-        })
+        self.attributes.iter().map(|span| self.at(span))
+    }
+
+    fn at(&self, span: &AttributeSpan) -> Attribute<'_> {
+        Attribute {
+            description: std::str::from_utf8(self.bytes(span.description)).unwrap_or_default(),
+            values: self.bytes(span.values),
+        }
     }
 
     /// The attribute of this type without options other than those given in `description`.
     pub fn attribute(&self, description: &str) -> Option<Attribute<'_>> {
-        self.attributes().find(|attribute| attribute.description.eq_ignore_ascii_case(description))
+        let wanted = description.as_bytes();
+        let span =
+            self.attributes.iter().find(|span| self.bytes(span.description).eq_ignore_ascii_case(wanted))?;
+        Some(self.at(span))
     }
 
     /// First value of an attribute.
@@ -188,7 +194,11 @@ pub(crate) mod tests {
         let seen: Vec<_> = entry.attributes().map(|a| (a.base(), a.range(), a.values().count())).collect();
         assert_eq!(
             seen,
-            [("member", Some((1, Some(1))), 1), ("member", Some((1, Some(1))), 1), ("member", Some((0, Some(0))), 1)]
+            [
+                ("member", Some((1, Some(1))), 1),
+                ("member", Some((1, Some(1))), 1),
+                ("member", Some((0, Some(0))), 1)
+            ]
         );
     }
 

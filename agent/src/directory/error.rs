@@ -188,21 +188,61 @@ impl DirectoryError {
 
     /// Code, retry class and remedy of every code of this layer, for [`Self::code`] and the generated documentation.
     pub const TABLE: &[(&str, Retry, &str)] = &[
-        ("directory_unreachable", Retry::After, "check that the server runs, and that name, port and firewall are right"),
-        ("directory_untrusted", Retry::NeedsAdmin, "set ca_file to the authority that signed the server's certificate, and use the name the certificate was issued for"),
-        ("directory_tls", Retry::NeedsAdmin, "check that the port speaks TLS (636), or use start_tls on 389; TLS 1.2 is the least"),
-        ("directory_not_found", Retry::NeedsAdmin, "check the domain and that this machine's name servers know its _ldap._tcp.dc._msdcs records, or list servers"),
+        (
+            "directory_unreachable",
+            Retry::After,
+            "check that the server runs, and that name, port and firewall are right",
+        ),
+        (
+            "directory_untrusted",
+            Retry::NeedsAdmin,
+            "set ca_file to the authority that signed the server's certificate, and use the name the certificate was issued for",
+        ),
+        (
+            "directory_tls",
+            Retry::NeedsAdmin,
+            "check that the port speaks TLS (636), or use start_tls on 389; TLS 1.2 is the least",
+        ),
+        (
+            "directory_not_found",
+            Retry::NeedsAdmin,
+            "check the domain and that this machine's name servers know its _ldap._tcp.dc._msdcs records, or list servers",
+        ),
         ("directory_slow", Retry::After, "check the server's load and the indexes its filter needs"),
-        ("directory_cut", Retry::After, "look for restarts of the server and for firewalls that cut idle connections"),
-        ("directory_misbehaved", Retry::After, "check that the address is a directory server and not another service; report the detail to its vendor"),
+        (
+            "directory_cut",
+            Retry::After,
+            "look for restarts of the server and for firewalls that cut idle connections",
+        ),
+        (
+            "directory_misbehaved",
+            Retry::After,
+            "check that the address is a directory server and not another service; report the detail to its vendor",
+        ),
         ("directory_busy", Retry::After, "nothing, if it passes; otherwise reduce the server's load"),
-        ("directory_bind_refused", Retry::NeedsAdmin, "check the service account's name and password, and that it is neither locked nor expired"),
+        (
+            "directory_bind_refused",
+            Retry::NeedsAdmin,
+            "check the service account's name and password, and that it is neither locked nor expired",
+        ),
         ("directory_wants_tls", Retry::NeedsAdmin, "use ldaps:// or start_tls = true"),
-        ("directory_forbidden", Retry::NeedsAdmin, "give the service account read rights on the search base (and Replicating Directory Changes for DirSync)"),
+        (
+            "directory_forbidden",
+            Retry::NeedsAdmin,
+            "give the service account read rights on the search base (and Replicating Directory Changes for DirSync)",
+        ),
         ("directory_no_such_base", Retry::NeedsAdmin, "correct base_dn or the bases of the scope"),
-        ("directory_limit", Retry::NeedsAdmin, "allow paged searches, or raise the server's size and time limits for the service account"),
+        (
+            "directory_limit",
+            Retry::NeedsAdmin,
+            "allow paged searches, or raise the server's size and time limits for the service account",
+        ),
         ("directory_refused", Retry::NeedsAdmin, "see the server's own words in the detail"),
-        ("directory_no_secret", Retry::NeedsAdmin, "store the password with causeway-agent configure MODULE --secret-from-stdin NAME"),
+        (
+            "directory_no_secret",
+            Retry::NeedsAdmin,
+            "store the password with causeway-agent configure MODULE --secret-from-stdin NAME",
+        ),
     ];
 
     /// Whether trying again helps.

@@ -277,7 +277,13 @@ fn substrings(name: &str, parts: &[Vec<u8>]) -> Filter {
         inner.constructed(tag::SEQUENCE, |list| {
             let last = parts.len() - 1;
             for (n, part) in parts.iter().enumerate().filter(|(_, part)| !part.is_empty()) {
-                let kind = if n == 0 { 0 } else if n == last { 2 } else { 1 };
+                let kind = if n == 0 {
+                    0
+                } else if n == last {
+                    2
+                } else {
+                    1
+                };
                 list.primitive(tag::context(kind), part);
             }
         });
@@ -306,9 +312,9 @@ mod tests {
     fn the_encoding_is_that_of_rfc_4511() {
         // Composed by hand from RFC 4511 section 4.5.1.
         let expected = [
-            0xa0, 0x25, 0xa3, 0x0b, 4, 2, b'c', b'n', 4, 5, b'a', b'l', b'i', b'c', b'e', 0xa4, 0x16, 4, 2, b's',
-            b'n', 0x30, 0x10, 0x80, 2, b's', b'm', 0x81, 1, b'i', 0x82, 7, b't', b'h', b'-', b'1', b'2', b'3',
-            b'4',
+            0xa0, 0x25, 0xa3, 0x0b, 4, 2, b'c', b'n', 4, 5, b'a', b'l', b'i', b'c', b'e', 0xa4, 0x16, 4, 2,
+            b's', b'n', 0x30, 0x10, 0x80, 2, b's', b'm', 0x81, 1, b'i', 0x82, 7, b't', b'h', b'-', b'1',
+            b'2', b'3', b'4',
         ];
         assert_eq!(Filter::parse("(&(cn=alice)(sn=sm*i*th-1234))").unwrap().encoded(), expected);
     }
@@ -322,9 +328,14 @@ mod tests {
 
     #[test]
     fn errors_name_the_place() {
-        for (text, position) in
-            [("(cn=a", 6), ("cn=a", 1), ("(&(cn=a)(=b))", 10), ("(cn=a)x", 7), ("(cn=\\zz)", 5), ("(cn=(a))", 5)]
-        {
+        for (text, position) in [
+            ("(cn=a", 6),
+            ("cn=a", 1),
+            ("(&(cn=a)(=b))", 10),
+            ("(cn=a)x", 7),
+            ("(cn=\\zz)", 5),
+            ("(cn=(a))", 5),
+        ] {
             assert_eq!(Filter::parse(text).unwrap_err().position, position, "{text}");
         }
         assert!(Filter::parse(&"(!".repeat(10_000)).is_err());

@@ -114,8 +114,14 @@ pub(crate) enum Answer {
     Entry(Entry),
     Reference,
     SearchDone(OperationResult),
-    Extended { result: OperationResult, name: Option<String> },
-    Intermediate { name: Option<String>, value: Option<Bytes> },
+    Extended {
+        result: OperationResult,
+        name: Option<String>,
+    },
+    Intermediate {
+        name: Option<String>,
+        value: Option<Bytes>,
+    },
     /// An operation we never ask for.
     Other(u8),
 }

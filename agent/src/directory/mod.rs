@@ -238,10 +238,10 @@ impl Directory {
     async fn open(&self, net: &Net, server: &Arc<Server>) -> Result<Connection, DirectoryError> {
         let config = match server.endpoint().security {
             Security::Plain => None,
-            _ => Some(self.tls_config().map_err(|source| DirectoryError::Tls {
-                server: server.name().to_string(),
-                source,
-            })?),
+            _ => Some(
+                self.tls_config()
+                    .map_err(|source| DirectoryError::Tls { server: server.name().to_string(), source })?,
+            ),
         };
         let started = net.clock.now();
         let connection = Connection::open(&*net.dial, server.endpoint(), config.as_ref()).await?;
@@ -295,7 +295,8 @@ impl Directory {
             "auto" => Personality::detect(root),
             name => name,
         };
-        let read = Personality::with(name, &self.settings.overrides).expect("name and overrides are checked at build");
+        let read = Personality::with(name, &self.settings.overrides)
+            .expect("name and overrides are checked at build");
         let read = Arc::new(read);
         state.personality = Some(read.clone());
         read

@@ -164,7 +164,8 @@ impl Reader {
                 Answer::SearchDone(result) => return self.page_end(result),
                 _ => return Err(self.misbehaved("an answer that fits no search")),
             }
-            let full = gathered.items.len() >= limits::CHUNK_ENTRIES || gathered.bytes >= limits::CHUNK_MAX_BYTES;
+            let full =
+                gathered.items.len() >= limits::CHUNK_ENTRIES || gathered.bytes >= limits::CHUNK_MAX_BYTES;
             if full && !self.hand_on(gathered).await {
                 return Ok(PageEnd::Unwanted);
             }

@@ -71,6 +71,10 @@ pub struct Personality {
     /// What makes an account disabled.
     #[serde(default)]
     pub disabled: Option<DisabledRule>,
+    /// Whether lists of members follow a member that is renamed or deleted, without the group counting as changed (the
+    /// linked attributes of Active Directory). Elsewhere names go stale, unless an overlay repairs them.
+    #[serde(default)]
+    pub members_follow: bool,
     /// Ways to learn of changes, best first.
     pub strategies: Vec<Strategy>,
     /// Whether a syncrepl cookie may be used with another filter than it was made with.
@@ -225,7 +229,8 @@ impl Personality {
             "active_directory"
         } else if root.object_classes.iter().any(|class| class.eq_ignore_ascii_case("OpenLDAProotDSE")) {
             "openldap"
-        } else if is("389 project") || is("red hat") || is("oracle") || is("sun microsystems") || is("fedora") {
+        } else if is("389 project") || is("red hat") || is("oracle") || is("sun microsystems") || is("fedora")
+        {
             "ds389"
         } else if is("novell") || is("netiq") || is("opentext") {
             "edirectory"

@@ -27,7 +27,11 @@ pub async fn all_values(
         let stuck = next.is_some_and(|end| end <= start);
         if stuck || start > limits::RANGED_VALUES_MAX as u64 || total > limits::RANGED_VALUES_MAX {
             let server = connection.server().clone();
-            return Err(DirectoryError::misbehaved(&server, "search", format!("ranges of {attribute} without end")));
+            return Err(DirectoryError::misbehaved(
+                &server,
+                "search",
+                format!("ranges of {attribute} without end"),
+            ));
         }
     }
     Ok(())

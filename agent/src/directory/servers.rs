@@ -145,11 +145,8 @@ impl Pool {
     pub(super) async fn enter(self: &Arc<Self>, now: Instant) -> (Option<Connection>, Slot) {
         let permit =
             self.room.clone().acquire_owned().await.expect("the semaphore lives as long as the pool");
-        let slot = Slot {
-            pool: self.clone(),
-            generation: self.generation.load(Ordering::SeqCst),
-            _permit: permit,
-        };
+        let slot =
+            Slot { pool: self.clone(), generation: self.generation.load(Ordering::SeqCst), _permit: permit };
         loop {
             // The youngest first: it is the least likely to have been forgotten by a firewall.
             let Some(mut idle) = self.idle().pop() else { return (None, slot) };

@@ -84,7 +84,11 @@ impl DirectorySettings {
             Err(ConfigError::new(format!("{path}.{key}"), problem, advice))
         };
         if self.servers.is_empty() && self.domain.is_none() {
-            return wrong("servers", "neither servers nor a domain is given".into(), "list servers, or name the domain");
+            return wrong(
+                "servers",
+                "neither servers nor a domain is given".into(),
+                "list servers, or name the domain",
+            );
         }
         for (n, server) in self.servers.iter().enumerate() {
             if let Err(problem) = self.endpoint(server) {
@@ -101,8 +105,9 @@ impl DirectorySettings {
                 "use auto, active_directory, openldap, ds389, edirectory or domino",
             );
         }
-        Personality::check_overrides(&self.overrides)
-            .map_err(|problem| ConfigError::new(format!("{path}.overrides"), problem, "correct or remove the key"))
+        Personality::check_overrides(&self.overrides).map_err(|problem| {
+            ConfigError::new(format!("{path}.overrides"), problem, "correct or remove the key")
+        })
     }
 
     /// The listed servers.
@@ -127,7 +132,9 @@ impl DirectorySettings {
             "ldaps" => (Security::Tls, 636),
             "ldap" if self.start_tls => (Security::StartTls, 389),
             "ldap" if self.allow_plain => (Security::Plain, 389),
-            "ldap" => return Err(format!("{text} would send passwords in the clear; set start_tls or use ldaps")),
+            "ldap" => {
+                return Err(format!("{text} would send passwords in the clear; set start_tls or use ldaps"));
+            }
             other => return Err(format!("{other}:// is neither ldap:// nor ldaps://")),
         };
         let (host, port) = match rest.strip_prefix('[') {
@@ -174,7 +181,8 @@ mod tests {
     fn plain_text_must_be_asked_for() {
         let error = read(json!({"servers": ["ldap://dc1"], "start_tls": false})).unwrap_err();
         assert_eq!(error.path, "directory.default.servers[0]");
-        let plain = read(json!({"servers": ["ldap://dc1"], "start_tls": false, "allow_plain": true})).unwrap();
+        let plain =
+            read(json!({"servers": ["ldap://dc1"], "start_tls": false, "allow_plain": true})).unwrap();
         assert_eq!(plain.endpoints()[0].security, Security::Plain);
     }
 

@@ -5,6 +5,10 @@
 //! shares state between them in its own fields.
 
 #[cfg(test)]
+mod conformance;
+#[cfg(test)]
+mod error_codes;
+#[cfg(test)]
 pub(crate) mod testing;
 pub mod user_auth;
 pub mod user_visibility;

@@ -186,7 +186,10 @@ impl UploadSink for MemorySink {
                     }
                     Op::Delete => {
                         deletes += 1;
-                        assert!(state.objects.remove(&key).is_some(), "{key:?} was deleted without being there");
+                        assert!(
+                            state.objects.remove(&key).is_some(),
+                            "{key:?} was deleted without being there"
+                        );
                     }
                 }
             }
@@ -253,7 +256,8 @@ impl World {
     /// Binds of this subject that reached a server, by front end.
     pub(crate) fn binds_of(&self, subject: &str) -> Vec<(String, String)> {
         let entries = self.ldap.journal().after(0);
-        let theirs = entries.into_iter().filter(|e| e.operation == "bind" && e.subject.eq_ignore_ascii_case(subject));
+        let theirs =
+            entries.into_iter().filter(|e| e.operation == "bind" && e.subject.eq_ignore_ascii_case(subject));
         theirs.map(|entry| (entry.front, entry.outcome)).collect()
     }
 

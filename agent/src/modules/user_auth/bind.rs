@@ -322,7 +322,8 @@ fn user_attributes(personality: &Personality) -> Vec<String> {
 }
 
 fn found_user(personality: &Personality, entry: &Entry) -> Found {
-    let first = |names: &[String]| names.iter().find_map(|name| entry.text(name)).map(|text| text.into_owned());
+    let first =
+        |names: &[String]| names.iter().find_map(|name| entry.text(name)).map(|text| text.into_owned());
     let dn = entry.dn().into_owned();
     let id = entry
         .first(&personality.id.attribute)
@@ -376,7 +377,8 @@ mod tests {
 
     #[test]
     fn the_lockout_policy_is_read() {
-        let entry = entry("DC=x", &[("lockoutThreshold", &[b"5"]), ("lockOutObservationWindow", &[b"-18000000000"])]);
+        let entry =
+            entry("DC=x", &[("lockoutThreshold", &[b"5"]), ("lockOutObservationWindow", &[b"-18000000000"])]);
         let policy = lockout_policy(&entry, "lockoutThreshold", "lockOutObservationWindow").unwrap();
         assert_eq!(policy, Lockout { threshold: 5, window: Duration::from_secs(1_800) });
     }

@@ -70,13 +70,25 @@ impl Settings {
             Err(ConfigError::new(format!("{PATH}.{key}"), problem, advice))
         };
         if read.name_cache_secs > 3_600 {
-            return wrong("name_cache_secs", format!("{} is too long", read.name_cache_secs), "choose 0 to 3600");
+            return wrong(
+                "name_cache_secs",
+                format!("{} is too long", read.name_cache_secs),
+                "choose 0 to 3600",
+            );
         }
         if read.refused_cache_secs > 600 {
-            return wrong("refused_cache_secs", format!("{} is too long", read.refused_cache_secs), "choose 0 to 600");
+            return wrong(
+                "refused_cache_secs",
+                format!("{} is too long", read.refused_cache_secs),
+                "choose 0 to 600",
+            );
         }
         if read.failures_max == Some(0) {
-            return wrong("failures_max", "0 would refuse everyone".into(), "choose at least 1, or remove the key");
+            return wrong(
+                "failures_max",
+                "0 would refuse everyone".into(),
+                "choose at least 1, or remove the key",
+            );
         }
         if let Some(text) = &read.filter
             && let Err(error) = Filter::parse(text)
@@ -86,7 +98,11 @@ impl Settings {
         if let Lookup::Direct { template } = &read.lookup
             && template.matches("{login}").count() != 1
         {
-            return wrong("lookup.direct.template", format!("{template:?} must hold {{login}} once"), "write it in");
+            return wrong(
+                "lookup.direct.template",
+                format!("{template:?} must hold {{login}} once"),
+                "write it in",
+            );
         }
         Ok(read)
     }

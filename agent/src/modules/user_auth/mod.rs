@@ -36,8 +36,8 @@ pub use self::error::AuthError;
 use self::expiring::ExpiringMap;
 use self::username::Typed;
 use super::{
-    CheckResult, ConfigError, LocalExample, Module, ModuleContext, ModuleError, ModuleFactory, ModuleSettings,
-    Outcome,
+    CheckResult, ConfigError, LocalExample, Module, ModuleContext, ModuleError, ModuleFactory,
+    ModuleSettings, Outcome,
 };
 use crate::chain::Chain;
 use crate::directory::{Directory, Net};
@@ -168,10 +168,11 @@ impl Shared {
         let typed = Typed::read(&request.username, self.settings.accept_dn);
         if let Lookup::Direct { template } = &self.settings.lookup {
             let name = bind::from_template(template, typed.login());
-            return self.guarded(net, &name.to_lowercase(), &request.password, async || {
-                self.bind_once(net, &name, &request.password, until).await
-            })
-            .await;
+            return self
+                .guarded(net, &name.to_lowercase(), &request.password, async || {
+                    self.bind_once(net, &name, &request.password, until).await
+                })
+                .await;
         }
         let key = request.username.to_lowercase();
         let kept = self.names().get(&key, net.clock.now()).cloned();
@@ -280,7 +281,8 @@ impl Shared {
         if self.attempts.is_capped(identity, self.cap(), now) {
             return Ended {
                 detail: Some(
-                    "too many wrong passwords; the directory is not asked, so that the account is not locked".into(),
+                    "too many wrong passwords; the directory is not asked, so that the account is not locked"
+                        .into(),
                 ),
                 ..Ended::plain(AuthOutcome::Locked)
             };
@@ -302,7 +304,8 @@ impl Shared {
         const WINDOW: Duration = Duration::from_secs(1_800);
         let lockout = self.known_profile().and_then(|profile| profile.lockout);
         let of_domain = lockout.filter(|lockout| lockout.threshold > 0);
-        let failures_max = self.settings.failures_max.or_else(|| of_domain.map(|l| (l.threshold - 1).max(1)))?;
+        let failures_max =
+            self.settings.failures_max.or_else(|| of_domain.map(|l| (l.threshold - 1).max(1)))?;
         let window = self
             .settings
             .failure_window_secs
@@ -369,9 +372,7 @@ impl Module for UserAuth {
     }
 
     fn act(&self, _cx: ModuleContext, action: Action) -> BoxFuture<'_, Outcome> {
-        Box::pin(async move {
-            Outcome::Failure(AuthError::UnknownAction { action: action.action }.report())
-        })
+        Box::pin(async move { Outcome::Failure(AuthError::UnknownAction { action: action.action }.report()) })
     }
 
     fn answer(&self, cx: ModuleContext, request: Request) -> BoxFuture<'_, Result<Value, ErrorReport>> {

@@ -77,8 +77,13 @@ async fn every_form_of_a_name_signs_in() {
     let (login, password, dn) = bench.person(PersonState::Active);
     let company = bench.world.ldap.world();
     let mail = company.person(&login).unwrap().mail.to_string();
-    for name in [login.clone(), login.to_uppercase(), mail, company.upn(&login), format!("{}\\{login}", company.netbios)]
-    {
+    for name in [
+        login.clone(),
+        login.to_uppercase(),
+        mail,
+        company.upn(&login),
+        format!("{}\\{login}", company.netbios),
+    ] {
         let reply = bench.ask(&name, &password).await;
         assert_eq!(reply.outcome, O::Ok, "{name}: {:?}\n{}", reply.detail, bench.world.shown_journal());
         let user = reply.user.unwrap();
@@ -255,7 +260,10 @@ async fn a_busy_server_hands_the_attempt_on() {
         let bench = Bench::start(Config::default().with_servers(2)).await;
         let (login, password, dn) = bench.person(PersonState::Active);
         let subject = dn.clone();
-        let rule = Rule::new(Fault::status(code, "later")).on_front("ldaps").on_operation("bind").on_subject(&subject);
+        let rule = Rule::new(Fault::status(code, "later"))
+            .on_front("ldaps")
+            .on_operation("bind")
+            .on_subject(&subject);
         let _busy = bench.world.ldap.faults().guard(rule);
         let reply = bench.ask(&login, &password).await;
         assert_eq!(reply.outcome, O::Ok, "{code}: {:?}\n{}", reply.detail, bench.world.shown_journal());
@@ -280,8 +288,7 @@ async fn a_cut_during_the_bind_is_no_verdict_and_no_second_bind() {
         let bench = Bench::start(Config::default().with_servers(2)).await;
         let (login, password, dn) = bench.person(PersonState::Active);
         let shown = format!("{fault:?}");
-        let _cut =
-            bench.world.ldap.faults().guard(Rule::new(fault).on_operation("bind").on_subject(&dn));
+        let _cut = bench.world.ldap.faults().guard(Rule::new(fault).on_operation("bind").on_subject(&dn));
         let started = std::time::Instant::now();
         let reply = bench.ask(&login, &password).await;
         assert_eq!(reply.outcome, O::Unavailable, "{shown}");
@@ -405,7 +412,10 @@ async fn a_wrong_service_password_is_named_by_the_doctor() {
 async fn a_request_is_answered_in_the_words_of_the_api() {
     let bench = Bench::start(Config::default()).await;
     let (login, password, _) = bench.person(PersonState::Active);
-    let body = causeway_protocol::auth::encode_request(&AuthRequest { username: login, password: Secret::new(password) });
+    let body = causeway_protocol::auth::encode_request(&AuthRequest {
+        username: login,
+        password: Secret::new(password),
+    });
     let request = Request { module: MODULE.into(), request: REQUEST.into(), ttl_ms: 4_000, body };
     let answer = bench.module.answer(bench.cx.clone(), request).await.unwrap();
     assert_eq!(answer["outcome"], "ok");
@@ -426,7 +436,8 @@ async fn run_reports_health_and_ends_when_told() {
     bench.world.ldap.faults().set_down("ldaps_dc2");
     let mut status = bench.cx.status.subscribe();
     let running = tokio::spawn(bench.module.clone().run(bench.cx.clone()));
-    let seen = tokio::time::timeout(Duration::from_secs(5), status.wait_for(|s| s.state == ModuleState::Ok)).await;
+    let seen =
+        tokio::time::timeout(Duration::from_secs(5), status.wait_for(|s| s.state == ModuleState::Ok)).await;
     assert!(seen.is_ok(), "{:?}", bench.cx.status.get());
     bench.cx.stop.cancel();
     let ended = tokio::time::timeout(Duration::from_secs(5), running).await;

@@ -57,7 +57,8 @@ impl<'a> Typed<'a> {
 
     /// What to search for; `None` when the name belongs to another domain.
     pub(super) fn filter(&self, personality: &Personality, domains: &Domains) -> Option<Filter> {
-        let login = |text: &str| personality.login.iter().map(|name| Filter::equals(name, text)).collect::<Vec<_>>();
+        let login =
+            |text: &str| personality.login.iter().map(|name| Filter::equals(name, text)).collect::<Vec<_>>();
         match *self {
             Self::Login(text) => Some(Filter::any(login(text))),
             Self::Domain { whole, domain, login: text } => {
@@ -110,7 +111,8 @@ impl Domains {
     }
 
     fn is_ours(&self, domain: &str) -> bool {
-        let is = |name: &Option<String>| name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(domain));
+        let is =
+            |name: &Option<String>| name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(domain));
         // Where the NetBIOS name could not be read, any is believed: the search below our base decides.
         self.netbios.is_none() || is(&self.netbios) || is(&self.dns)
     }
@@ -127,7 +129,10 @@ mod tests {
             Typed::read("a@b@acme.example", false),
             Typed::Address { whole: "a@b@acme.example", local: "a@b", domain: "acme.example" }
         );
-        assert_eq!(Typed::read("ACME\\asmith", false), Typed::Domain { whole: "ACME\\asmith", domain: "ACME", login: "asmith" });
+        assert_eq!(
+            Typed::read("ACME\\asmith", false),
+            Typed::Domain { whole: "ACME\\asmith", domain: "ACME", login: "asmith" }
+        );
         assert_eq!(Typed::read("\\asmith", false), Typed::Login("\\asmith"));
         assert_eq!(Typed::read("CN=a,DC=x", false), Typed::Login("CN=a,DC=x"));
         assert_eq!(Typed::read("CN=a,DC=x", true), Typed::Dn("CN=a,DC=x"));

@@ -35,9 +35,10 @@ pub(super) fn read(personality: &Personality, result: &OperationResult) -> Verdi
     let text = result.diagnostic.to_ascii_lowercase();
     let code_fits = |rule: &&BindRule| rule.code.is_none_or(|code| code == result.code.0);
     // A text says more than the policy control, which has no word for "switched off": 389-ds calls that locked there.
-    let told = personality.bind_errors.iter().filter(code_fits).find(|rule| {
-        rule.contains.as_ref().is_some_and(|part| text.contains(&part.to_ascii_lowercase()))
-    });
+    let told =
+        personality.bind_errors.iter().filter(code_fits).find(|rule| {
+            rule.contains.as_ref().is_some_and(|part| text.contains(&part.to_ascii_lowercase()))
+        });
     match policy {
         _ if told.is_some() => {}
         Some(0) => return Verdict::Final(AuthOutcome::PasswordExpired),
@@ -95,7 +96,8 @@ mod tests {
             );
             assert_eq!(read(&personality, &result(49, &text, vec![])), Verdict::Final(outcome), "{data}");
         }
-        let channel_binding = "80090346: LdapErr: DSID-0C090597, comment: AcceptSecurityContext error, data 80090346, v4563";
+        let channel_binding =
+            "80090346: LdapErr: DSID-0C090597, comment: AcceptSecurityContext error, data 80090346, v4563";
         assert_eq!(read(&personality, &result(49, channel_binding, vec![])), Verdict::None);
     }
 
@@ -112,7 +114,11 @@ mod tests {
             ("domino", 49, "Failed, invalid credentials for Alice Smith", AuthOutcome::BadCredentials),
         ] {
             let personality = Personality::named(name).unwrap();
-            assert_eq!(read(&personality, &result(code, text, vec![])), Verdict::Final(outcome), "{name} {text}");
+            assert_eq!(
+                read(&personality, &result(code, text, vec![])),
+                Verdict::Final(outcome),
+                "{name} {text}"
+            );
         }
     }
 

@@ -19,14 +19,18 @@ const NAME: &str = "changelog";
 pub(super) async fn start(source: &Source) -> Result<Cursor, SyncError> {
     let mut lent = source.connection().await?;
     let root = RootDse::read(&mut lent).await?;
-    let number = root.last_change.ok_or_else(|| {
-        DirectoryError::misbehaved(source.server.name(), "search", "no lastChangeNumber")
-    })?;
+    let number = root
+        .last_change
+        .ok_or_else(|| DirectoryError::misbehaved(source.server.name(), "search", "no lastChangeNumber"))?;
     Ok(Cursor::Changelog { server: source.server.name().to_string(), number })
 }
 
 /// Everything since the cursor.
-pub(super) async fn changes(source: &Source, server: &str, number: u64) -> Result<(Changes, Cursor), SyncError> {
+pub(super) async fn changes(
+    source: &Source,
+    server: &str,
+    number: u64,
+) -> Result<(Changes, Cursor), SyncError> {
     // Every server numbers its own changes.
     if server != &**source.server.name() {
         return Err(lost("it was made by another server"));
@@ -63,7 +67,9 @@ pub(super) async fn changes(source: &Source, server: &str, number: u64) -> Resul
                 (Some(id), _) => {
                     ids.insert(id);
                 }
-                (None, Some(name)) => names.push(renamed(&name, entry.text("newRDN"), entry.text("newSuperior"))),
+                (None, Some(name)) => {
+                    names.push(renamed(&name, entry.text("newRDN"), entry.text("newSuperior")))
+                }
                 (None, None) => {}
             }
         }

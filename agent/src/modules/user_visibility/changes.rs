@@ -10,7 +10,8 @@ use super::mapping::Finished;
 use super::membership::{difference, sorted, union};
 use super::source::{Members, Source, Whole};
 use super::state::{
-    Part, Row, State, Store, delete_name, delete_pending, delete_row, put_name, put_part, put_pending, put_row,
+    Part, Row, State, Store, delete_name, delete_pending, delete_row, put_name, put_part, put_pending,
+    put_row,
 };
 use crate::directory::dn::NameHash;
 use crate::directory::guid::ObjectId;
@@ -99,6 +100,38 @@ impl Changes {
         let rows = store.rows(state.generation, &gone).await?;
         self.reconcile |= rows.iter().flatten().any(|row| row.kind == Kind::Ou);
         Ok(())
+    }
+}
+
+impl Changes {
+    /// Where lists of members do not follow their members, a renamed or deleted one leaves a stale name behind: reads the
+    /// groups again that list it.
+    pub(super) async fn follow_members(
+        &mut self,
+        source: &Source,
+        store: &Store,
+        state: &State,
+    ) -> Result<(), SyncError> {
+        if source.mapper.personality().members_follow || source.scope.groups.is_none() {
+            return Ok(());
+        }
+        let ids: Vec<ObjectId> = self.upserts.keys().copied().collect();
+        let rows = store.rows(state.generation, &ids).await?;
+        let renamed = ids.into_iter().zip(rows).filter(|(id, row)| {
+            let name = self.upserts.get(id).map(|whole| whole.mapped.name);
+            row.is_some_and(|row| Some(row.name) != name)
+        });
+        let stale: HashSet<ObjectId> =
+            renamed.map(|(id, _)| id).chain(self.deletes.iter().copied()).collect();
+        if stale.is_empty() {
+            return Ok(());
+        }
+        let mut groups = store.groups_with(state.generation, &stale).await?;
+        groups.retain(|id| {
+            let read = self.upserts.get(id).is_some_and(|whole| whole.members.is_some());
+            !read && !self.deletes.contains(id)
+        });
+        self.read(source, &groups, Members::Read).await
     }
 }
 
@@ -287,7 +320,8 @@ impl<'a> Planner<'a> {
 
     /// Every group that the changes touch, and for each the names it waited for that somebody has now.
     async fn collect_groups(&mut self) -> Result<HashMap<ObjectId, Vec<NameHash>>, SyncError> {
-        let listed = self.changes.upserts.iter().filter(|(_, whole)| whole.members.is_some()).map(|(id, _)| *id);
+        let listed =
+            self.changes.upserts.iter().filter(|(_, whole)| whole.members.is_some()).map(|(id, _)| *id);
         self.groups.extend(listed);
         self.groups.extend(self.changes.edits.keys().copied());
         let aliases = self.resolve(self.primaries.keys().copied().collect()).await?;

@@ -95,7 +95,9 @@ fn remedy(best: Strategy) -> &'static str {
         Strategy::Usn => "give the service account List Contents on CN=Deleted Objects (dsacls)",
         Strategy::Syncrepl => "load the syncprov overlay and let the service account use it",
         Strategy::Changelog => "let the service account read cn=changelog",
-        Strategy::Scan => "nothing: this server offers no history, so everything is read and compared each time",
+        Strategy::Scan => {
+            "nothing: this server offers no history, so everything is read and compared each time"
+        }
     }
 }
 

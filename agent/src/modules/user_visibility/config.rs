@@ -110,7 +110,11 @@ impl Settings {
         for (n, name) in self.attributes.iter().enumerate() {
             let plain = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'.';
             if name.is_empty() || !name.bytes().all(plain) {
-                return wrong(&format!("attributes[{n}]"), format!("{name:?} is no attribute name"), "correct it");
+                return wrong(
+                    &format!("attributes[{n}]"),
+                    format!("{name:?} is no attribute name"),
+                    "correct it",
+                );
             }
             // The cloud must not be able to read what authenticates people, whatever it asks for.
             if SECRET_ATTRIBUTES.iter().any(|secret| secret.eq_ignore_ascii_case(name)) {

@@ -134,7 +134,9 @@ async fn rounds(
             .and_then(|control| control.value.as_ref())
             .and_then(|value| dirsync_answer(value).ok());
         let Some((more, next)) = answer else {
-            return Err(DirectoryError::misbehaved(source.server.name(), "search", "no DirSync cookie").into());
+            return Err(
+                DirectoryError::misbehaved(source.server.name(), "search", "no DirSync cookie").into()
+            );
         };
         cookie = next.to_vec();
         if !more {

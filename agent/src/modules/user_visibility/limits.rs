@@ -5,9 +5,9 @@ use std::time::Duration;
 /// Changed objects one delta may hold in memory. More are not a delta any more; comparing everything is cheaper then.
 pub(super) const CHANGES_MAX: usize = 20_000;
 
-/// Storage operations written together during a scan: a few hundred kilobytes, so that a hundred thousand objects cost
-/// some twenty commits.
-pub(super) const OPS_PER_BATCH: usize = 16_384;
+/// Storage operations written together during a scan: about 1.5 MB in memory, two of which are alive at once, and some
+/// thirty commits for a hundred thousand objects.
+pub(super) const OPS_PER_BATCH: usize = 8_192;
 
 /// Units and containers held while their tree is put together.
 pub(super) const UNITS_MAX: usize = 200_000;

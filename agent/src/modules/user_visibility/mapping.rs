@@ -155,7 +155,8 @@ impl Mapper {
         let dn = entry.dn().into_owned();
         let name = NameHash::of_dn(&dn);
         let parent = dn::parent(&dn).map(NameHash::of_dn);
-        let text = |name: &str| entry.text(name).map(|text| text.into_owned()).filter(|text| !text.is_empty());
+        let text =
+            |name: &str| entry.text(name).map(|text| text.into_owned()).filter(|text| !text.is_empty());
         let first = |names: &[String]| names.iter().find_map(|name| text(name));
         let number = |name: &str| text(name).and_then(|text| text.trim().parse::<i64>().ok());
         let (mut alias, mut primary) = (None, None);
@@ -181,7 +182,8 @@ impl Mapper {
                 })
             }
             Kind::Group => {
-                alias = p.sid.as_deref().and_then(|sid| entry.first(sid)).and_then(sid_rid).map(NameHash::of_rid);
+                alias =
+                    p.sid.as_deref().and_then(|sid| entry.first(sid)).and_then(sid_rid).map(NameHash::of_rid);
                 Body::Group(GroupRecord {
                     name: first(&p.group_name).unwrap_or_else(|| dn::leaf_value(&dn)),
                     dn: dn.clone(),
@@ -273,7 +275,13 @@ mod tests {
             "CN=Smith\\, Alice,OU=Sales,DC=acme,DC=example",
             &[
                 ("objectClass", &[b"top", b"person", b"organizationalPerson", b"user"]),
-                ("objectGUID", &[&[0x0e, 0xe4, 0x7e, 0xd7, 0x2d, 0xd1, 0x57, 0x47, 0x97, 0xaf, 0x79, 0x63, 0xd9, 0xb5, 0x63, 0xa5]]),
+                (
+                    "objectGUID",
+                    &[&[
+                        0x0e, 0xe4, 0x7e, 0xd7, 0x2d, 0xd1, 0x57, 0x47, 0x97, 0xaf, 0x79, 0x63, 0xd9, 0xb5,
+                        0x63, 0xa5,
+                    ]],
+                ),
                 ("sAMAccountName", &[b"asmith"]),
                 ("userAccountControl", &[b"514"]),
                 ("primaryGroupID", &[b"513"]),
@@ -296,7 +304,8 @@ mod tests {
     #[test]
     fn computers_are_not_people() {
         let guid: &[u8] = &[1; 16];
-        let entry = entry("CN=PC1,DC=x", &[("objectClass", &[b"user", b"computer"]), ("objectGUID", &[guid])]);
+        let entry =
+            entry("CN=PC1,DC=x", &[("objectClass", &[b"user", b"computer"]), ("objectGUID", &[guid])]);
         assert!(mapper().map(&entry).is_none());
     }
 

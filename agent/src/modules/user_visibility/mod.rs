@@ -15,6 +15,8 @@ mod limits;
 mod mapping;
 mod membership;
 mod output;
+#[cfg(test)]
+mod peer_tests;
 mod reconcile;
 mod run;
 mod scan;
@@ -43,8 +45,8 @@ use self::config::Settings;
 pub use self::error::SyncError;
 use self::run::{Runner, Task};
 use super::{
-    CheckResult, ConfigError, LocalExample, Module, ModuleContext, ModuleError, ModuleFactory, ModuleSettings,
-    Outcome,
+    CheckResult, ConfigError, LocalExample, Module, ModuleContext, ModuleError, ModuleFactory,
+    ModuleSettings, Outcome,
 };
 use crate::directory::Directory;
 use crate::link::{LeaseGuard, LinkError};
@@ -259,6 +261,8 @@ fn read_task(action: &Action) -> Result<Task, SyncError> {
 fn parameters<T: DeserializeOwned>(action: &Action, given: &Value) -> Result<T, SyncError> {
     let empty = Value::Object(serde_json::Map::new());
     let given = if given.is_null() { &empty } else { given };
-    T::deserialize(given)
-        .map_err(|error| SyncError::BadParameters { action: action.action.clone(), problem: error.to_string() })
+    T::deserialize(given).map_err(|error| SyncError::BadParameters {
+        action: action.action.clone(),
+        problem: error.to_string(),
+    })
 }

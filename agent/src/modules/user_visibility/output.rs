@@ -21,6 +21,8 @@ pub(super) struct Output<'a> {
     sink: Option<Box<dyn UploadSink>>,
     dry: Option<BTreeMap<String, Vec<Value>>>,
     counts: BTreeMap<String, u64>,
+    /// By kind and operation; an array, because it is touched for every record.
+    tallies: [[u64; 2]; 4],
     told: Option<Instant>,
     phase: &'static str,
     seen: u64,
@@ -51,6 +53,7 @@ impl<'a> Output<'a> {
             sink: None,
             dry: None,
             counts: BTreeMap::new(),
+            tallies: [[0; 2]; 4],
             told: None,
             phase: "connecting",
             seen: 0,
@@ -83,9 +86,9 @@ impl<'a> Output<'a> {
     }
 
     pub(super) async fn push(&mut self, record: Record) -> Result<(), SyncError> {
-        let name = format!("{}.{}", record.kind.as_str(), op_word(record.op));
+        let (kind, op) = (record.kind, record.op);
         if let Some(samples) = &mut self.dry {
-            let list = samples.entry(name.clone()).or_default();
+            let list = samples.entry(tally_name(kind, op)).or_default();
             if list.len() < limits::SAMPLES {
                 list.push(sample(&record));
             }
@@ -96,14 +99,14 @@ impl<'a> Output<'a> {
                 // One object too large must not stop all others; it keeps its last state in the cloud.
                 Err(LinkError::RecordTooLarge { key, bytes, .. }) => {
                     tracing::warn!(key, bytes, "object too large to travel");
-                    *self.counts.entry("skipped.too_large".to_owned()).or_default() += 1;
+                    self.count("skipped.too_large", 1);
                     return Ok(());
                 }
                 done => done?,
             }
         }
         self.records += 1;
-        *self.counts.entry(name).or_default() += 1;
+        self.tallies[kind as usize][op as usize] += 1;
         Ok(())
     }
 
@@ -127,8 +130,18 @@ impl<'a> Output<'a> {
         if self.lease.is_lost() { Err(SyncError::LeaseLost) } else { Ok(()) }
     }
 
-    pub(super) fn counts(&self) -> &BTreeMap<String, u64> {
-        &self.counts
+    /// Records by kind and operation, and whatever else was counted.
+    fn counts(&self) -> BTreeMap<String, u64> {
+        let mut counts = self.counts.clone();
+        for kind in [Kind::Ou, Kind::User, Kind::Group, Kind::Member] {
+            for op in [Op::Upsert, Op::Delete] {
+                let tally = self.tallies[kind as usize][op as usize];
+                if tally > 0 {
+                    counts.insert(tally_name(kind, op), tally);
+                }
+            }
+        }
+        counts
     }
 
     /// Counts something that is no record.
@@ -166,21 +179,22 @@ impl<'a> Output<'a> {
             done: self.seen,
             total: self.total.map(|total| total.max(self.seen)),
             finished,
-            counts: self.counts.clone(),
+            counts: self.counts(),
         });
     }
 
     /// What a dry run would have sent.
     pub(super) fn summary(&self) -> Value {
-        json!({ "counts": self.counts, "samples": self.dry })
+        json!({ "counts": self.counts(), "samples": self.dry })
     }
 }
 
-fn op_word(op: Op) -> &'static str {
-    match op {
+fn tally_name(kind: Kind, op: Op) -> String {
+    let op = match op {
         Op::Upsert => "upsert",
         Op::Delete => "delete",
-    }
+    };
+    format!("{}.{op}", kind.as_str())
 }
 
 fn sample(record: &Record) -> Value {

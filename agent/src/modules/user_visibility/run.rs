@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use causeway_protocol::health::Severity;
 use causeway_protocol::channel::payload::Notice;
+use causeway_protocol::health::Severity;
 use causeway_protocol::record::Kind;
 use causeway_protocol::upload::Mode;
 use serde_json::{Value, json};
@@ -66,9 +66,16 @@ impl Runner {
             for server in self.directory.candidates(&net).await? {
                 let at_server = async {
                     let source = Source::open(&net, &self.directory, &server, &self.settings).await?;
-                    Once { runner: self, cx, lease, task, source: &source, store: Store::new(cx.storage.clone()) }
-                        .run()
-                        .await
+                    Once {
+                        runner: self,
+                        cx,
+                        lease,
+                        task,
+                        source: &source,
+                        store: Store::new(cx.storage.clone()),
+                    }
+                    .run()
+                    .await
                 };
                 match at_server.await {
                     Ok(mut result) => {
@@ -120,7 +127,11 @@ impl Once<'_> {
             return self.scan(Some(&state), fingerprint, reason).await;
         }
         match self.delta(&state).await {
-            Err(error @ (SyncError::CursorLost { .. } | SyncError::TooManyChanges { .. } | SyncError::BadState { .. })) => {
+            Err(
+                error @ (SyncError::CursorLost { .. }
+                | SyncError::TooManyChanges { .. }
+                | SyncError::BadState { .. }),
+            ) => {
                 tracing::info!(error = %Chain(&error), "reading everything again");
                 self.scan(Some(&state), fingerprint, "the place in history was lost").await
             }
@@ -132,7 +143,9 @@ impl Once<'_> {
     }
 
     fn reason_to_scan(&self, state: &State, fingerprint: &str) -> Option<&'static str> {
-        let age = Duration::from_millis(self.cx.clock.now_ms().saturating_sub(state.scanned_ms).max(0).cast_unsigned());
+        let age = Duration::from_millis(
+            self.cx.clock.now_ms().saturating_sub(state.scanned_ms).max(0).cast_unsigned(),
+        );
         if self.task.user.is_some() {
             None
         } else if self.task.full {
@@ -200,7 +213,8 @@ impl Once<'_> {
             return Ok(result(&output, "dry_run"));
         }
         let committed = output.commit().await?;
-        let epoch = committed.map(|committed| committed.epoch).or(state.map(|state| state.epoch)).unwrap_or(0);
+        let epoch =
+            committed.map(|committed| committed.epoch).or(state.map(|state| state.epoch)).unwrap_or(0);
         let now_ms = self.cx.clock.now_ms();
         let next = state_after(&scanned, generation, epoch, fingerprint, cursor, now_ms);
         let mut batch = crate::storage::Batch::new();
@@ -239,10 +253,9 @@ impl Once<'_> {
             return self.one_user(state, user).await;
         }
         let (strategy, (mut changes, cursor)) = match &state.cursor {
-            Cursor::Dirsync { context, cookie } => (
-                Strategy::Dirsync,
-                dirsync::changes(self.source, &self.store, state, context, cookie).await?,
-            ),
+            Cursor::Dirsync { context, cookie } => {
+                (Strategy::Dirsync, dirsync::changes(self.source, &self.store, state, context, cookie).await?)
+            }
             Cursor::Usn { invocation, usn } => {
                 (Strategy::Usn, usn::changes(self.source, invocation, *usn).await?)
             }
@@ -268,6 +281,7 @@ impl Once<'_> {
             reconcile::compare(self.source, &self.store, state, &mut changes).await?;
             next.reconciled_ms = now_ms;
         }
+        changes.follow_members(self.source, &self.store, state).await?;
         self.send(state, next, changes, strategy.as_str()).await
     }
 
@@ -329,11 +343,7 @@ impl Once<'_> {
     fn guard(&self, deletions: u64, known: u64) -> Result<(), SyncError> {
         // A dry run is how a person looks at what is held back.
         let confirmed = self.task.confirmed || self.task.dry;
-        self.runner
-            .settings
-            .guard
-            .check(deletions, known, confirmed)
-            .map_err(|held| SyncError::Held { held })
+        self.runner.settings.guard.check(deletions, known, confirmed).map_err(|held| SyncError::Held { held })
     }
 
     /// Whatever was wrong before is over.

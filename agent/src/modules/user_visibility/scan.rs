@@ -184,7 +184,13 @@ impl<'a, 'o> Scan<'a, 'o> {
             if !self.seen.insert(id) {
                 continue;
             }
-            let row = Row { kind, hash: finished.hash, name: mapped.name, alias: mapped.alias, primary: mapped.primary };
+            let row = Row {
+                kind,
+                hash: finished.hash,
+                name: mapped.name,
+                alias: mapped.alias,
+                primary: mapped.primary,
+            };
             for name in row.names() {
                 self.names.insert(name, id);
             }
@@ -238,8 +244,11 @@ impl<'a, 'o> Scan<'a, 'o> {
     /// Every object is known now; who is still unknown is not in scope.
     async fn settle_deferred(&mut self) -> Result<(), SyncError> {
         for mut group in std::mem::take(&mut self.deferred) {
-            let (known, unknown): (Vec<_>, Vec<_>) =
-                group.unknown.into_iter().map(|name| (name, self.names.get(&name))).partition(|(_, id)| id.is_some());
+            let (known, unknown): (Vec<_>, Vec<_>) = group
+                .unknown
+                .into_iter()
+                .map(|name| (name, self.names.get(&name)))
+                .partition(|(_, id)| id.is_some());
             group.known.extend(known.into_iter().filter_map(|(_, id)| id.map(|id| id.0)));
             group.unknown = unknown.into_iter().map(|(name, _)| name).collect();
             self.settle(group).await?;
@@ -295,7 +304,8 @@ pub(super) async fn sweep(
             }
             output.push(source.mapper.delete(row.kind, id)).await?;
             if row.kind == Kind::Group {
-                let parts = store.parts(before.generation, &[(id, Part::Listed), (id, Part::Primary)]).await?;
+                let parts =
+                    store.parts(before.generation, &[(id, Part::Listed), (id, Part::Primary)]).await?;
                 let members = union(&parts[0], &parts[1]);
                 for record in difference(&source.mapper, id, &members, &[]) {
                     output.push(record).await?;

@@ -22,13 +22,12 @@ pub(super) struct Scope {
 impl Scope {
     /// Settings over the directory's base.
     pub(super) fn new(settings: &Settings, personality: &Personality, base: &str) -> Self {
-        let mut bases = if settings.bases.is_empty() { vec![base.to_owned()] } else { settings.bases.clone() };
+        let mut bases =
+            if settings.bases.is_empty() { vec![base.to_owned()] } else { settings.bases.clone() };
         // A base within another would be read twice.
         let all = bases.clone();
         bases.retain(|one| {
-            let within = |other: &String| {
-                dn::normal(other) != dn::normal(one) && dn::is_within(one, other)
-            };
+            let within = |other: &String| dn::normal(other) != dn::normal(one) && dn::is_within(one, other);
             !all.iter().any(within)
         });
         bases.dedup_by_key(|one| dn::normal(one));

@@ -195,7 +195,8 @@ impl Source {
         let mut whole = Vec::with_capacity(ids.len());
         let attribute = self.mapper.personality().id.attribute.clone();
         for batch in ids.chunks(limits::IDS_PER_SEARCH) {
-            let one_of = batch.iter().map(|id| Filter::equals(&attribute, self.mapper.codec().assertion(*id)));
+            let one_of =
+                batch.iter().map(|id| Filter::equals(&attribute, self.mapper.codec().assertion(*id)));
             let filter = Filter::all([self.scope.any_kind(), Filter::any(one_of)]);
             self.gather(&self.scope.root, filter, members, &mut whole).await?;
         }

@@ -154,7 +154,11 @@ impl Store {
         &self.storage
     }
 
-    pub(super) async fn rows(&self, generation: u32, ids: &[ObjectId]) -> Result<Vec<Option<Row>>, SyncError> {
+    pub(super) async fn rows(
+        &self,
+        generation: u32,
+        ids: &[ObjectId],
+    ) -> Result<Vec<Option<Row>>, SyncError> {
         let keys = ids.iter().map(|id| object_key(generation, *id)).collect();
         let found = self.storage.get_many(Table::Objects, keys).await?;
         found.into_iter().map(|value| value.map(|value| Row::decode(&value)).transpose()).collect()
@@ -172,7 +176,11 @@ impl Store {
     }
 
     /// Groups that list a name nobody had.
-    pub(super) async fn waiting_for(&self, generation: u32, name: NameHash) -> Result<Vec<ObjectId>, SyncError> {
+    pub(super) async fn waiting_for(
+        &self,
+        generation: u32,
+        name: NameHash,
+    ) -> Result<Vec<ObjectId>, SyncError> {
         let prefix = pending_key(generation, name, None);
         let mut groups = Vec::new();
         let mut after = None;

@@ -58,7 +58,8 @@ pub(super) async fn changes(
                 Item::Entry(entry, controls) => refresh.entry(entry, controls, &mut ranges).await?,
                 Item::Intermediate(name, value) => {
                     if let (Some(SYNC_INFO), Some(value)) = (name.as_deref(), value) {
-                        let info = sync_info(value).map_err(|error| misbehaved(source, &error.to_string()))?;
+                        let info =
+                            sync_info(value).map_err(|error| misbehaved(source, &error.to_string()))?;
                         refresh.info(info)?;
                     }
                 }
@@ -95,7 +96,9 @@ impl Refresh<'_> {
             .find(|control| control.oid == SYNC_STATE)
             .and_then(|control| control.value.as_ref())
             .and_then(|value| sync_state(value).ok());
-        let Some((state, id)) = state else { return Err(misbehaved(self.source, "an entry without sync state")) };
+        let Some((state, id)) = state else {
+            return Err(misbehaved(self.source, "an entry without sync state"));
+        };
         let id = ObjectId(id);
         match state {
             SyncState::Present => {

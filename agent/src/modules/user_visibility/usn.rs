@@ -41,7 +41,9 @@ pub(super) async fn changes(
     usn: u64,
 ) -> Result<(Changes, Cursor), SyncError> {
     let next = start(source).await?;
-    let Cursor::Usn { invocation: now, usn: until } = &next else { return Err(lost("it is of another kind")) };
+    let Cursor::Usn { invocation: now, usn: until } = &next else {
+        return Err(lost("it is of another kind"));
+    };
     if now != invocation {
         return Err(lost("the domain controller or its database is another one"));
     }
@@ -49,18 +51,25 @@ pub(super) async fn changes(
     if *until <= usn {
         return Ok((changes, next));
     }
-    let between = [Filter::at_least("uSNChanged", (usn + 1).to_string()), Filter::at_most("uSNChanged", until.to_string())];
+    let between = [
+        Filter::at_least("uSNChanged", (usn + 1).to_string()),
+        Filter::at_most("uSNChanged", until.to_string()),
+    ];
     let personality = source.mapper.personality();
     let kinds = Personality::filter(&personality.change_filter);
     let filter = Filter::all([vec![kinds], between.to_vec()].concat());
     // Below the directory's base and not the scope's, so that a move out of scope is seen.
-    let changed = ids(source, source.subtree(&source.base, filter, &[&personality.id.attribute]).await?).await?;
+    let changed =
+        ids(source, source.subtree(&source.base, filter, &[&personality.id.attribute]).await?).await?;
     let changed: Vec<ObjectId> = changed.into_iter().collect();
     changes.read(source, &changed, Members::Read).await?;
     if deleted_objects_visible(source).await? {
         let filter = Filter::all([vec![Filter::equals("isDeleted", "TRUE")], between.to_vec()].concat());
-        let mut request =
-            SearchRequest::subtree(deleted_objects(source), filter, &[&personality.id.attribute, "isDeleted"]);
+        let mut request = SearchRequest::subtree(
+            deleted_objects(source),
+            filter,
+            &[&personality.id.attribute, "isDeleted"],
+        );
         request.controls = source.controls();
         let request = request.with(Control::bare(SHOW_DELETED, true));
         let page = crate::directory::page::Paging::Pages(source.directory.settings().page_size);
