@@ -1,8 +1,8 @@
 //! Distinguished names: parsing, comparison keys and escaping (RFC 4514), and the alternative forms a base DN may
 //! have on Active Directory (MS-ADTS 3.1.1.3.1.2.4): `<GUID=..>`, `<SID=..>`, `<WKGUID=..,dn>`.
 
-use crate::dit::matching::Folding;
 use crate::dit::limits;
+use crate::dit::matching::Folding;
 
 /// A name as received: a path, or one of the identifiers Active Directory accepts instead.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -104,7 +104,7 @@ impl Dn {
     }
 
     /// Text that compares equal for equal names.
-    pub fn key(&self, folding: Folding) -> Vec<u8> {
+    pub(crate) fn key(&self, folding: Folding) -> Vec<u8> {
         let mut out = Vec::with_capacity(64);
         for (index, rdn) in self.rdns.iter().enumerate() {
             if index > 0 {
@@ -141,7 +141,7 @@ impl Rdn {
 
     /// Comparison key: types and values folded, parts of a multi-valued name in one order. The separators are
     /// control bytes, so that no value can imitate a longer name.
-    pub fn key(&self, folding: Folding) -> Vec<u8> {
+    pub(crate) fn key(&self, folding: Folding) -> Vec<u8> {
         let part = |ava: &Ava| {
             let mut key = ava.attribute.to_ascii_lowercase().into_bytes();
             key.push(b'=');
@@ -204,7 +204,9 @@ pub fn parse_guid(text: &str) -> Option<[u8; 16]> {
 
 /// A SID as `S-1-5-..` or as hex digits of its bytes.
 pub fn parse_sid(text: &str) -> Option<Vec<u8>> {
-    let Some(rest) = text.strip_prefix("S-").or_else(|| text.strip_prefix("s-")) else { return from_hex(text) };
+    let Some(rest) = text.strip_prefix("S-").or_else(|| text.strip_prefix("s-")) else {
+        return from_hex(text);
+    };
     let mut numbers = rest.split('-');
     let revision: u8 = numbers.next()?.parse().ok()?;
     let authority: u64 = numbers.next()?.parse().ok()?;
@@ -295,7 +297,8 @@ impl Cursor<'_> {
         while matches!(self.peek(), Some(byte) if byte.is_ascii_hexdigit()) {
             self.at += 1;
         }
-        let digits = std::str::from_utf8(&self.text[start + 1..self.at]).map_err(|_| DnError::BadValue(start))?;
+        let digits =
+            std::str::from_utf8(&self.text[start + 1..self.at]).map_err(|_| DnError::BadValue(start))?;
         let bytes = from_hex(digits).ok_or(DnError::BadValue(start))?;
         self.skip_blanks();
         match bytes.as_slice() {
@@ -369,7 +372,8 @@ mod tests {
 
     #[test]
     fn hard_names_keep_their_values() {
-        let dn = Dn::parse(br#"CN=O'Brien\, "Bob" \(x\)\0ADEL:1+uid=a ,  OU = Big  Team;DC=acme"#).unwrap_err();
+        let dn =
+            Dn::parse(br#"CN=O'Brien\, "Bob" \(x\)\0ADEL:1+uid=a ,  OU = Big  Team;DC=acme"#).unwrap_err();
         assert!(matches!(dn, DnError::BadValue(_)), "an unescaped quote inside a value is an error");
         let dn = Dn::parse(b"CN=Miller\\, Ann \\  ,OU = Big  Team;DC=acme").unwrap();
         assert_eq!(dn.rdns[0].parts[0].value, b"Miller, Ann  ");
@@ -388,8 +392,10 @@ mod tests {
 
     #[test]
     fn identifiers_in_angle_brackets() {
-        let guid = [0x0e, 0xe4, 0x7e, 0xd7, 0x2d, 0xd1, 0x57, 0x47, 0x97, 0xaf, 0x79, 0x63, 0xd9, 0xb5, 0x63, 0xa5];
-        for text in ["<GUID=d77ee40e-d12d-4757-97af-7963d9b563a5>", "<guid=0ee47ed72dd1574797af7963d9b563a5>"] {
+        let guid =
+            [0x0e, 0xe4, 0x7e, 0xd7, 0x2d, 0xd1, 0x57, 0x47, 0x97, 0xaf, 0x79, 0x63, 0xd9, 0xb5, 0x63, 0xa5];
+        for text in ["<GUID=d77ee40e-d12d-4757-97af-7963d9b563a5>", "<guid=0ee47ed72dd1574797af7963d9b563a5>"]
+        {
             assert_eq!(Name::parse(text.as_bytes()), Ok(Name::Guid(guid)), "{text}");
         }
         let sid = parse_sid("S-1-5-21-2243304557-2060330101-2658866844-1132").unwrap();

@@ -104,7 +104,10 @@ pub fn escape(value: &[u8]) -> String {
         for character in chunk.valid().chars() {
             if matches!(character, '*' | '(' | ')' | '\\') || character.is_control() {
                 let mut buffer = [0; 4];
-                character.encode_utf8(&mut buffer).bytes().for_each(|byte| out.push_str(&format!("\\{byte:02x}")));
+                character
+                    .encode_utf8(&mut buffer)
+                    .bytes()
+                    .for_each(|byte| out.push_str(&format!("\\{byte:02x}")));
             } else {
                 out.push(character);
             }
@@ -310,9 +313,19 @@ mod tests {
             (attr, value()).prop_map(|(attr, value)| Filter::Approx { attr, value }),
             attr.prop_map(Filter::Present),
             (attr, proptest::option::of(value()), proptest::collection::vec(value(), 0..3), value())
-                .prop_map(|(attr, initial, any, last)| Filter::Substrings { attr, initial, any, final_: Some(last) }),
+                .prop_map(|(attr, initial, any, last)| Filter::Substrings {
+                    attr,
+                    initial,
+                    any,
+                    final_: Some(last)
+                }),
             (proptest::option::of("[0-9]{1,3}(\\.[0-9]{1,3}){1,3}"), attr, value(), any::<bool>()).prop_map(
-                |(rule, attr, value, dn_attributes)| Filter::Extensible { rule, attr: Some(attr), value, dn_attributes }
+                |(rule, attr, value, dn_attributes)| Filter::Extensible {
+                    rule,
+                    attr: Some(attr),
+                    value,
+                    dn_attributes
+                }
             ),
         ];
         leaf.prop_recursive(4, 24, 4, |inner| {

@@ -11,7 +11,9 @@ use super::replica::Replica;
 use super::schema::AttrId;
 use super::shared::Shared;
 use super::time_text;
-use super::types::{AccountPolicy, Bound, EmptyPassword, EntryId, Identity, LdapFailure, PolicyWord, ResultCode};
+use super::types::{
+    AccountPolicy, Bound, EmptyPassword, EntryId, Identity, LdapFailure, PolicyWord, ResultCode,
+};
 use crate::dn::{self, Dn};
 use crate::personality::Vendor;
 
@@ -142,7 +144,8 @@ impl Replica {
             self.user_principal(user).or_else(|| self.by_account_name(user))
         } else {
             let naming = &self.shared.naming;
-            let ours = domain.eq_ignore_ascii_case(&naming.netbios) || domain.eq_ignore_ascii_case(&naming.domain);
+            let ours =
+                domain.eq_ignore_ascii_case(&naming.netbios) || domain.eq_ignore_ascii_case(&naming.domain);
             ours.then(|| self.by_account_name(user)).flatten()
         }?;
         self.read(|reader| {
@@ -172,9 +175,10 @@ impl Replica {
     pub fn identity_of_certificate(&self, subject_dn: &str, upn: Option<&str>) -> Option<Identity> {
         self.catch_up();
         let mapped = || self.by_text(self.shared.known.alt_security?, &format!("X509:<S>{subject_dn}"));
-        let id = upn.and_then(|upn| self.user_principal(upn)).or_else(mapped).or_else(|| {
-            self.read(|reader| reader.tree.find(subject_dn.as_bytes()))
-        })?;
+        let id = upn
+            .and_then(|upn| self.user_principal(upn))
+            .or_else(mapped)
+            .or_else(|| self.read(|reader| reader.tree.find(subject_dn.as_bytes())))?;
         self.read(|reader| {
             let node = reader.tree.node(id).filter(|node| !node.entry.deleted)?;
             let now = self.shared.clock.now_ms();
@@ -199,7 +203,9 @@ impl Replica {
         let choice = self.shared.accounts().empty_password.unwrap_or(self.shared.personality.empty_password);
         let text = || self.shared.text("empty_password", &[]);
         match choice {
-            EmptyPassword::Anonymous => Ok(Bound { identity: Identity::Anonymous, policy: PolicyWord::default() }),
+            EmptyPassword::Anonymous => {
+                Ok(Bound { identity: Identity::Anonymous, policy: PolicyWord::default() })
+            }
             EmptyPassword::Reject => Err(self.bind_failure("52e")),
             EmptyPassword::Unwilling => Err(LdapFailure::new(ResultCode::UNWILLING_TO_PERFORM, text())),
         }
@@ -224,17 +230,22 @@ impl Replica {
     /// The one account a bind name means, in the forms of the personality.
     fn account_named(&self, name: &[u8]) -> Result<Option<EntryId>, LdapFailure> {
         let text = String::from_utf8_lossy(name);
-        let by_dn = || Dn::parse(name).ok().and_then(|dn| self.read(|reader| reader.resolve(&dn::Name::Path(dn))));
+        let by_dn =
+            || Dn::parse(name).ok().and_then(|dn| self.read(|reader| reader.resolve(&dn::Name::Path(dn))));
         match self.shared.personality.vendor {
             Vendor::ActiveDirectory => Ok(by_dn().or_else(|| self.windows_name(&text))),
             Vendor::Domino => {
                 let known = &self.shared.known;
                 let forms = [known.short_name, known.mail, known.cn, known.full_name];
-                Ok(by_dn().or_else(|| forms.into_iter().flatten().find_map(|attribute| self.by_text(attribute, &text))))
+                Ok(by_dn().or_else(|| {
+                    forms.into_iter().flatten().find_map(|attribute| self.by_text(attribute, &text))
+                }))
             }
             _ => match Dn::parse(name) {
                 Ok(_) => Ok(by_dn()),
-                Err(_) => Err(LdapFailure::new(ResultCode::INVALID_DN_SYNTAX, self.shared.text("bad_dn", &[]))),
+                Err(_) => {
+                    Err(LdapFailure::new(ResultCode::INVALID_DN_SYNTAX, self.shared.text("bad_dn", &[])))
+                }
             },
         }
     }
@@ -247,7 +258,8 @@ impl Replica {
         }
         if let Some((domain, account)) = text.split_once('\\') {
             let naming = &self.shared.naming;
-            let ours = domain.eq_ignore_ascii_case(&naming.netbios) || domain.eq_ignore_ascii_case(&naming.domain);
+            let ours =
+                domain.eq_ignore_ascii_case(&naming.netbios) || domain.eq_ignore_ascii_case(&naming.domain);
             return ours.then(|| self.by_account_name(account)).flatten();
         }
         if text.contains('/')
@@ -258,7 +270,9 @@ impl Replica {
         if let Some(guid) = dn::parse_guid(text) {
             return self.by_bytes(known.object_guid?, &guid);
         }
-        if let Some(sid) = text.get(..2).filter(|start| start.eq_ignore_ascii_case("S-")).and_then(|_| dn::parse_sid(text)) {
+        if let Some(sid) =
+            text.get(..2).filter(|start| start.eq_ignore_ascii_case("S-")).and_then(|_| dn::parse_sid(text))
+        {
             return self.by_bytes(known.object_sid?, &sid);
         }
         let unique = [known.display_name, known.service_principal_name].into_iter().flatten();
@@ -269,7 +283,10 @@ impl Replica {
         let explicit = self.by_unique_text(self.shared.known.user_principal_name?, text);
         explicit.or_else(|| {
             let (account, domain) = text.rsplit_once('@')?;
-            domain.eq_ignore_ascii_case(&self.shared.naming.domain).then(|| self.by_account_name(account)).flatten()
+            domain
+                .eq_ignore_ascii_case(&self.shared.naming.domain)
+                .then(|| self.by_account_name(account))
+                .flatten()
         })
     }
 
@@ -309,14 +326,17 @@ impl Replica {
     /// As [`Self::by_text`], but two objects with the value are as good as none.
     fn by_unique_text(&self, attribute: AttrId, text: &str) -> Option<EntryId> {
         let syntax = self.shared.schema.attribute(attribute).syntax;
-        let normalized = super::matching::normalize(syntax, self.shared.folding, text.as_bytes()).into_owned();
+        let normalized =
+            super::matching::normalize(syntax, self.shared.folding, text.as_bytes()).into_owned();
         self.ensure_index(attribute);
         self.read(|reader| {
             let condition = super::condition::Condition::Equals { attribute, value: normalized };
             let ids = condition.candidates(reader)?;
             let live = |id: &EntryId| {
                 let node = reader.tree.node(*id);
-                node.is_some_and(|node| !node.entry.deleted && condition.holds(reader, *id, node) == Some(true))
+                node.is_some_and(|node| {
+                    !node.entry.deleted && condition.holds(reader, *id, node) == Some(true)
+                })
             };
             let mut matching = ids.into_iter().filter(live);
             matching.next().filter(|_| matching.next().is_none())
@@ -340,7 +360,12 @@ impl Replica {
                 return (false, false, State::Open, String::new());
             };
             let state = self.state_of(reader, id, &node.entry, &policy, now);
-            (reader.locked_at(id, &node.entry, &policy, now), proof(self, reader, id), state, reader.tree.dn(id))
+            (
+                reader.locked_at(id, &node.entry, &policy, now),
+                proof(self, reader, id),
+                state,
+                reader.tree.dn(id),
+            )
         });
         if locked {
             return Err(self.refusal(State::Locked, &dn));
@@ -367,15 +392,24 @@ impl Replica {
     fn password_fits(&self, reader: &Reader<'_>, id: EntryId, password: &[u8]) -> bool {
         match reader.tree.passwords.get(&id) {
             Some(stored) => {
-                let previous = stored.previous.as_ref().filter(|(_, until)| self.shared.clock.now_ms() < *until);
-                verify(&stored.secret, password) | previous.is_some_and(|(secret, _)| verify(secret, password))
+                let previous =
+                    stored.previous.as_ref().filter(|(_, until)| self.shared.clock.now_ms() < *until);
+                verify(&stored.secret, password)
+                    | previous.is_some_and(|(secret, _)| verify(secret, password))
             }
             None => self.shared.passwords.of(id).is_some_and(|initial| same(initial.as_bytes(), password)),
         }
     }
 
     /// State of an account whose password was right.
-    fn state_of(&self, reader: &Reader<'_>, id: EntryId, entry: &Entry, policy: &AccountPolicy, now: i64) -> State {
+    fn state_of(
+        &self,
+        reader: &Reader<'_>,
+        id: EntryId,
+        entry: &Entry,
+        policy: &AccountPolicy,
+        now: i64,
+    ) -> State {
         let known = &self.shared.known;
         let is_true = |attribute: Option<AttrId>| {
             attribute.and_then(|it| entry.first(it)).is_some_and(|value| value.eq_ignore_ascii_case(b"TRUE"))
@@ -383,7 +417,8 @@ impl Replica {
         let past = |attribute: Option<AttrId>| {
             attribute.and_then(|it| entry.first(it)).and_then(time_text::parse).is_some_and(|at| at <= now)
         };
-        let integer = |attribute: Option<AttrId>| attribute.and_then(|it| entry.integer(it)).unwrap_or_default();
+        let integer =
+            |attribute: Option<AttrId>| attribute.and_then(|it| entry.integer(it)).unwrap_or_default();
         match self.shared.personality.vendor {
             Vendor::ActiveDirectory => {
                 let control = integer(known.user_account_control);
@@ -392,7 +427,11 @@ impl Replica {
                     State::Disabled
                 } else if expires != 0 && expires != NEVER && time_text::from_filetime(expires) <= now {
                     State::AccountExpired
-                } else if known.logon_hours.and_then(|it| entry.first(it)).is_some_and(|hours| !hour_allowed(hours, now)) {
+                } else if known
+                    .logon_hours
+                    .and_then(|it| entry.first(it))
+                    .is_some_and(|hours| !hour_allowed(hours, now))
+                {
                     State::BadHours
                 } else if control & UAC_NEVER_EXPIRES == 0 && integer(known.pwd_last_set) == 0 {
                     State::MustChange
@@ -408,7 +447,9 @@ impl Replica {
                     () if permanent => State::Locked,
                     () if past(known.pwd_end) => State::AccountExpired,
                     () if is_true(known.pwd_reset) => State::MustChange,
-                    () if aged(known.pwd_changed.and_then(|it| entry.first(it)), policy, now) => State::PasswordExpired,
+                    () if aged(known.pwd_changed.and_then(|it| entry.first(it)), policy, now) => {
+                        State::PasswordExpired
+                    }
                     () => State::Open,
                 }
             }
@@ -421,7 +462,11 @@ impl Replica {
             Vendor::EDirectory => match () {
                 () if is_true(known.login_disabled) => State::Disabled,
                 () if past(known.login_expiration) => State::AccountExpired,
-                () if known.login_time_map.and_then(|it| entry.first(it)).is_some_and(|map| map.iter().all(|it| *it == 0)) => {
+                () if known
+                    .login_time_map
+                    .and_then(|it| entry.first(it))
+                    .is_some_and(|map| map.iter().all(|it| *it == 0)) =>
+                {
                     State::BadHours
                 }
                 () if past(known.password_expiration) => State::PasswordExpired,
@@ -432,7 +477,10 @@ impl Replica {
     }
 
     fn bind_failure(&self, data: &str) -> LdapFailure {
-        LdapFailure::new(ResultCode::INVALID_CREDENTIALS, self.shared.text("bind_failed", &[("data", data), ("dn", "user")]))
+        LdapFailure::new(
+            ResultCode::INVALID_CREDENTIALS,
+            self.shared.text("bind_failed", &[("data", data), ("dn", "user")]),
+        )
     }
 
     /// The vendor's words for an account that may not sign in although, or whatever, the password was.
@@ -450,7 +498,9 @@ impl Replica {
         let mut failure = match self.shared.personality.vendor {
             Vendor::ActiveDirectory => return self.bind_failure(state.data()),
             // slapd hides the reason from clients that do not send the policy control.
-            Vendor::OpenLdap | Vendor::Domino => LdapFailure::new(code, self.shared.text("bind_failed", &[("dn", dn)])),
+            Vendor::OpenLdap | Vendor::Domino => {
+                LdapFailure::new(code, self.shared.text("bind_failed", &[("dn", dn)]))
+            }
             Vendor::Ds389 | Vendor::Oracle => match state {
                 State::Locked => LdapFailure::new(ResultCode::CONSTRAINT_VIOLATION, text(reason)),
                 State::Disabled => LdapFailure::new(ResultCode::UNWILLING_TO_PERFORM, text(reason)),
@@ -571,8 +621,11 @@ impl Reader<'_> {
 
     fn lock_holds(&self, entry: &Entry, policy: &AccountPolicy, now: i64) -> bool {
         let known = &self.shared.known;
-        let since = |at: i64| policy.lockout_duration_secs == 0 || now - at < policy.lockout_duration_secs as i64 * 1000;
-        let time = |attribute: Option<AttrId>| attribute.and_then(|it| entry.first(it)).and_then(time_text::parse);
+        let since = |at: i64| {
+            policy.lockout_duration_secs == 0 || now - at < policy.lockout_duration_secs as i64 * 1000
+        };
+        let time =
+            |attribute: Option<AttrId>| attribute.and_then(|it| entry.first(it)).and_then(time_text::parse);
         match self.shared.personality.vendor {
             Vendor::ActiveDirectory => {
                 let at = known.lockout_time.and_then(|it| entry.integer(it)).unwrap_or_default();
@@ -606,17 +659,22 @@ impl Reader<'_> {
         if !accounts.into_iter().flatten().any(|it| node.entry.first(it).is_some()) {
             return;
         }
-        let logon = self.logons.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned().unwrap_or_default();
+        let logon =
+            self.logons.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned().unwrap_or_default();
         let active_directory = self.shared.personality.is_active_directory();
         let filetime = |at: Option<i64>| at.map_or(0, time_text::filetime).to_string();
         let mut text = |value: String| emit(value.as_bytes());
         match what {
-            Computed::BadCount if active_directory || logon.bad_count > 0 => text(logon.bad_count.to_string()),
+            Computed::BadCount if active_directory || logon.bad_count > 0 => {
+                text(logon.bad_count.to_string())
+            }
             Computed::BadTime => text(filetime(logon.bad_at_ms)),
             Computed::LastLogon => text(filetime(logon.last_ms)),
             Computed::LastLogonTime => logon.last_ms.iter().for_each(|&at| text(time_text::generalized(at))),
             Computed::LogonCount => text(logon.count.to_string()),
-            Computed::FailureTimes => logon.failures_ms.iter().for_each(|&at| text(time_text::generalized(at))),
+            Computed::FailureTimes => {
+                logon.failures_ms.iter().for_each(|&at| text(time_text::generalized(at)))
+            }
             Computed::RetryReset if logon.bad_count > 0 => {
                 let window_ms = self.shared.accounts().lockout_window_secs as i64 * 1000;
                 logon.bad_at_ms.iter().for_each(|&at| text(time_text::generalized(at + window_ms)));
@@ -657,8 +715,11 @@ fn same(expected: &[u8], given: &[u8]) -> bool {
 pub(crate) fn verify(stored: &[u8], given: &[u8]) -> bool {
     use aws_lc_rs::digest;
     use base64::Engine as _;
-    let scheme = |name: &str| stored.get(..name.len()).filter(|head| head.eq_ignore_ascii_case(name.as_bytes()));
-    let decode = |name: &str| base64::engine::general_purpose::STANDARD.decode(&stored[name.len()..]).unwrap_or_default();
+    let scheme =
+        |name: &str| stored.get(..name.len()).filter(|head| head.eq_ignore_ascii_case(name.as_bytes()));
+    let decode = |name: &str| {
+        base64::engine::general_purpose::STANDARD.decode(&stored[name.len()..]).unwrap_or_default()
+    };
     if scheme("{SSHA}").is_some() || scheme("{SHA}").is_some() {
         let bytes = decode(if scheme("{SSHA}").is_some() { "{SSHA}" } else { "{SHA}" });
         let Some((hash, salt)) = bytes.split_at_checked(20) else { return false };

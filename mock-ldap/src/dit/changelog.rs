@@ -9,7 +9,7 @@ use super::made_up::{self, MadeUp};
 use super::reader::{Reader, ns_unique_id};
 use super::replica::Replica;
 use super::time_text;
-use super::types::{ChangeKind, EntryId, Matches, Modification, ModOp, Scope, SearchPlan};
+use super::types::{ChangeKind, EntryId, Matches, ModOp, Modification, Scope, SearchPlan};
 use crate::dn::Dn;
 use crate::filter::Filter;
 use crate::personality::Vendor;
@@ -53,7 +53,10 @@ impl Body {
                 ModOp::Increment => "increment",
             };
             ldif_line(word, modification.attribute.as_bytes(), &mut changes);
-            modification.values.iter().for_each(|value| ldif_line(&modification.attribute, value, &mut changes));
+            modification
+                .values
+                .iter()
+                .for_each(|value| ldif_line(&modification.attribute, value, &mut changes));
             changes.extend_from_slice(b"-\n");
         }
         Self { target, changes, uuid, ..Self::default() }
@@ -66,7 +69,8 @@ fn ldif_line(name: &str, value: &[u8], out: &mut Vec<u8>) {
     let secret = ["userpassword", "unicodepwd"].contains(&name.to_ascii_lowercase().as_str());
     let value: &[u8] = if secret { b"********" } else { value };
     let safe_start = !matches!(value.first(), Some(b' ' | b':' | b'<'));
-    let plain = safe_start && value.last() != Some(&b' ') && value.iter().all(|byte| (0x20..0x7f).contains(byte));
+    let plain =
+        safe_start && value.last() != Some(&b' ') && value.iter().all(|byte| (0x20..0x7f).contains(byte));
     out.extend_from_slice(name.as_bytes());
     if plain {
         out.extend_from_slice(b": ");
@@ -85,16 +89,18 @@ impl Replica {
 
     /// First and last change number; both zero when nothing has changed yet.
     pub(crate) fn changelog_bounds(&self) -> (u64, u64) {
-        self.read(|reader| bounds(reader))
+        self.read(bounds)
     }
 
     /// Answers a search under `cn=changelog`; `None` when the base lies elsewhere.
     pub(crate) fn search_changelog(&self, plan: &SearchPlan<'_>) -> Option<Matches> {
         let base = Dn::parse(plan.base).ok().filter(|_| self.has_changelog())?;
         let at = |level: usize| base.rdns.get(level).and_then(|rdn| rdn.parts.first());
-        let is_log = |level: usize| at(level).is_some_and(|part| {
-            part.attribute.eq_ignore_ascii_case("cn") && part.value.eq_ignore_ascii_case(b"changelog")
-        });
+        let is_log = |level: usize| {
+            at(level).is_some_and(|part| {
+                part.attribute.eq_ignore_ascii_case("cn") && part.value.eq_ignore_ascii_case(b"changelog")
+            })
+        };
         let numbered = match base.rdns.len() {
             1 if is_log(0) => None,
             2 if is_log(1) => Some(std::str::from_utf8(&at(0)?.value).ok()?.parse::<u64>().ok()?),
@@ -103,7 +109,12 @@ impl Replica {
         Some(self.read(|reader| self.changelog_matches(reader, plan, numbered)))
     }
 
-    fn changelog_matches(&self, reader: &Reader<'_>, plan: &SearchPlan<'_>, numbered: Option<u64>) -> Matches {
+    fn changelog_matches(
+        &self,
+        reader: &Reader<'_>,
+        plan: &SearchPlan<'_>,
+        numbered: Option<u64>,
+    ) -> Matches {
         let mut matches = Matches { change_number: reader.tree.log.last_usn(), ..Matches::default() };
         let (first, last) = bounds(reader);
         let numbers = match (numbered, plan.scope) {
@@ -119,7 +130,9 @@ impl Replica {
                 continue;
             }
             let Some(attributes) = entry(reader, number) else { continue };
-            if made_up::holds(plan.filter, &attributes, &self.shared.schema, self.shared.folding) != Some(true) {
+            if made_up::holds(plan.filter, &attributes, &self.shared.schema, self.shared.folding)
+                != Some(true)
+            {
                 continue;
             }
             if matches.ids.len() >= plan.count_max {
@@ -131,7 +144,12 @@ impl Replica {
         matches
     }
 
-    pub(crate) fn encode_changelog(&self, id: EntryId, selection: &super::types::Selection, out: &mut BytesMut) -> bool {
+    pub(crate) fn encode_changelog(
+        &self,
+        id: EntryId,
+        selection: &super::types::Selection,
+        out: &mut BytesMut,
+    ) -> bool {
         let number = u64::from(id.0 - VIRTUAL);
         self.read(|reader| {
             let Some(attributes) = entry(reader, number) else { return false };
@@ -156,7 +174,9 @@ fn bounds(reader: &Reader<'_>) -> (u64, u64) {
 /// The smallest change number a filter can match, so that a poll does not read the whole log.
 fn lower_bound(filter: &Filter) -> Option<u64> {
     match filter {
-        Filter::GreaterOrEqual { attr, value } | Filter::Equality { attr, value } if attr == "changenumber" => {
+        Filter::GreaterOrEqual { attr, value } | Filter::Equality { attr, value }
+            if attr == "changenumber" =>
+        {
             std::str::from_utf8(value).ok()?.trim().parse().ok()
         }
         Filter::And(parts) => parts.iter().filter_map(lower_bound).max(),

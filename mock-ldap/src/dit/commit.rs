@@ -160,7 +160,8 @@ impl Replica {
             let mut draft = node.entry.to_draft();
             let attributes = values.iter().map(|(attribute, _)| *attribute).collect();
             values.into_iter().for_each(|(attribute, values)| draft.set(attribute, values));
-            let effect = Effect { attributes, ..Effect::new(id, ChangeKind::Modify, Some(Arc::new(draft.build()))) };
+            let effect =
+                Effect { attributes, ..Effect::new(id, ChangeKind::Modify, Some(Arc::new(draft.build()))) };
             self.apply_own(&mut tree, effect)
         };
         self.announce(usn);

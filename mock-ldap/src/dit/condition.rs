@@ -24,19 +24,45 @@ pub(crate) enum Condition {
     Or(Vec<Condition>),
     Not(Box<Condition>),
     Class(usize),
-    Equals { attribute: AttrId, value: Vec<u8> },
+    Equals {
+        attribute: AttrId,
+        value: Vec<u8>,
+    },
     /// The linked attribute names this object, or, where names of missing objects are kept, this name.
-    LinksTo { attribute: AttrId, target: Option<EntryId>, name: Vec<u8> },
+    LinksTo {
+        attribute: AttrId,
+        target: Option<EntryId>,
+        name: Vec<u8>,
+    },
     /// One of these linked attributes of that object names this one.
-    LinkedFrom { attributes: Vec<AttrId>, source: Option<EntryId> },
+    LinkedFrom {
+        attributes: Vec<AttrId>,
+        source: Option<EntryId>,
+    },
     /// Found beforehand, by walking links.
     Among(HashSet<EntryId>),
-    Substrings { attribute: AttrId, initial: Option<Vec<u8>>, any: Vec<Vec<u8>>, final_: Option<Vec<u8>> },
-    Ordered { attribute: AttrId, value: Vec<u8>, at_least: bool },
+    Substrings {
+        attribute: AttrId,
+        initial: Option<Vec<u8>>,
+        any: Vec<Vec<u8>>,
+        final_: Option<Vec<u8>>,
+    },
+    Ordered {
+        attribute: AttrId,
+        value: Vec<u8>,
+        at_least: bool,
+    },
     Present(AttrId),
-    Bits { attribute: AttrId, mask: i64, all: bool },
+    Bits {
+        attribute: AttrId,
+        mask: i64,
+        all: bool,
+    },
     /// A relative name of the DN carries this (`:dn:`).
-    InName { attribute: AttrId, value: Vec<u8> },
+    InName {
+        attribute: AttrId,
+        value: Vec<u8>,
+    },
 }
 
 impl Condition {
@@ -73,14 +99,18 @@ impl Condition {
             Self::Not(inner) => inner.holds(reader, id, node).map(|verdict| !verdict),
             Self::Class(class) => Some(node.entry.classes.contains(*class)),
             Self::Among(ids) => Some(ids.contains(&id)),
-            Self::LinksTo { attribute, target, name } => Some(links_to(reader, id, node, *attribute, *target, name)),
+            Self::LinksTo { attribute, target, name } => {
+                Some(links_to(reader, id, node, *attribute, *target, name))
+            }
             Self::LinkedFrom { attributes, source } => Some(source.is_some_and(|source| {
                 !reader.hides_back_link(source)
                     && attributes.iter().any(|&attribute| reader.tree.back(id, attribute).contains(&source))
             })),
             Self::Equals { attribute, value } => {
                 let (syntax, folding) = rules(reader, *attribute);
-                Some(any_value(reader, id, node, *attribute, |stored| matching::equals(syntax, folding, stored, value)))
+                Some(any_value(reader, id, node, *attribute, |stored| {
+                    matching::equals(syntax, folding, stored, value)
+                }))
             }
             Self::Substrings { attribute, initial, any, final_ } => {
                 let (syntax, folding) = rules(reader, *attribute);
@@ -117,7 +147,8 @@ impl Condition {
             Self::Or(parts) => parts.iter().find_map(|part| part.missing_index(reader)),
             Self::Equals { attribute, .. } => {
                 let schema = &reader.tree.schema;
-                (Indexes::can_index(schema, *attribute) && !reader.tree.indexes.has(*attribute)).then_some(*attribute)
+                (Indexes::can_index(schema, *attribute) && !reader.tree.indexes.has(*attribute))
+                    .then_some(*attribute)
             }
             _ => None,
         }
@@ -131,7 +162,8 @@ impl Condition {
                 sets.min_by_key(Vec::len)
             }
             Self::Or(parts) => {
-                let sets: Option<Vec<Vec<EntryId>>> = parts.iter().map(|part| part.candidates(reader)).collect();
+                let sets: Option<Vec<Vec<EntryId>>> =
+                    parts.iter().map(|part| part.candidates(reader)).collect();
                 let mut ids = sets?.concat();
                 ids.sort_unstable();
                 ids.dedup();
@@ -141,9 +173,13 @@ impl Condition {
             Self::Always(_) => Some(Vec::new()),
             Self::Among(ids) => Some(ids.iter().copied().collect()),
             Self::Equals { attribute, value } => reader.tree.indexes.candidates(*attribute, value),
-            Self::LinksTo { attribute, target: Some(target), .. } => Some(reader.tree.back(*target, *attribute).to_vec()),
+            Self::LinksTo { attribute, target: Some(target), .. } => {
+                Some(reader.tree.back(*target, *attribute).to_vec())
+            }
             Self::LinkedFrom { attributes, source } => Some(match source {
-                Some(source) => attributes.iter().flat_map(|&it| reader.tree.forward(*source, it)).copied().collect(),
+                Some(source) => {
+                    attributes.iter().flat_map(|&it| reader.tree.forward(*source, it)).copied().collect()
+                }
                 None => Vec::new(),
             }),
             Self::Ordered { attribute, value, at_least: true } => changed_since(reader, *attribute, value),
@@ -173,7 +209,13 @@ fn rules(reader: &Reader<'_>, attribute: AttrId) -> (Syntax, Folding) {
     (reader.tree.schema.attribute(attribute).syntax, reader.tree.folding)
 }
 
-fn any_value(reader: &Reader<'_>, id: EntryId, node: &Node, attribute: AttrId, test: impl Fn(&[u8]) -> bool) -> bool {
+fn any_value(
+    reader: &Reader<'_>,
+    id: EntryId,
+    node: &Node,
+    attribute: AttrId,
+    test: impl Fn(&[u8]) -> bool,
+) -> bool {
     let definition = reader.tree.schema.attribute(attribute);
     if definition.source == Source::Stored && reader.view == super::types::View::Domain {
         return node.entry.values(attribute).any(test);
@@ -183,8 +225,17 @@ fn any_value(reader: &Reader<'_>, id: EntryId, node: &Node, attribute: AttrId, t
     found
 }
 
-fn links_to(reader: &Reader<'_>, id: EntryId, node: &Node, attribute: AttrId, target: Option<EntryId>, name: &[u8]) -> bool {
-    if target.is_some_and(|target| !reader.hides_link(&node.entry) && reader.tree.forward(id, attribute).contains(&target)) {
+fn links_to(
+    reader: &Reader<'_>,
+    id: EntryId,
+    node: &Node,
+    attribute: AttrId,
+    target: Option<EntryId>,
+    name: &[u8],
+) -> bool {
+    if target.is_some_and(|target| {
+        !reader.hides_link(&node.entry) && reader.tree.forward(id, attribute).contains(&target)
+    }) {
         return true;
     }
     let folding = reader.tree.folding;
@@ -247,7 +298,9 @@ impl Compiler<'_> {
         let definition = reader.tree.schema.attribute(attribute);
         match &definition.source {
             Source::Computed(Computed::ObjectClass) => {
-                let class = std::str::from_utf8(value).ok().and_then(|name| reader.tree.schema.find_class(name.trim()));
+                let class = std::str::from_utf8(value)
+                    .ok()
+                    .and_then(|name| reader.tree.schema.find_class(name.trim()));
                 // An unknown class is not a matter of one entry: the assertion is Undefined (RFC 4511 4.5.1.7).
                 class.map_or(Condition::Always(None), Condition::Class)
             }
@@ -267,7 +320,9 @@ impl Compiler<'_> {
     fn assertion(&self, attribute: AttrId, value: &[u8]) -> Vec<u8> {
         let (syntax, folding) = rules(self.reader, attribute);
         let text = std::str::from_utf8(value).ok();
-        if let Some(sid) = text.filter(|text| text.starts_with("S-") && syntax == Syntax::Sid).and_then(dn::parse_sid) {
+        if let Some(sid) =
+            text.filter(|text| text.starts_with("S-") && syntax == Syntax::Sid).and_then(dn::parse_sid)
+        {
             return sid;
         }
         if self.is(attribute, Computed::Guid)
@@ -285,11 +340,15 @@ impl Compiler<'_> {
         let class = std::str::from_utf8(value).ok().and_then(|name| schema.find_class(name));
         let full = match class {
             Some(class) => {
-                super::reader::category_dn(&schema.class(class).category, &self.reader.shared.naming.schema).into_bytes()
+                super::reader::category_dn(&schema.class(class).category, &self.reader.shared.naming.schema)
+                    .into_bytes()
             }
             None => value.to_vec(),
         };
-        Condition::Equals { attribute, value: matching::normalize(Syntax::Dn, self.reader.tree.folding, &full).into_owned() }
+        Condition::Equals {
+            attribute,
+            value: matching::normalize(Syntax::Dn, self.reader.tree.folding, &full).into_owned(),
+        }
     }
 
     /// The object a DN, or one of Active Directory's identifiers, means.
@@ -297,7 +356,13 @@ impl Compiler<'_> {
         self.reader.resolve(&dn::Name::parse(value).ok()?)
     }
 
-    fn substrings(&self, attr: &str, initial: Option<&[u8]>, any: &[Vec<u8>], final_: Option<&[u8]>) -> Condition {
+    fn substrings(
+        &self,
+        attr: &str,
+        initial: Option<&[u8]>,
+        any: &[Vec<u8>],
+        final_: Option<&[u8]>,
+    ) -> Condition {
         let Some(attribute) = self.find(attr) else { return Condition::Always(None) };
         let (syntax, folding) = rules(self.reader, attribute);
         if matches!(syntax, Syntax::Dn | Syntax::Boolean) {
@@ -325,7 +390,13 @@ impl Compiler<'_> {
         if comparable { Condition::Ordered { attribute, value, at_least } } else { Condition::Always(None) }
     }
 
-    fn extensible(&self, rule: Option<&str>, attr: Option<&str>, value: &[u8], dn_attributes: bool) -> Condition {
+    fn extensible(
+        &self,
+        rule: Option<&str>,
+        attr: Option<&str>,
+        value: &[u8],
+        dn_attributes: bool,
+    ) -> Condition {
         let microsoft = self.reader.shared.personality.is_active_directory();
         match (rule, attr) {
             (Some(RULE_BIT_AND), Some(attr)) if microsoft => self.bits(attr, value, true),
@@ -394,8 +465,19 @@ impl Compiler<'_> {
 /// Rules by name or OID that ask for what equality does anyway.
 fn is_standard_rule(rule: &str) -> bool {
     const RULES: [&str; 14] = [
-        "caseignorematch", "caseexactmatch", "distinguishednamematch", "integermatch", "octetstringmatch",
-        "objectidentifiermatch", "booleanmatch", "2.5.13.2", "2.5.13.5", "2.5.13.1", "2.5.13.14", "2.5.13.17", "2.5.13.0",
+        "caseignorematch",
+        "caseexactmatch",
+        "distinguishednamematch",
+        "integermatch",
+        "octetstringmatch",
+        "objectidentifiermatch",
+        "booleanmatch",
+        "2.5.13.2",
+        "2.5.13.5",
+        "2.5.13.1",
+        "2.5.13.14",
+        "2.5.13.17",
+        "2.5.13.0",
         "2.5.13.13",
     ];
     RULES.contains(&rule.to_ascii_lowercase().as_str())

@@ -17,7 +17,9 @@ use super::search::base_of;
 use super::shared::Known;
 use super::tlv;
 use super::tree::Node;
-use super::types::{ChangeKind, DirSyncPage, DirSyncRequest, EntryId, LdapFailure, ResultCode, Scope, Selection, View};
+use super::types::{
+    ChangeKind, DirSyncPage, DirSyncRequest, EntryId, LdapFailure, ResultCode, Scope, Selection, View,
+};
 
 const OBJECT_SECURITY: i64 = 0x1;
 const ANCESTORS_FIRST: i64 = 0x800;
@@ -75,7 +77,10 @@ impl Replica {
     ) -> Result<DirSyncPage, LdapFailure> {
         let root = base_of(self, reader, request.base)?;
         if reader.tree.parent(root).is_some() || request.scope != Scope::Subtree {
-            return Err(LdapFailure::new(ResultCode::UNWILLING_TO_PERFORM, self.shared.text("dirsync_base", &[])));
+            return Err(LdapFailure::new(
+                ResultCode::UNWILLING_TO_PERFORM,
+                self.shared.text("dirsync_base", &[]),
+            ));
         }
         let flags = i64::from(request.flags as u32);
         let rights = self.rights(reader, request.who);
@@ -95,7 +100,9 @@ impl Replica {
             entries: Vec::new(),
         };
         let (vector, position) = match cookie {
-            Some(Cookie { position: Some(position), vector, .. }) => page.enumerate(position, self.vector_of(&vector)),
+            Some(Cookie { position: Some(position), vector, .. }) => {
+                page.enumerate(position, self.vector_of(&vector))
+            }
             Some(Cookie { vector, .. }) => match page.changes(&self.vector_of(&vector)) {
                 Some(advanced) => (advanced, None),
                 None => page.enumerate(0, reader.tree.log.vector()),
@@ -114,12 +121,21 @@ impl Replica {
             position,
             vector: self.portable(&vector),
         };
-        Ok(DirSyncPage { entries: page.entries.into_iter().map(|(_, body)| body).collect(), more, cookie: next.encode() })
+        Ok(DirSyncPage {
+            entries: page.entries.into_iter().map(|(_, body)| body).collect(),
+            more,
+            cookie: next.encode(),
+        })
     }
 
     /// A cookie to go on from; `None` starts over: no cookie, one of another context, one of a server since restored,
     /// or one so old that tombstones may be gone.
-    fn usable_cookie(&self, reader: &Reader<'_>, root: EntryId, bytes: &[u8]) -> Result<Option<Cookie>, LdapFailure> {
+    fn usable_cookie(
+        &self,
+        reader: &Reader<'_>,
+        root: EntryId,
+        bytes: &[u8],
+    ) -> Result<Option<Cookie>, LdapFailure> {
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -140,7 +156,8 @@ impl Replica {
 
     fn vector_of(&self, portable: &[([u8; 16], u64)]) -> Vector {
         let origins = self.shared.origins();
-        let number = |invocation: &[u8; 16]| origins.iter().position(|origin| origin.invocation == *invocation);
+        let number =
+            |invocation: &[u8; 16]| origins.iter().position(|origin| origin.invocation == *invocation);
         portable.iter().filter_map(|(invocation, usn)| Some((number(invocation)? as u16, *usn))).collect()
     }
 
@@ -196,7 +213,8 @@ fn is_replicated(schema: &Schema, node: &Node, id: AttrId) -> bool {
         ),
     };
     // createTimeStamp is whenCreated under another name, constructed and therefore not replicated.
-    kept && !attribute.local && !naming && !(attribute.operational && attribute.syntax == super::schema::Syntax::Time)
+    let constructed_time = attribute.operational && attribute.syntax == super::schema::Syntax::Time;
+    kept && !attribute.local && !naming && !constructed_time
 }
 
 impl Page<'_> {
@@ -255,7 +273,10 @@ impl Page<'_> {
         let tree = self.reader.tree;
         let Some(node) = tree.node(id) else { return };
         let hidden = node.entry.deleted && !self.tombstones;
-        if hidden || tree.root_of(id) != self.root || self.condition.holds(&self.reader, id, node) != Some(true) {
+        if hidden
+            || tree.root_of(id) != self.root
+            || self.condition.holds(&self.reader, id, node) != Some(true)
+        {
             return;
         }
         let mut out = BytesMut::with_capacity(512);
@@ -285,7 +306,9 @@ impl Page<'_> {
             }
         }
         let tells = out.len() > before || node.entry.deleted;
-        let named = known.name.is_some_and(|it| self.wanted.has(it) && (delta.whole || delta.attributes.contains(&it)));
+        let named = known
+            .name
+            .is_some_and(|it| self.wanted.has(it) && (delta.whole || delta.attributes.contains(&it)));
         let parent = known.parent_guid.filter(|_| named);
         let deleted = known.is_deleted.filter(|&it| node.entry.deleted && !self.wanted.has(it));
         for attribute in [known.object_guid, known.instance_type, parent, deleted].into_iter().flatten() {
@@ -344,7 +367,8 @@ impl Delta {
         self.attributes.extend(record.attributes.iter().copied());
         self.links.extend(record.links.iter().map(|change| (change.attribute, change.target)));
         // Derived values follow what they are derived from.
-        let has = |attributes: &BTreeSet<AttrId>, it: Option<AttrId>| it.is_some_and(|it| attributes.contains(&it));
+        let has =
+            |attributes: &BTreeSet<AttrId>, it: Option<AttrId>| it.is_some_and(|it| attributes.contains(&it));
         if has(&self.attributes, known.user_account_control) || has(&self.attributes, known.group_type) {
             self.attributes.extend(known.sam_account_type);
         }

@@ -11,7 +11,7 @@ use super::types::{EntryId, LdapFailure, ResultCode, Selection, View};
 
 /// Names of a [`Selection`] resolved against a schema.
 #[derive(Debug)]
-pub struct CompiledSelection {
+pub(crate) struct CompiledSelection {
     /// By attribute number: wanted in plain form.
     wanted: Vec<bool>,
     /// Wanted attributes that are not plain stored bytes.
@@ -32,8 +32,12 @@ struct Named {
 
 impl CompiledSelection {
     fn new(selection: &Selection, schema: &Schema) -> Self {
-        let mut compiled =
-            Self { wanted: vec![false; schema.len()], derived: Vec::new(), named: Vec::new(), base_scope_only: false };
+        let mut compiled = Self {
+            wanted: vec![false; schema.len()],
+            derived: Vec::new(),
+            named: Vec::new(),
+            base_scope_only: false,
+        };
         let names = &selection.attributes;
         if names.is_empty() {
             compiled.want_group(schema, false);
@@ -60,7 +64,9 @@ impl CompiledSelection {
     }
 
     fn want_group(&mut self, schema: &Schema, operational: bool) {
-        for (id, attribute) in schema.attributes().filter(|(_, attribute)| attribute.operational == operational) {
+        for (id, attribute) in
+            schema.attributes().filter(|(_, attribute)| attribute.operational == operational)
+        {
             let costly = matches!(&attribute.source, Source::Computed(what) if what.base_scope_only())
                 || attribute.source == Source::Computed(Computed::AllowedAttributes);
             self.wanted[id.index()] |= !costly;

@@ -54,7 +54,10 @@ impl Entry {
             classes: self.classes.clone(),
             deleted: self.deleted,
             created_ms: self.created_ms,
-            attributes: self.attributes().map(|(id, set)| (id, Values::of_set(set).map(<[u8]>::to_vec).collect())).collect(),
+            attributes: self
+                .attributes()
+                .map(|(id, set)| (id, Values::of_set(set).map(<[u8]>::to_vec).collect()))
+                .collect(),
         }
     }
 
@@ -117,7 +120,9 @@ impl EntryDraft {
     }
 
     pub(crate) fn build(&self) -> Entry {
-        let mut buffer = Vec::with_capacity(64 + self.attributes.iter().map(|(_, values)| encoded_size(values)).sum::<usize>());
+        let mut buffer = Vec::with_capacity(
+            64 + self.attributes.iter().map(|(_, values)| encoded_size(values)).sum::<usize>(),
+        );
         for (attribute, values) in self.attributes.iter().filter(|(_, values)| !values.is_empty()) {
             buffer.extend_from_slice(&attribute.0.to_le_bytes());
             tlv::put_set(&mut buffer, values);

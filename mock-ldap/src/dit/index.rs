@@ -116,7 +116,14 @@ impl Indexes {
         }
     }
 
-    pub(crate) fn update(&mut self, schema: &Schema, folding: Folding, id: EntryId, old: &Entry, new: &Entry) {
+    pub(crate) fn update(
+        &mut self,
+        schema: &Schema,
+        folding: Folding,
+        id: EntryId,
+        old: &Entry,
+        new: &Entry,
+    ) {
         for (attribute, index) in &mut self.by_attribute {
             if old.set_of(*attribute) == new.set_of(*attribute) {
                 continue;

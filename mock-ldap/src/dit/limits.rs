@@ -2,38 +2,38 @@
 
 /// Longest name parsed. AD stops at 255 characters per relative name and a few dozen levels; 64 KiB is what fits no
 /// honest name and still costs nothing.
-pub const DN_SIZE_MAX_BYTES: usize = 64 * 1024;
+pub(crate) const DN_SIZE_MAX_BYTES: usize = 64 * 1024;
 
 /// Levels of nesting in the text form of a filter, the same bound the wire has for BER.
-pub const FILTER_DEPTH_MAX: usize = 100;
+pub(crate) const FILTER_DEPTH_MAX: usize = 100;
 
 /// Changes kept for cursors. A record is about 100 bytes, so a full log costs 100 MB; older cursors get everything.
-pub const LOG_RECORDS_MAX: usize = 1_000_000;
+pub(crate) const LOG_RECORDS_MAX: usize = 1_000_000;
 
 /// Changes OpenLDAP and 389-ds remember for the delete phase (`syncprov-sessionlog`); beyond it: the present phase.
-pub const SESSION_LOG_RECORDS_MAX: usize = 10_000;
+pub(crate) const SESSION_LOG_RECORDS_MAX: usize = 10_000;
 
 /// Entries of `cn=changelog` (`nsslapd-changelogmaxentries`), which hold the text of the change.
-pub const CHANGELOG_RECORDS_MAX: usize = 50_000;
+pub(crate) const CHANGELOG_RECORDS_MAX: usize = 50_000;
 
 /// Objects on one DirSync page: what domain controllers are reported to send.
-pub const DIRSYNC_PAGE_OBJECTS_MAX: usize = 1_000;
+pub(crate) const DIRSYNC_PAGE_OBJECTS_MAX: usize = 1_000;
 
 /// Largest and smallest page the maxBytes hint of DirSync can ask for; the lower one holds any ordinary object.
-pub const DIRSYNC_PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
-pub const DIRSYNC_PAGE_BYTES_MIN: usize = 16 * 1024;
+pub(crate) const DIRSYNC_PAGE_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(crate) const DIRSYNC_PAGE_BYTES_MIN: usize = 16 * 1024;
 
 /// Servers and restores named in one cookie; more is not a cookie of ours.
-pub const COOKIE_ORIGINS_MAX: usize = 64;
+pub(crate) const COOKIE_ORIGINS_MAX: usize = 64;
 
 /// Values of one attribute of one entry, linked ones included.
-pub const VALUES_PER_ATTRIBUTE_MAX: usize = 1_000_000;
+pub(crate) const VALUES_PER_ATTRIBUTE_MAX: usize = 1_000_000;
 
 /// Bytes of all stored attributes of one entry, thumbnails included.
-pub const ENTRY_SIZE_MAX_BYTES: usize = 10 * 1024 * 1024;
+pub(crate) const ENTRY_SIZE_MAX_BYTES: usize = 10 * 1024 * 1024;
 
 /// Accounts whose logon counters are kept per server; beyond it only failures are recorded.
-pub const LOGON_STATES_MAX: usize = 2_000_000;
+pub(crate) const LOGON_STATES_MAX: usize = 2_000_000;
 
 /// Levels of nested objects when a tree is deleted or walked upwards.
-pub const TREE_DEPTH_MAX: usize = 256;
+pub(crate) const TREE_DEPTH_MAX: usize = 256;

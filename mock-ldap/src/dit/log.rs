@@ -96,10 +96,6 @@ impl Log {
         self.seen.clone()
     }
 
-    pub(crate) fn highest_of(&self, origin: u16) -> u64 {
-        self.seen.get(&origin).copied().unwrap_or_default()
-    }
-
     /// Appends a change; its `usn` is assigned here, and `origin_usn` as well when the change is made here (zero).
     pub(crate) fn push(&mut self, mut record: Record) -> u64 {
         self.last_usn += 1;
@@ -172,7 +168,11 @@ impl Log {
         }
         let covered = vector.clone();
         let records = self.records.iter().skip(start.saturating_sub(self.first_usn()) as usize);
-        Some(records.filter(move |record| covered.get(&record.csn.origin).is_none_or(|&usn| record.origin_usn > usn)))
+        Some(
+            records.filter(move |record| {
+                covered.get(&record.csn.origin).is_none_or(|&usn| record.origin_usn > usn)
+            }),
+        )
     }
 
     pub(crate) fn records(&self) -> impl DoubleEndedIterator<Item = &Record> + ExactSizeIterator {
@@ -235,7 +235,9 @@ mod tests {
     fn a_forgotten_change_is_noticed() {
         let mut log = Log::new(100);
         log.records_max = 2;
-        (0..4).for_each(|_| drop(log.push(change(0, 0))));
+        for _ in 0..4 {
+            log.push(change(0, 0));
+        }
         assert!(log.since(101).is_none());
         assert_eq!(log.since(102).unwrap().count(), 2);
         assert!(log.uncovered(&Vector::from([(0, 101)])).is_none());

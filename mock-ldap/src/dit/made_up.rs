@@ -14,7 +14,11 @@ pub(crate) struct MadeUp {
 
 impl MadeUp {
     pub(crate) fn new<V: Into<Vec<u8>>>(name: &str, values: impl IntoIterator<Item = V>) -> Self {
-        Self { name: name.to_owned(), values: values.into_iter().map(Into::into).collect(), operational: false }
+        Self {
+            name: name.to_owned(),
+            values: values.into_iter().map(Into::into).collect(),
+            operational: false,
+        }
     }
 
     pub(crate) fn operational<V: Into<Vec<u8>>>(name: &str, values: impl IntoIterator<Item = V>) -> Self {
@@ -23,19 +27,24 @@ impl MadeUp {
 }
 
 /// RFC 4511 4.5.1.7 over such a list; `None` is Undefined.
-pub(crate) fn holds(filter: &Filter, attributes: &[MadeUp], schema: &Schema, folding: Folding) -> Option<bool> {
+pub(crate) fn holds(
+    filter: &Filter,
+    attributes: &[MadeUp],
+    schema: &Schema,
+    folding: Folding,
+) -> Option<bool> {
     let inner = |part: &Filter| holds(part, attributes, schema, folding);
     match filter {
-        Filter::And(parts) => parts.iter().map(inner).fold(Some(true), |sum, part| match (sum, part) {
-            (Some(false), _) | (_, Some(false)) => Some(false),
-            (None, _) | (_, None) => None,
-            _ => Some(true),
-        }),
-        Filter::Or(parts) => parts.iter().map(inner).fold(Some(false), |sum, part| match (sum, part) {
-            (Some(true), _) | (_, Some(true)) => Some(true),
-            (None, _) | (_, None) => None,
-            _ => Some(false),
-        }),
+        Filter::And(parts) => {
+            let verdicts: Vec<Option<bool>> = parts.iter().map(inner).collect();
+            let undefined = verdicts.contains(&None);
+            if verdicts.contains(&Some(false)) { Some(false) } else { (!undefined).then_some(true) }
+        }
+        Filter::Or(parts) => {
+            let verdicts: Vec<Option<bool>> = parts.iter().map(inner).collect();
+            let undefined = verdicts.contains(&None);
+            if verdicts.contains(&Some(true)) { Some(true) } else { (!undefined).then_some(false) }
+        }
         Filter::Not(part) => inner(part).map(|verdict| !verdict),
         Filter::Present(attr) => Some(attr == "objectclass" || find(attributes, attr).is_some()),
         Filter::Equality { attr, value } | Filter::Approx { attr, value } => {
@@ -51,13 +60,17 @@ pub(crate) fn holds(filter: &Filter, attributes: &[MadeUp], schema: &Schema, fol
             let value = matching::normalize(syntax, folding, value);
             matching::compare(syntax, folding, stored, &value).is_some_and(std::cmp::Ordering::is_le)
         }),
-        Filter::Substrings { attr, initial, any: parts, final_ } => any(attributes, attr, schema, |syntax, stored| {
-            let part = |text: &Vec<u8>, first, last| matching::normalize_part(syntax, folding, text, first, last);
-            let initial = initial.as_ref().map(|text| part(text, true, false));
-            let middle: Vec<Vec<u8>> = parts.iter().map(|text| part(text, false, false)).collect();
-            let last = final_.as_ref().map(|text| part(text, false, true));
-            matching::substrings(syntax, folding, stored, initial.as_deref(), &middle, last.as_deref())
-        }),
+        Filter::Substrings { attr, initial, any: parts, final_ } => {
+            any(attributes, attr, schema, |syntax, stored| {
+                let part = |text: &Vec<u8>, first, last| {
+                    matching::normalize_part(syntax, folding, text, first, last)
+                };
+                let initial = initial.as_ref().map(|text| part(text, true, false));
+                let middle: Vec<Vec<u8>> = parts.iter().map(|text| part(text, false, false)).collect();
+                let last = final_.as_ref().map(|text| part(text, false, true));
+                matching::substrings(syntax, folding, stored, initial.as_deref(), &middle, last.as_deref())
+            })
+        }
         Filter::Extensible { .. } => None,
     }
 }
@@ -66,8 +79,16 @@ fn find<'a>(attributes: &'a [MadeUp], name: &str) -> Option<&'a MadeUp> {
     attributes.iter().find(|attribute| attribute.name.eq_ignore_ascii_case(name))
 }
 
-fn any(attributes: &[MadeUp], name: &str, schema: &Schema, test: impl Fn(Syntax, &[u8]) -> bool) -> Option<bool> {
+fn any(
+    attributes: &[MadeUp],
+    name: &str,
+    schema: &Schema,
+    test: impl Fn(Syntax, &[u8]) -> bool,
+) -> Option<bool> {
     let syntax = schema.find(name).map_or(Syntax::CaseIgnore, |id| schema.attribute(id).syntax);
     let known = schema.find(name).is_some() || find(attributes, name).is_some();
-    known.then(|| find(attributes, name).is_some_and(|attribute| attribute.values.iter().any(|value| test(syntax, value))))
+    known.then(|| {
+        find(attributes, name)
+            .is_some_and(|attribute| attribute.values.iter().any(|value| test(syntax, value)))
+    })
 }

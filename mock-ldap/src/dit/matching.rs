@@ -8,7 +8,7 @@ use crate::dn::Dn;
 
 /// What strings ignore.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Folding {
+pub(crate) enum Folding {
     /// Case and repeated blanks (caseIgnoreMatch).
     Case,
     /// Accents and width as well: Active Directory.
@@ -17,7 +17,7 @@ pub enum Folding {
 
 impl Folding {
     /// Appends the comparison form: lower case, outer blanks gone, inner runs of blanks one blank.
-    pub fn fold_into(self, value: &[u8], out: &mut Vec<u8>) {
+    pub(crate) fn fold_into(self, value: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
         let mut blank = false;
         let mut push = |byte_or_char: &[u8], out: &mut Vec<u8>| {
@@ -65,7 +65,7 @@ impl Folding {
         }
     }
 
-    pub fn fold(self, value: &[u8]) -> Vec<u8> {
+    pub(crate) fn fold(self, value: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(value.len());
         self.fold_into(value, &mut out);
         out
@@ -73,16 +73,16 @@ impl Folding {
 }
 
 /// The comparison form of a value under its syntax; borrowed when the value already is in that form.
-pub fn normalize(syntax: Syntax, folding: Folding, value: &[u8]) -> Cow<'_, [u8]> {
+pub(crate) fn normalize(syntax: Syntax, folding: Folding, value: &[u8]) -> Cow<'_, [u8]> {
     match syntax {
         Syntax::CaseIgnore | Syntax::Oid | Syntax::Boolean | Syntax::Time => {
             let tidy = value.iter().all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_uppercase());
             if tidy { Cow::Borrowed(value) } else { Cow::Owned(folding.fold(value)) }
         }
         Syntax::CaseExact => squeeze(value),
-        Syntax::Telephone => {
-            Cow::Owned(value.iter().filter(|byte| !matches!(byte, b' ' | b'-')).map(u8::to_ascii_lowercase).collect())
-        }
+        Syntax::Telephone => Cow::Owned(
+            value.iter().filter(|byte| !matches!(byte, b' ' | b'-')).map(u8::to_ascii_lowercase).collect(),
+        ),
         Syntax::Numeric => Cow::Owned(value.iter().filter(|byte| **byte != b' ').copied().collect()),
         Syntax::Integer => match parse_integer(value) {
             Some(number) => Cow::Owned(number.to_string().into_bytes()),
@@ -97,7 +97,7 @@ pub fn normalize(syntax: Syntax, folding: Folding, value: &[u8]) -> Cow<'_, [u8]
 }
 
 /// Equality of a stored value with an assertion that is already normalized.
-pub fn equals(syntax: Syntax, folding: Folding, stored: &[u8], normalized: &[u8]) -> bool {
+pub(crate) fn equals(syntax: Syntax, folding: Folding, stored: &[u8], normalized: &[u8]) -> bool {
     let same_text = matches!(syntax, Syntax::CaseIgnore | Syntax::Oid) && stored.len() == normalized.len();
     if same_text && stored.iter().all(|byte| byte.is_ascii_graphic()) {
         return stored.eq_ignore_ascii_case(normalized);
@@ -106,7 +106,12 @@ pub fn equals(syntax: Syntax, folding: Folding, stored: &[u8], normalized: &[u8]
 }
 
 /// Ordering for `>=` and `<=`; `None` where the syntax has no order.
-pub fn compare(syntax: Syntax, folding: Folding, stored: &[u8], normalized: &[u8]) -> Option<Ordering> {
+pub(crate) fn compare(
+    syntax: Syntax,
+    folding: Folding,
+    stored: &[u8],
+    normalized: &[u8],
+) -> Option<Ordering> {
     match syntax {
         Syntax::Integer => Some(parse_integer(stored)?.cmp(&parse_integer(normalized)?)),
         Syntax::Time => Some(time_key(stored).as_slice().cmp(time_key(normalized).as_slice())),
@@ -116,7 +121,7 @@ pub fn compare(syntax: Syntax, folding: Folding, stored: &[u8], normalized: &[u8
 }
 
 /// Substrings over the comparison form. An assertion part that is only blanks still needs its blank.
-pub fn substrings(
+pub(crate) fn substrings(
     syntax: Syntax,
     folding: Folding,
     stored: &[u8],
@@ -142,7 +147,13 @@ pub fn substrings(
 }
 
 /// Normalizes one part of a substrings assertion: inner blanks stay where they touch another part.
-pub fn normalize_part(syntax: Syntax, folding: Folding, part: &[u8], first: bool, last: bool) -> Vec<u8> {
+pub(crate) fn normalize_part(
+    syntax: Syntax,
+    folding: Folding,
+    part: &[u8],
+    first: bool,
+    last: bool,
+) -> Vec<u8> {
     let mut out = Vec::new();
     let spaced = matches!(syntax, Syntax::CaseIgnore | Syntax::CaseExact | Syntax::Oid);
     if spaced && !first && part.first() == Some(&b' ') {
@@ -160,7 +171,7 @@ pub fn normalize_part(syntax: Syntax, folding: Folding, part: &[u8], first: bool
 }
 
 /// A decimal integer with optional sign, as LDAP writes it.
-pub fn parse_integer(value: &[u8]) -> Option<i64> {
+pub(crate) fn parse_integer(value: &[u8]) -> Option<i64> {
     std::str::from_utf8(value).ok()?.trim().parse().ok()
 }
 
@@ -265,7 +276,14 @@ mod tests {
             let any: Vec<Vec<u8>> = parts.1.iter().map(|text| part(text, false, false)).collect();
             let initial = (!parts.0.is_empty()).then(|| part(parts.0, true, false));
             let final_ = (!parts.2.is_empty()).then(|| part(parts.2, false, true));
-            substrings(Syntax::CaseIgnore, Folding::Case, value.as_bytes(), initial.as_deref(), &any, final_.as_deref())
+            substrings(
+                Syntax::CaseIgnore,
+                Folding::Case,
+                value.as_bytes(),
+                initial.as_deref(),
+                &any,
+                final_.as_deref(),
+            )
         };
         assert!(matches("Jane Doe", ("ja", &["e d"], "OE")));
         assert!(matches("Jane Doe", ("jane ", &[], "doe")));
@@ -275,7 +293,9 @@ mod tests {
 
     #[test]
     fn numbers_and_times_order_by_value() {
-        let order = |syntax, stored: &str, asked: &str| compare(syntax, Folding::Case, stored.as_bytes(), asked.as_bytes());
+        let order = |syntax, stored: &str, asked: &str| {
+            compare(syntax, Folding::Case, stored.as_bytes(), asked.as_bytes())
+        };
         assert_eq!(order(Syntax::Integer, "9", "10"), Some(Ordering::Less));
         assert_eq!(order(Syntax::Time, "20260101000000.0Z", "20260101000000Z"), Some(Ordering::Equal));
         assert_eq!(order(Syntax::Dn, "cn=a", "cn=b"), None);

@@ -63,13 +63,15 @@ impl Directory {
         let schema = Arc::new(spec.personality.load_schema());
         let folding = if spec.personality.accent_insensitive { Folding::Accents } else { Folding::Case };
         let now_ms = clock.now_ms();
-        let invocations: Vec<[u8; 16]> =
-            (0..spec.servers.len()).map(|server| shared::uuid_from(spec.seed ^ 0x1dc, server as u64)).collect();
+        let invocations: Vec<[u8; 16]> = (0..spec.servers.len())
+            .map(|server| shared::uuid_from(spec.seed ^ 0x1dc, server as u64))
+            .collect();
         let built = build::build(&spec, company, &schema, folding, now_ms, &invocations);
         // New stamps must come after those of the build, whatever the clock says.
         let newest_ms = built.tree.log.contexts().into_iter().map(|csn| csn.at_ms).max().unwrap_or(now_ms);
         let origins = invocations.iter().enumerate();
-        let origins = origins.map(|(server, &invocation)| Origin { invocation, server, retired: false }).collect();
+        let origins =
+            origins.map(|(server, &invocation)| Origin { invocation, server, retired: false }).collect();
         let shared = Arc::new(Shared {
             known: Known::resolve(&schema),
             schema,

@@ -32,7 +32,13 @@ pub(crate) const GROUP_SECURITY: i64 = 0x8000_0000;
 impl<'a> Reader<'a> {
     /// Gives every value of an attribute to `emit`. Names of linked objects come in their extended form when the
     /// request asked for it.
-    pub(crate) fn each_value(&self, id: EntryId, node: &Node, attribute: AttrId, emit: &mut dyn FnMut(&[u8])) {
+    pub(crate) fn each_value(
+        &self,
+        id: EntryId,
+        node: &Node,
+        attribute: AttrId,
+        emit: &mut dyn FnMut(&[u8]),
+    ) {
         let definition = self.tree.schema.attribute(attribute);
         if self.view == View::GlobalCatalog && !definition.in_global_catalog {
             return;
@@ -49,7 +55,8 @@ impl<'a> Reader<'a> {
             Source::BackLink(links) => {
                 for link in links {
                     let visible = self.tree.back(id, *link).iter().copied();
-                    let visible: Vec<EntryId> = visible.filter(|&group| !self.hides_back_link(group)).collect();
+                    let visible: Vec<EntryId> =
+                        visible.filter(|&group| !self.hides_back_link(group)).collect();
                     self.each_name(&visible, emit);
                 }
             }
@@ -71,7 +78,8 @@ impl<'a> Reader<'a> {
     }
 
     pub(crate) fn hides_back_link(&self, source: EntryId) -> bool {
-        self.view == View::GlobalCatalog && self.tree.node(source).is_some_and(|node| !self.is_universal(&node.entry))
+        self.view == View::GlobalCatalog
+            && self.tree.node(source).is_some_and(|node| !self.is_universal(&node.entry))
     }
 
     fn is_universal(&self, entry: &Entry) -> bool {
@@ -114,7 +122,11 @@ impl<'a> Reader<'a> {
         let mut text = |value: String| emit(value.as_bytes());
         match what {
             Computed::ObjectClass => {
-                entry.classes.shown.iter().for_each(|&class| emit(self.tree.schema.class(class).name().as_bytes()));
+                entry
+                    .classes
+                    .shown
+                    .iter()
+                    .for_each(|&class| emit(self.tree.schema.class(class).name().as_bytes()));
             }
             Computed::StructuralClass => self.structural_class(&entry.classes, emit),
             Computed::ObjectCategory if !entry.deleted => text(self.category_dn(&entry.classes)),
@@ -164,7 +176,7 @@ impl<'a> Reader<'a> {
             | Computed::ModifyTimestamp
             | Computed::EntryCsn
             | Computed::ContextCsn => self.change_stamp(node, what, emit),
-            Computed::SamAccountType | Computed::UacComputed | Computed::PrimaryGroupToken => {
+            Computed::SamAccountType | Computed::AccountControl | Computed::PrimaryGroupToken => {
                 self.security_number(id, entry, what).iter().for_each(|number| text(number.to_string()));
             }
             Computed::TokenGroups
@@ -190,7 +202,10 @@ impl<'a> Reader<'a> {
         let schema = &self.tree.schema;
         if schema.shows_superiors {
             // Active Directory answers the whole chain (MS-ADTS 3.1.1.4.5.12).
-            schema.lineage(classes.structural).iter().for_each(|&class| emit(schema.class(class).name().as_bytes()));
+            schema
+                .lineage(classes.structural)
+                .iter()
+                .for_each(|&class| emit(schema.class(class).name().as_bytes()));
         } else {
             emit(schema.class(classes.structural).name().as_bytes());
         }
@@ -206,14 +221,18 @@ impl<'a> Reader<'a> {
         match what {
             Computed::UsnCreated => text(node.usn_created.to_string()),
             Computed::UsnChanged => text(node.usn_changed.to_string()),
-            Computed::EntryUsn => text((node.usn_changed - self.tree.log.base_usn().min(node.usn_changed)).to_string()),
+            Computed::EntryUsn => {
+                text((node.usn_changed - self.tree.log.base_usn().min(node.usn_changed)).to_string())
+            }
             Computed::WhenCreated => text(time_text::generalized_ad(node.entry.created_ms)),
             Computed::WhenChanged => text(time_text::generalized_ad(node.changed_ms)),
             Computed::CreateTimestamp => text(time_text::generalized(node.entry.created_ms)),
             Computed::ModifyTimestamp => text(time_text::generalized(node.csn.at_ms)),
             Computed::EntryCsn => text(node.csn.text()),
             // On the suffix only; one value per server that ever wrote.
-            _ if node.entry.parent.is_none() => super::syncrepl::context(self).iter().for_each(|csn| text(csn.text())),
+            _ if node.entry.parent.is_none() => {
+                super::syncrepl::context(self).iter().for_each(|csn| text(csn.text()))
+            }
             _ => {}
         }
     }
@@ -223,17 +242,19 @@ impl<'a> Reader<'a> {
         let integer = |attribute: Option<AttrId>| attribute.and_then(|attribute| entry.integer(attribute));
         match what {
             Computed::SamAccountType if entry.deleted => None,
-            Computed::SamAccountType => match (integer(known.group_type), integer(known.user_account_control)) {
-                (Some(kind), _) => {
-                    let local = if kind & GROUP_DOMAIN_LOCAL != 0 { 0x2000_0000 } else { 0x1000_0000 };
-                    Some(local + i64::from(kind & GROUP_SECURITY == 0))
+            Computed::SamAccountType => {
+                match (integer(known.group_type), integer(known.user_account_control)) {
+                    (Some(kind), _) => {
+                        let local = if kind & GROUP_DOMAIN_LOCAL != 0 { 0x2000_0000 } else { 0x1000_0000 };
+                        Some(local + i64::from(kind & GROUP_SECURITY == 0))
+                    }
+                    (None, Some(control)) if control & 0x3000 != 0 => Some(0x3000_0001),
+                    (None, Some(control)) if control & 0x800 != 0 => Some(0x3000_0002),
+                    (None, Some(_)) => Some(0x3000_0000),
+                    (None, None) => None,
                 }
-                (None, Some(control)) if control & 0x3000 != 0 => Some(0x3000_0001),
-                (None, Some(control)) if control & 0x800 != 0 => Some(0x3000_0002),
-                (None, Some(_)) => Some(0x3000_0000),
-                (None, None) => None,
-            },
-            Computed::UacComputed => {
+            }
+            Computed::AccountControl => {
                 let control = integer(known.user_account_control)?;
                 let locked = i64::from(self.is_locked(entry)) * 0x10;
                 let expired = i64::from(self.password_expired(id, entry, control)) * 0x80_0000;
@@ -255,7 +276,12 @@ impl<'a> Reader<'a> {
             _ => {
                 for group in self.token_groups(id, &node.entry) {
                     let Some(group) = self.tree.node(group) else { continue };
-                    let kind = self.shared.known.group_type.and_then(|it| group.entry.integer(it)).unwrap_or_default();
+                    let kind = self
+                        .shared
+                        .known
+                        .group_type
+                        .and_then(|it| group.entry.integer(it))
+                        .unwrap_or_default();
                     let wanted = kind & GROUP_SECURITY != 0
                         && (what == Computed::TokenGroups || kind & (GROUP_GLOBAL | GROUP_UNIVERSAL) != 0);
                     let sid = self.shared.known.object_sid.and_then(|attribute| group.entry.first(attribute));
@@ -275,7 +301,11 @@ impl<'a> Reader<'a> {
         if let Some(primary) = primary.filter(|primary| !groups.contains(primary)) {
             groups.push(primary);
             let above = self.tree.closure(primary, &[member], true);
-            above.into_iter().for_each(|group| if !groups.contains(&group) { groups.push(group) });
+            above.into_iter().for_each(|group| {
+                if !groups.contains(&group) {
+                    groups.push(group)
+                }
+            });
         }
         groups
     }
@@ -284,7 +314,9 @@ impl<'a> Reader<'a> {
     pub(crate) fn group_of_rid(&self, rid: u32) -> Option<EntryId> {
         let sid = self.shared.sid(rid);
         let (object_sid, group_type) = (self.shared.known.object_sid?, self.shared.known.group_type?);
-        let is_it = |node: &Node| node.entry.first(object_sid) == Some(&sid) && node.entry.first(group_type).is_some();
+        let is_it = |node: &Node| {
+            node.entry.first(object_sid) == Some(&sid) && node.entry.first(group_type).is_some()
+        };
         match self.tree.indexes.candidates(object_sid, &sid) {
             Some(ids) => ids.into_iter().find(|&id| self.tree.node(id).is_some_and(is_it)),
             None => self.tree.nodes().find(|(_, node)| is_it(node)).map(|(id, _)| id),
@@ -372,7 +404,8 @@ pub(crate) fn rdn_value(rdn: &str) -> Option<Vec<u8>> {
 /// A self-relative security descriptor (MS-DTYP 2.4.6): owner and group Administrators, no access lists. Access in
 /// this server follows from group membership, not from descriptors.
 const DESCRIPTOR: &[u8] = &[
-    1, 0, 0x00, 0x80, 20, 0, 0, 0, 36, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, // revision, control, four offsets
+    1, 0, 0x00, 0x80, 20, 0, 0, 0, 36, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+    0, // revision, control, four offsets
     1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x20, 2, 0, 0, // S-1-5-32-544
     1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0, 0x20, 2, 0, 0,
 ];
@@ -383,7 +416,11 @@ mod tests {
 
     #[test]
     fn names_of_schema_objects() {
-        let cases = [("person", "Person"), ("organizationalUnit", "Organizational-Unit"), ("builtinDomain", "Builtin-Domain")];
+        let cases = [
+            ("person", "Person"),
+            ("organizationalUnit", "Organizational-Unit"),
+            ("builtinDomain", "Builtin-Domain"),
+        ];
         for (class, name) in cases {
             assert_eq!(schema_cn(class), name);
         }
@@ -393,12 +430,16 @@ mod tests {
     #[test]
     fn canonical_roots_start_with_the_dns_name() {
         assert_eq!(canonical_root("DC=acme,DC=example"), "acme.example");
-        assert_eq!(canonical_root("CN=Schema,CN=Configuration,DC=acme,DC=example"), "acme.example/Configuration/Schema");
+        assert_eq!(
+            canonical_root("CN=Schema,CN=Configuration,DC=acme,DC=example"),
+            "acme.example/Configuration/Schema"
+        );
     }
 
     #[test]
     fn unique_ids_have_the_measured_shape() {
-        let uuid = [0x52, 0x13, 0xa0, 0xae, 0xe6, 0x31, 0x11, 0xf1, 0xa8, 0x21, 0xbe, 0x6c, 0x09, 0x1e, 0x3b, 0x7a];
+        let uuid =
+            [0x52, 0x13, 0xa0, 0xae, 0xe6, 0x31, 0x11, 0xf1, 0xa8, 0x21, 0xbe, 0x6c, 0x09, 0x1e, 0x3b, 0x7a];
         assert_eq!(ns_unique_id(&uuid), "5213a0ae-e63111f1-a821be6c-091e3b7a");
     }
 }

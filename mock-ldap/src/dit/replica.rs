@@ -38,7 +38,13 @@ pub struct Replica {
 }
 
 impl Replica {
-    pub(crate) fn new(name: String, index: usize, shared: Arc<Shared>, tree: Tree, lag_ms: Option<u64>) -> Self {
+    pub(crate) fn new(
+        name: String,
+        index: usize,
+        shared: Arc<Shared>,
+        tree: Tree,
+        lag_ms: Option<u64>,
+    ) -> Self {
         let last = tree.log.last_usn();
         Self {
             name,
@@ -145,7 +151,13 @@ impl Replica {
     }
 
     /// RFC 4511 4.10.
-    pub fn compare(&self, dn: &[u8], attribute: &str, value: &[u8], who: &Identity) -> Result<bool, LdapFailure> {
+    pub fn compare(
+        &self,
+        dn: &[u8],
+        attribute: &str,
+        value: &[u8],
+        who: &Identity,
+    ) -> Result<bool, LdapFailure> {
         self.catch_up();
         let name = self.parse_name(dn)?;
         self.index_for(&name);
@@ -163,13 +175,17 @@ impl Replica {
                 let stored = stored.or_else(|| self.shared.passwords.of(id).map(str::as_bytes));
                 return Ok(stored.is_some_and(|stored| super::account::verify(stored, value)));
             }
-            let filter = crate::filter::Filter::Equality { attr: attribute.to_ascii_lowercase(), value: value.to_vec() };
+            let filter = crate::filter::Filter::Equality {
+                attr: attribute.to_ascii_lowercase(),
+                value: value.to_vec(),
+            };
             let verdict = Condition::compile(&filter, reader).holds(reader, id, node);
             match verdict {
                 Some(true) => Ok(true),
-                _ if reader.first_value(id, node, definition).is_none() => {
-                    Err(LdapFailure::new(ResultCode::NO_SUCH_ATTRIBUTE, self.shared.text("no_value", &[("attribute", attribute)])))
-                }
+                _ if reader.first_value(id, node, definition).is_none() => Err(LdapFailure::new(
+                    ResultCode::NO_SUCH_ATTRIBUTE,
+                    self.shared.text("no_value", &[("attribute", attribute)]),
+                )),
                 _ => Ok(false),
             }
         })
@@ -202,19 +218,29 @@ impl Replica {
     pub(crate) fn read_with<T>(&self, view: View, work: impl FnOnce(&Reader<'_>) -> T) -> T {
         let tree = self.tree.read().unwrap_or_else(PoisonError::into_inner);
         let shared = &self.shared;
-        work(&Reader { tree: &tree, shared, logons: &self.logons, view, base_scope: false, extended_dn: None })
+        work(&Reader {
+            tree: &tree,
+            shared,
+            logons: &self.logons,
+            view,
+            base_scope: false,
+            extended_dn: None,
+        })
     }
 
     fn read_as<T>(&self, selection: &Selection, work: impl FnOnce(&Reader<'_>) -> T) -> T {
         self.read_with(selection.view, |reader| {
-            let reader = Reader { base_scope: selection.base_scope, extended_dn: selection.extended_dn, ..*reader };
+            let reader =
+                Reader { base_scope: selection.base_scope, extended_dn: selection.extended_dn, ..*reader };
             work(&reader)
         })
     }
 
     /// Builds the equality index of an attribute unless it is there. Costs one walk over all objects, once.
     pub(crate) fn ensure_index(&self, attribute: AttrId) {
-        if !Indexes::can_index(&self.shared.schema, attribute) || self.read(|reader| reader.tree.indexes.has(attribute)) {
+        if !Indexes::can_index(&self.shared.schema, attribute)
+            || self.read(|reader| reader.tree.indexes.has(attribute))
+        {
             return;
         }
         let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
@@ -252,12 +278,20 @@ impl Replica {
         match reader.tree.lookup(dn) {
             Lookup::Found(id) | Lookup::Missing { best: id } => missing(&reader.tree.dn(id)),
             Lookup::Foreign if self.shared.personality.is_active_directory() && !dn.is_root() => {
-                let labels = dn.rdns.iter().flat_map(|rdn| &rdn.parts).filter(|part| part.attribute.eq_ignore_ascii_case("dc"));
-                let host = labels.map(|part| String::from_utf8_lossy(&part.value).into_owned()).collect::<Vec<_>>().join(".");
+                let labels = dn
+                    .rdns
+                    .iter()
+                    .flat_map(|rdn| &rdn.parts)
+                    .filter(|part| part.attribute.eq_ignore_ascii_case("dc"));
+                let host = labels
+                    .map(|part| String::from_utf8_lossy(&part.value).into_owned())
+                    .collect::<Vec<_>>()
+                    .join(".");
                 if host.is_empty() {
                     return missing("");
                 }
-                let mut failure = LdapFailure::new(ResultCode::REFERRAL, self.shared.text("referral", &[("host", &host)]));
+                let mut failure =
+                    LdapFailure::new(ResultCode::REFERRAL, self.shared.text("referral", &[("host", &host)]));
                 failure.referrals.push(format!("ldap://{host}/{dn}"));
                 failure
             }

@@ -134,7 +134,9 @@ impl Replica {
             }
             let until_ms = match inbound.lag_ms {
                 _ if all => i64::MAX,
-                Some(lag_ms) => self.shared.clock.now_ms().saturating_sub(i64::try_from(lag_ms).unwrap_or(i64::MAX)),
+                Some(lag_ms) => {
+                    self.shared.clock.now_ms().saturating_sub(i64::try_from(lag_ms).unwrap_or(i64::MAX))
+                }
                 None => return,
             };
             let (parcels, reached) = self.collect(source, taken, until_ms);
@@ -157,7 +159,9 @@ impl Replica {
         source.read(|reader| {
             let mut reached = taken;
             let mut parcels = Vec::new();
-            let Some(records) = reader.tree.log.since(taken) else { return (parcels, reader.tree.log.last_usn()) };
+            let Some(records) = reader.tree.log.since(taken) else {
+                return (parcels, reader.tree.log.last_usn());
+            };
             for record in records {
                 if made_at(&origins, record, source.index) {
                     if record.csn.at_ms > until_ms {
@@ -173,7 +177,8 @@ impl Replica {
 
     fn merge(&self, tree: &mut Tree, parcel: Parcel) {
         let record = &parcel.record;
-        let from = Provenance { csn: record.csn, origin_usn: record.origin_usn, now_ms: self.shared.clock.now_ms() };
+        let from =
+            Provenance { csn: record.csn, origin_usn: record.origin_usn, now_ms: self.shared.clock.now_ms() };
         let effect = match record.kind {
             ChangeKind::Delete => merge_delete(tree, &parcel),
             _ if tree.node(record.id).is_none() => self.merge_new(tree, &parcel),
@@ -217,7 +222,8 @@ impl Replica {
                 let values = source.values(attribute).map(<[u8]>::to_vec).collect();
                 draft.set(attribute, values);
                 attributes.push(attribute);
-                if [self.shared.known.unicode_pwd, self.shared.known.user_password].contains(&Some(attribute)) {
+                if [self.shared.known.unicode_pwd, self.shared.known.user_password].contains(&Some(attribute))
+                {
                     password.clone_from(&parcel.password);
                 }
             }
@@ -275,7 +281,8 @@ fn parcel(tree: &Tree, record: &Record) -> Parcel {
     // change that made it.
     let current = |part| tree.stamps.get(id, part) == record.csn;
     let attributes = record.attributes.iter().copied();
-    let attributes = attributes.filter(|&it| !tree.schema.attribute(it).local && current(Part::Attribute(it)));
+    let attributes =
+        attributes.filter(|&it| !tree.schema.attribute(it).local && current(Part::Attribute(it)));
     Parcel {
         attributes: attributes.collect(),
         renamed: record.kind == ChangeKind::ModifyDn && current(Part::Name),
@@ -291,7 +298,8 @@ fn merge_delete(tree: &mut Tree, parcel: &Parcel) -> Option<Effect> {
     if here.is_some_and(|node| node.entry.deleted) {
         return None;
     }
-    let parent_of_some = here.and_then(|node| node.container.as_deref()).is_some_and(|it| !it.children.is_empty());
+    let parent_of_some =
+        here.and_then(|node| node.container.as_deref()).is_some_and(|it| !it.children.is_empty());
     match (&parcel.entry, &parcel.record.gone) {
         // A tombstone travels like any object; deletion wins over everything. It may be all this server ever sees of
         // the object, and is told all the same: a client may know the object from elsewhere.
@@ -300,7 +308,9 @@ fn merge_delete(tree: &mut Tree, parcel: &Parcel) -> Option<Effect> {
             Some(Effect { attributes, ..Effect::new(id, ChangeKind::Delete, Some(tombstone.clone())) })
         }
         (None, _) if parent_of_some => None,
-        (None, Some(gone)) => Some(Effect { gone: Some(gone.clone()), ..Effect::new(id, ChangeKind::Delete, None) }),
+        (None, Some(gone)) => {
+            Some(Effect { gone: Some(gone.clone()), ..Effect::new(id, ChangeKind::Delete, None) })
+        }
         (None, None) => here.is_some().then(|| Effect::new(id, ChangeKind::Delete, None)),
     }
 }

@@ -31,7 +31,8 @@ impl Replica {
         self.catch_up();
         let personality = &self.shared.personality;
         let active_directory = personality.is_active_directory();
-        let extensions = personality.supported_extensions.iter().filter(|oid| !tls || oid.as_str() != START_TLS);
+        let extensions =
+            personality.supported_extensions.iter().filter(|oid| !tls || oid.as_str() != START_TLS);
         let mut attributes = vec![
             MadeUp::new("supportedControl", personality.supported_controls.iter().map(String::as_str)),
             MadeUp::new("supportedExtension", extensions.map(String::as_str)),
@@ -49,7 +50,9 @@ impl Replica {
         } else {
             self.plain_attributes(&mut attributes);
             // RFC 4512 5.1: operational, so asked for by name or `+`; the object class is the exception.
-            attributes.iter_mut().for_each(|attribute| attribute.operational = attribute.name != "objectClass");
+            attributes
+                .iter_mut()
+                .for_each(|attribute| attribute.operational = attribute.name != "objectClass");
         }
         attributes.retain(|attribute| !attribute.values.is_empty());
         attributes
@@ -58,7 +61,8 @@ impl Replica {
     fn domain_controller_attributes(&self, attributes: &mut Vec<MadeUp>) {
         let naming = &self.shared.naming;
         let host = self.host_name();
-        let dsa = self.shared.landmarks.dsa.get(self.index).and_then(|&dsa| self.dn_of(dsa)).unwrap_or_default();
+        let dsa =
+            self.shared.landmarks.dsa.get(self.index).and_then(|&dsa| self.dn_of(dsa)).unwrap_or_default();
         let server = dsa.split_once(',').map_or("", |(_, server)| server);
         let zones = ["DomainDnsZones", "ForestDnsZones"].map(|zone| format!("DC={zone},{}", naming.base));
         let contexts = [naming.base.clone(), naming.configuration.clone(), naming.schema.clone()];

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Number of an attribute type within one schema.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct AttrId(pub u16);
+pub(crate) struct AttrId(pub(crate) u16);
 
 impl AttrId {
     pub(crate) fn index(self) -> usize {
@@ -15,7 +15,7 @@ impl AttrId {
 
 /// How values of an attribute compare.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Syntax {
+pub(crate) enum Syntax {
     CaseIgnore,
     CaseExact,
     Integer,
@@ -52,12 +52,18 @@ impl Syntax {
     /// Syntax OID, equality, ordering and substrings rules for the RFC 4512 description.
     fn description(self) -> (&'static str, &'static str, &'static str, &'static str) {
         match self {
-            Self::CaseIgnore => {
-                ("1.3.6.1.4.1.1466.115.121.1.15", "caseIgnoreMatch", "caseIgnoreOrderingMatch", "caseIgnoreSubstringsMatch")
-            }
-            Self::CaseExact => {
-                ("1.3.6.1.4.1.1466.115.121.1.15", "caseExactMatch", "caseExactOrderingMatch", "caseExactSubstringsMatch")
-            }
+            Self::CaseIgnore => (
+                "1.3.6.1.4.1.1466.115.121.1.15",
+                "caseIgnoreMatch",
+                "caseIgnoreOrderingMatch",
+                "caseIgnoreSubstringsMatch",
+            ),
+            Self::CaseExact => (
+                "1.3.6.1.4.1.1466.115.121.1.15",
+                "caseExactMatch",
+                "caseExactOrderingMatch",
+                "caseExactSubstringsMatch",
+            ),
             Self::Integer => ("1.3.6.1.4.1.1466.115.121.1.27", "integerMatch", "integerOrderingMatch", ""),
             Self::Boolean => ("1.3.6.1.4.1.1466.115.121.1.7", "booleanMatch", "", ""),
             Self::Octets | Self::Sid | Self::Descriptor => {
@@ -68,9 +74,12 @@ impl Syntax {
             Self::Time => {
                 ("1.3.6.1.4.1.1466.115.121.1.24", "generalizedTimeMatch", "generalizedTimeOrderingMatch", "")
             }
-            Self::Telephone => {
-                ("1.3.6.1.4.1.1466.115.121.1.50", "telephoneNumberMatch", "", "telephoneNumberSubstringsMatch")
-            }
+            Self::Telephone => (
+                "1.3.6.1.4.1.1466.115.121.1.50",
+                "telephoneNumberMatch",
+                "",
+                "telephoneNumberSubstringsMatch",
+            ),
             Self::Numeric => {
                 ("1.3.6.1.4.1.1466.115.121.1.36", "numericStringMatch", "numericStringOrderingMatch", "")
             }
@@ -80,7 +89,7 @@ impl Syntax {
 
 /// Where the values of an attribute come from.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Source {
+pub(crate) enum Source {
     /// Written and kept as bytes.
     Stored,
     /// Names of objects, kept as their numbers so that renames and deletions follow.
@@ -95,7 +104,7 @@ macro_rules! computed {
     ($($variant:ident = $word:literal),* $(,)?) => {
         /// Attributes that are derived and not stored. The word is the one of the table files.
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-        pub enum Computed { $($variant),* }
+        pub(crate) enum Computed { $($variant),* }
         impl Computed {
             fn parse(word: &str) -> Option<Self> {
                 match word { $($word => Some(Self::$variant),)* _ => None }
@@ -114,7 +123,7 @@ computed! {
     ManagerName = "manager_name", SubschemaSubentry = "subschema_subentry", HasSubordinates = "has_subordinates",
     NumSubordinates = "num_subordinates", EntryNumber = "entry_number", ParentNumber = "parent_number",
     Revision = "revision", IsDeleted = "is_deleted", SamAccountType = "sam_account_type",
-    UacComputed = "uac_computed", PrimaryGroupToken = "primary_group_token", TokenGroups = "token_groups",
+    AccountControl = "uac_computed", PrimaryGroupToken = "primary_group_token", TokenGroups = "token_groups",
     TokenGroupsGlobal = "token_groups_global", MemberOfTransitive = "member_of_transitive",
     MemberTransitive = "member_transitive", AllowedAttributes = "allowed_attributes",
     SecurityDescriptor = "security_descriptor", BadCount = "bad_count", BadTime = "bad_time",
@@ -124,7 +133,7 @@ computed! {
 
 impl Computed {
     /// Costly or meaningless over many objects: answered for a base-scope search only (MS-ADTS 3.1.1.4.5.19).
-    pub fn base_scope_only(self) -> bool {
+    pub(crate) fn base_scope_only(self) -> bool {
         matches!(
             self,
             Self::TokenGroups | Self::TokenGroupsGlobal | Self::MemberOfTransitive | Self::MemberTransitive
@@ -134,41 +143,41 @@ impl Computed {
 
 /// One attribute type.
 #[derive(Clone, Debug)]
-pub struct Attribute {
+pub(crate) struct Attribute {
     /// First the canonical spelling, which is what answers carry.
-    pub names: Vec<String>,
-    pub oid: String,
-    pub syntax: Syntax,
-    pub single: bool,
+    pub(crate) names: Vec<String>,
+    pub(crate) oid: String,
+    pub(crate) syntax: Syntax,
+    pub(crate) single: bool,
     /// Sent only when asked for by name or `+`.
-    pub operational: bool,
+    pub(crate) operational: bool,
     /// Clients may not write it.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
     /// In the partial attribute set of the Global Catalog.
-    pub in_global_catalog: bool,
+    pub(crate) in_global_catalog: bool,
     /// Part of ambiguous name resolution.
-    pub in_anr: bool,
+    pub(crate) in_anr: bool,
     /// Survives deletion in a tombstone (searchFlags 0x8 and the fixed list of MS-ADTS 3.1.1.5.5.1.1).
-    pub kept_on_delete: bool,
+    pub(crate) kept_on_delete: bool,
     /// Differs between the servers of a domain.
-    pub local: bool,
-    pub source: Source,
+    pub(crate) local: bool,
+    pub(crate) source: Source,
     /// `04 len name`, ready to be copied into an answer.
-    pub name_tlv: Box<[u8]>,
+    pub(crate) name_tlv: Box<[u8]>,
 }
 
 impl Attribute {
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.names[0]
     }
 
-    pub fn is_link(&self) -> bool {
+    pub(crate) fn is_link(&self) -> bool {
         self.source == Source::Link
     }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum ClassKind {
+pub(crate) enum ClassKind {
     Abstract,
     Structural,
     Auxiliary,
@@ -176,69 +185,69 @@ pub enum ClassKind {
 
 /// One object class.
 #[derive(Clone, Debug)]
-pub struct Class {
-    pub names: Vec<String>,
-    pub oid: String,
-    pub kind: ClassKind,
-    pub superior: Option<usize>,
-    pub must: Vec<AttrId>,
-    pub may: Vec<AttrId>,
+pub(crate) struct Class {
+    pub(crate) names: Vec<String>,
+    pub(crate) oid: String,
+    pub(crate) kind: ClassKind,
+    pub(crate) superior: Option<usize>,
+    pub(crate) must: Vec<AttrId>,
+    pub(crate) may: Vec<AttrId>,
     /// Naming attribute of Active Directory, preferred one elsewhere.
-    pub rdn: Option<AttrId>,
+    pub(crate) rdn: Option<AttrId>,
     /// Active Directory: the class whose schema object is the objectCategory.
-    pub category: String,
+    pub(crate) category: String,
     /// Any known attribute is allowed.
-    pub open: bool,
+    pub(crate) open: bool,
 }
 
 impl Class {
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         &self.names[0]
     }
 }
 
 /// The classes of an object, shared by all objects that have the same ones.
 #[derive(Debug)]
-pub struct ClassSet {
+pub(crate) struct ClassSet {
     /// As shown in objectClass.
-    pub shown: Vec<usize>,
+    pub(crate) shown: Vec<usize>,
     /// With all superior classes.
-    pub all: Vec<usize>,
+    pub(crate) all: Vec<usize>,
     /// The most derived structural class.
-    pub structural: usize,
+    pub(crate) structural: usize,
     /// `31 len ...` with the shown names.
-    pub values_tlv: Box<[u8]>,
+    pub(crate) values_tlv: Box<[u8]>,
 }
 
 impl ClassSet {
-    pub fn contains(&self, class: usize) -> bool {
+    pub(crate) fn contains(&self, class: usize) -> bool {
         self.all.contains(&class)
     }
 }
 
 /// A schema; cheap to look things up in, shared by all servers of a directory.
 #[derive(Debug)]
-pub struct Schema {
+pub(crate) struct Schema {
     attributes: Vec<Attribute>,
     by_name: HashMap<String, AttrId>,
     classes: Vec<Class>,
     class_by_name: HashMap<String, usize>,
     /// objectClass answers the whole chain, not just what was written (Active Directory).
-    pub shows_superiors: bool,
+    pub(crate) shows_superiors: bool,
     sets: Mutex<HashMap<Vec<usize>, Arc<ClassSet>>>,
 }
 
 /// A mistake in a table file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("schema line `{line}`: {problem}")]
-pub struct SchemaError {
-    pub line: String,
-    pub problem: &'static str,
+pub(crate) struct SchemaError {
+    pub(crate) line: String,
+    pub(crate) problem: &'static str,
 }
 
 impl Schema {
     /// Reads table files in order; a later definition of a name replaces an earlier one.
-    pub fn parse(files: &[&str], shows_superiors: bool) -> Result<Self, SchemaError> {
+    pub(crate) fn parse(files: &[&str], shows_superiors: bool) -> Result<Self, SchemaError> {
         let mut schema = Self {
             attributes: Vec::new(),
             by_name: HashMap::new(),
@@ -264,24 +273,20 @@ impl Schema {
         }
     }
 
-    pub fn attribute(&self, id: AttrId) -> &Attribute {
+    pub(crate) fn attribute(&self, id: AttrId) -> &Attribute {
         &self.attributes[id.index()]
     }
 
-    pub fn attributes(&self) -> impl Iterator<Item = (AttrId, &Attribute)> {
+    pub(crate) fn attributes(&self) -> impl Iterator<Item = (AttrId, &Attribute)> {
         (0u16..).map(AttrId).zip(&self.attributes)
     }
 
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.attributes.len()
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.attributes.is_empty()
-    }
-
     /// By any name or OID, in any case, without options.
-    pub fn find(&self, name: &str) -> Option<AttrId> {
+    pub(crate) fn find(&self, name: &str) -> Option<AttrId> {
         if let Some(id) = self.by_name.get(name) {
             return Some(*id);
         }
@@ -289,24 +294,24 @@ impl Schema {
     }
 
     /// An attribute the code itself relies on.
-    pub fn known(&self, name: &str) -> AttrId {
+    pub(crate) fn known(&self, name: &str) -> AttrId {
         self.find(name).expect("every schema file defines the attributes the code names")
     }
 
-    pub fn class(&self, index: usize) -> &Class {
+    pub(crate) fn class(&self, index: usize) -> &Class {
         &self.classes[index]
     }
 
-    pub fn classes(&self) -> &[Class] {
+    pub(crate) fn classes(&self) -> &[Class] {
         &self.classes
     }
 
-    pub fn find_class(&self, name: &str) -> Option<usize> {
+    pub(crate) fn find_class(&self, name: &str) -> Option<usize> {
         self.class_by_name.get(&name.to_ascii_lowercase()).copied()
     }
 
     /// The class itself and its superiors, most general first.
-    pub fn lineage(&self, class: usize) -> Vec<usize> {
+    pub(crate) fn lineage(&self, class: usize) -> Vec<usize> {
         let mut chain: Vec<usize> =
             std::iter::successors(Some(class), |&index| self.classes[index].superior).collect();
         chain.reverse();
@@ -314,7 +319,7 @@ impl Schema {
     }
 
     /// The shared set for these classes; `None` when no structural class is among them.
-    pub fn class_set(&self, classes: &[usize]) -> Option<Arc<ClassSet>> {
+    pub(crate) fn class_set(&self, classes: &[usize]) -> Option<Arc<ClassSet>> {
         let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = sets.get(classes) {
             return Some(set.clone());
@@ -326,8 +331,11 @@ impl Schema {
             }
         }
         let depth = |class: usize| self.lineage(class).len();
-        let structural =
-            all.iter().copied().filter(|&class| self.classes[class].kind == ClassKind::Structural).max_by_key(|&c| depth(c))?;
+        let structural = all
+            .iter()
+            .copied()
+            .filter(|&class| self.classes[class].kind == ClassKind::Structural)
+            .max_by_key(|&c| depth(c))?;
         let shown = if self.shows_superiors { all.clone() } else { classes.to_vec() };
         let names: Vec<&[u8]> = shown.iter().map(|&class| self.classes[class].name().as_bytes()).collect();
         let mut values_tlv = Vec::new();
@@ -338,12 +346,12 @@ impl Schema {
     }
 
     /// RFC 4512 4.1.2 descriptions of all attribute types.
-    pub fn attribute_descriptions(&self) -> Vec<String> {
+    pub(crate) fn attribute_descriptions(&self) -> Vec<String> {
         self.attributes.iter().map(describe_attribute).collect()
     }
 
     /// RFC 4512 4.1.1 descriptions of all object classes.
-    pub fn class_descriptions(&self) -> Vec<String> {
+    pub(crate) fn class_descriptions(&self) -> Vec<String> {
         self.classes.iter().map(|class| self.describe_class(class)).collect()
     }
 
@@ -395,7 +403,9 @@ impl Schema {
         };
         let id = match self.by_name.get(&attribute.names[0].to_ascii_lowercase()) {
             Some(&id) => id,
-            None => AttrId(u16::try_from(self.attributes.len()).map_err(|_| error(line, "too many attributes"))?),
+            None => {
+                AttrId(u16::try_from(self.attributes.len()).map_err(|_| error(line, "too many attributes"))?)
+            }
         };
         for name in attribute.names.iter().chain([&attribute.oid]) {
             self.by_name.insert(name.to_ascii_lowercase(), id);
@@ -425,8 +435,12 @@ impl Schema {
         };
         let option = |word: &str| options.iter().find_map(|option| option.strip_prefix(word));
         let list = |word: &str| {
-            let names = option(word).into_iter().flat_map(|names| names.split(',')).filter(|name| !name.is_empty());
-            names.map(|name| self.find(name)).collect::<Option<Vec<_>>>().ok_or_else(|| error(line, "unknown attribute"))
+            let names =
+                option(word).into_iter().flat_map(|names| names.split(',')).filter(|name| !name.is_empty());
+            names
+                .map(|name| self.find(name))
+                .collect::<Option<Vec<_>>>()
+                .ok_or_else(|| error(line, "unknown attribute"))
         };
         let names: Vec<String> = names.split(',').map(str::to_owned).collect();
         let class = Class {

@@ -68,7 +68,8 @@ impl Replica {
         let mut matches = Matches { change_number: reader.tree.log.last_usn(), ..Matches::default() };
         let mut take = |id: EntryId| {
             let Some(node) = reader.tree.node(id) else { return true };
-            let visible = !node.entry.rdn.is_empty() && (!node.entry.deleted || (plan.show_deleted && rights.see_deleted));
+            let visible = !node.entry.rdn.is_empty()
+                && (!node.entry.deleted || (plan.show_deleted && rights.see_deleted));
             if visible && condition.holds(reader, id, node) == Some(true) {
                 if matches.ids.len() >= plan.count_max {
                     matches.truncated = true;
@@ -102,11 +103,18 @@ impl Replica {
     }
 
     /// Where the search starts: one object, or every naming context for the empty base of the Global Catalog.
-    fn bases(&self, reader: &Reader<'_>, name: &Name, plan: &SearchPlan<'_>) -> Result<Vec<EntryId>, LdapFailure> {
+    fn bases(
+        &self,
+        reader: &Reader<'_>,
+        name: &Name,
+        plan: &SearchPlan<'_>,
+    ) -> Result<Vec<EntryId>, LdapFailure> {
         if let Name::Path(dn) = name
             && dn.is_root()
         {
-            let everything = plan.view == View::GlobalCatalog || plan.phantom_root || !self.shared.personality.is_active_directory();
+            let everything = plan.view == View::GlobalCatalog
+                || plan.phantom_root
+                || !self.shared.personality.is_active_directory();
             if everything && plan.scope != Scope::Base {
                 return Ok(reader.tree.roots.iter().map(|root| root.id).collect());
             }
@@ -132,7 +140,9 @@ impl Replica {
     fn references(&self, reader: &Reader<'_>, bases: &[EntryId]) -> Vec<String> {
         let naming = &self.shared.naming;
         let at = |wanted: &str| {
-            bases.iter().any(|&base| reader.tree.parent(base).is_none() && reader.tree.dn(base).eq_ignore_ascii_case(wanted))
+            bases.iter().any(|&base| {
+                reader.tree.parent(base).is_none() && reader.tree.dn(base).eq_ignore_ascii_case(wanted)
+            })
         };
         if !self.shared.personality.is_active_directory() {
             return Vec::new();
@@ -145,13 +155,20 @@ impl Replica {
                 format!("{}/{}", naming.domain, naming.configuration),
             ];
         }
-        if at(&naming.configuration) { vec![format!("{}/{}", naming.domain, naming.schema)] } else { Vec::new() }
+        if at(&naming.configuration) {
+            vec![format!("{}/{}", naming.domain, naming.schema)]
+        } else {
+            Vec::new()
+        }
     }
 
     /// operationsError for clients that did not bind where that is needed.
     pub(crate) fn require_reader(&self, who: &Identity) -> Result<(), LdapFailure> {
         if *who == Identity::Anonymous && !self.shared.personality.anonymous_search {
-            return Err(LdapFailure::new(ResultCode::OPERATIONS_ERROR, self.shared.text("bind_required", &[])));
+            return Err(LdapFailure::new(
+                ResultCode::OPERATIONS_ERROR,
+                self.shared.text("bind_required", &[]),
+            ));
         }
         Ok(())
     }
@@ -165,12 +182,19 @@ impl Replica {
         let reading = Rights { read: true, ..Rights::default() };
         match who {
             Identity::Manager { .. } => all,
-            Identity::Anonymous => Rights { read: self.shared.personality.anonymous_search, ..Rights::default() },
+            Identity::Anonymous => {
+                Rights { read: self.shared.personality.anonymous_search, ..Rights::default() }
+            }
             Identity::Entry { id, .. } if self.is_administrator(reader, *id) => all,
             Identity::Entry { id, .. } if Some(*id) == self.shared.landmarks.service => {
                 let policy = self.shared.accounts();
                 let replicate = self.shared.may_replicate.load(std::sync::atomic::Ordering::Relaxed);
-                Rights { replicate, see_deleted: policy.service_sees_deleted, write: policy.service_may_write, ..reading }
+                Rights {
+                    replicate,
+                    see_deleted: policy.service_sees_deleted,
+                    write: policy.service_may_write,
+                    ..reading
+                }
             }
             Identity::Entry { .. } => reading,
         }
@@ -190,12 +214,15 @@ impl Replica {
 /// Attribute scoped query: the objects one attribute of the base names (MS-ADTS 3.1.1.3.4.1.18).
 fn scoped(reader: &Reader<'_>, base: Option<EntryId>, attribute: &str) -> Result<Vec<EntryId>, LdapFailure> {
     use super::schema::Source;
-    let unusable = || LdapFailure::new(ResultCode::INAPPROPRIATE_MATCHING, format!("{attribute} does not name objects"));
+    let unusable =
+        || LdapFailure::new(ResultCode::INAPPROPRIATE_MATCHING, format!("{attribute} does not name objects"));
     let attribute = reader.tree.schema.find(attribute).ok_or_else(unusable)?;
     let Some(base) = base else { return Ok(Vec::new()) };
     match &reader.tree.schema.attribute(attribute).source {
         Source::Link => Ok(reader.tree.forward(base, attribute).to_vec()),
-        Source::BackLink(links) => Ok(links.iter().flat_map(|&link| reader.tree.back(base, link)).copied().collect()),
+        Source::BackLink(links) => {
+            Ok(links.iter().flat_map(|&link| reader.tree.back(base, link)).copied().collect())
+        }
         _ => Err(unusable()),
     }
 }
@@ -211,7 +238,12 @@ pub(crate) fn in_scope(reader: &Reader<'_>, id: EntryId, base: EntryId, scope: S
 }
 
 /// Visits every object of a scope, parents first, until `take` says stop. True when it went through.
-fn walk_scope(reader: &Reader<'_>, base: EntryId, scope: Scope, take: &mut dyn FnMut(EntryId) -> bool) -> bool {
+fn walk_scope(
+    reader: &Reader<'_>,
+    base: EntryId,
+    scope: Scope,
+    take: &mut dyn FnMut(EntryId) -> bool,
+) -> bool {
     match scope {
         Scope::Base => take(base),
         Scope::OneLevel => reader.tree.children(base).iter().all(|&child| take(child)),

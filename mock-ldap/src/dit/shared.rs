@@ -162,13 +162,13 @@ macro_rules! known {
 
 known! {
     object_class = "objectClass", cn = "cn", uid = "uid", mail = "mail", display_name = "displayName",
-    member = "member", unique_member = "uniqueMember", user_password = "userPassword", unicode_pwd = "unicodePwd",
+    member = "member", user_password = "userPassword", unicode_pwd = "unicodePwd",
     object_sid = "objectSid", sam_account_name = "sAMAccountName", user_principal_name = "userPrincipalName",
     user_account_control = "userAccountControl", primary_group = "primaryGroupID", group_type = "groupType",
     pwd_last_set = "pwdLastSet", account_expires = "accountExpires", lockout_time = "lockoutTime",
     logon_hours = "logonHours", last_logon_timestamp = "lastLogonTimestamp", last_known_parent = "lastKnownParent",
     instance_type = "instanceType", service_principal_name = "servicePrincipalName", name = "name",
-    object_guid = "objectGUID", usn_changed = "uSNChanged", usn_created = "uSNCreated", is_deleted = "isDeleted",
+    object_guid = "objectGUID", is_deleted = "isDeleted",
     invocation_id = "invocationId", tombstone_lifetime = "tombstoneLifetime", object_category = "objectCategory",
     pwd_changed = "pwdChangedTime", pwd_locked = "pwdAccountLockedTime", pwd_reset = "pwdReset",
     pwd_end = "pwdEndTime", ns_account_lock = "nsAccountLock", account_unlock = "accountUnlockTime",

@@ -13,7 +13,6 @@ pub(crate) enum Part {
     Attribute(AttrId),
     /// Relative name and parent together.
     Name,
-    Classes,
     Existence,
     Link(AttrId, EntryId),
 }

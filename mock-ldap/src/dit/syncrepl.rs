@@ -11,8 +11,8 @@ use super::replica::Replica;
 use super::search::{base_of, in_scope};
 use super::tree::Node;
 use super::types::{
-    Change, ChangeKind, Changes, EntryId, LdapFailure, ResultCode, Scope, SearchPlan, SyncBatch, SyncPhase, SyncRequest,
-    SyncState,
+    Change, ChangeKind, Changes, EntryId, LdapFailure, ResultCode, Scope, SearchPlan, SyncBatch, SyncPhase,
+    SyncRequest, SyncState,
 };
 use crate::personality::Vendor;
 
@@ -119,7 +119,8 @@ impl Replica {
         let (head, number) = text.rsplit_once('#').ok_or_else(again)?;
         let number: u64 = number.parse().map_err(|_| again())?;
         let log = &reader.tree.log;
-        let reachable = number + log.base_usn() <= log.last_usn() && number + log.base_usn() + 1 >= log.first_usn();
+        let reachable =
+            number + log.base_usn() <= log.last_usn() && number + log.base_usn() + 1 >= log.first_usn();
         if head != self.cookie_head(request) || !reachable {
             return Err(again());
         }
@@ -177,10 +178,12 @@ impl Refresh<'_> {
         let base_usn = log.base_usn();
         let records: Vec<&Record> = log.records().filter(|record| !cursor.covers(record, base_usn)).collect();
         let changed: HashSet<EntryId> = records.iter().map(|record| record.id).collect();
-        if records.len() <= depth && log.reaches_back_to(|record_csn| match cursor {
-            Cursor::Stamps(known) => known.get(&record_csn.origin).is_some_and(|csn| *csn >= record_csn),
-            Cursor::Number(_) => true,
-        }) {
+        if records.len() <= depth
+            && log.reaches_back_to(|record_csn| match cursor {
+                Cursor::Stamps(known) => known.get(&record_csn.origin).is_some_and(|csn| *csn >= record_csn),
+                Cursor::Number(_) => true,
+            })
+        {
             return self.by_deletions(&records, &changed);
         }
         let (mut entries, mut present) = (Vec::new(), Vec::new());
@@ -211,7 +214,11 @@ impl Refresh<'_> {
                 // It may have matched before: the client drops it if it has it.
                 Some(node) => deleted.push(node.entry.uuid),
                 None => {
-                    let gone = records.iter().rev().find(|record| record.id == id).and_then(|record| record.gone.as_ref());
+                    let gone = records
+                        .iter()
+                        .rev()
+                        .find(|record| record.id == id)
+                        .and_then(|record| record.gone.as_ref());
                     deleted.extend(gone.map(|gone| gone.entry.uuid));
                 }
             }
@@ -231,8 +238,14 @@ impl Refresh<'_> {
     fn change(&self, record: &Record, show_deleted: bool) -> Change {
         let tree = self.reader.tree;
         let previous_dn = record.previous_dn.as_deref().map(str::to_owned);
-        let change = |dn, uuid, matches| {
-            Change { number: record.usn, id: record.id, kind: record.kind, dn, previous_dn, uuid, matches }
+        let change = |dn, uuid, matches| Change {
+            number: record.usn,
+            id: record.id,
+            kind: record.kind,
+            dn,
+            previous_dn,
+            uuid,
+            matches,
         };
         match (&record.gone, tree.node(record.id)) {
             (Some(gone), _) => {
@@ -256,7 +269,8 @@ impl Refresh<'_> {
             (None, Some(node)) => {
                 let visible = !node.entry.deleted || show_deleted;
                 let inside = in_scope(&self.reader, record.id, self.base, self.scope);
-                let holds = visible && inside && self.condition.holds(&self.reader, record.id, node) == Some(true);
+                let holds =
+                    visible && inside && self.condition.holds(&self.reader, record.id, node) == Some(true);
                 change(tree.dn(record.id), node.entry.uuid, holds)
             }
             (None, None) => change(String::new(), [0; 16], false),

@@ -1,6 +1,7 @@
 //! Tests over whole directories: each builds its own small company.
 
 mod accounts;
+mod logic;
 mod reading;
 mod tracking;
 mod writing;
@@ -27,10 +28,16 @@ impl World {
         Self::with(vendor, &[("dc1", Some(0))], |_| {})
     }
 
-    fn with(vendor: Vendor, servers: &[(&str, Option<u64>)], change: impl FnOnce(&mut DirectorySpec)) -> Self {
-        let company = Company::generate(&CompanySpec { seed: 7, users: 60, domain: "acme.example".to_owned() });
+    fn with(
+        vendor: Vendor,
+        servers: &[(&str, Option<u64>)],
+        change: impl FnOnce(&mut DirectorySpec),
+    ) -> Self {
+        let company =
+            Company::generate(&CompanySpec { seed: 7, users: 60, domain: "acme.example".to_owned() });
         let clock = Clock::stepped(NOW_MS);
-        let servers = servers.iter().map(|(name, lag_ms)| ServerSpec { name: (*name).to_owned(), lag_ms: *lag_ms });
+        let servers =
+            servers.iter().map(|(name, lag_ms)| ServerSpec { name: (*name).to_owned(), lag_ms: *lag_ms });
         let mut spec = DirectorySpec {
             personality: Personality::of(vendor),
             servers: servers.collect(),
@@ -56,7 +63,8 @@ impl World {
     }
 
     fn dn_of(&self, person: &Person) -> String {
-        let attribute = if self.directory.personality().is_active_directory() { "sAMAccountName" } else { "uid" };
+        let attribute =
+            if self.directory.personality().is_active_directory() { "sAMAccountName" } else { "uid" };
         let found = self.find(&format!("({attribute}={})", person.login));
         self.server().dn_of(found[0]).expect("found a moment ago")
     }
@@ -67,7 +75,8 @@ impl World {
     }
 
     fn names(&self, filter: &str) -> Vec<String> {
-        let mut names: Vec<String> = self.find(filter).into_iter().filter_map(|id| self.server().dn_of(id)).collect();
+        let mut names: Vec<String> =
+            self.find(filter).into_iter().filter_map(|id| self.server().dn_of(id)).collect();
         names.sort();
         names
     }
@@ -98,8 +107,11 @@ fn plan<'a>(base: &'a str, scope: Scope, filter: &'a Filter, who: &'a Identity) 
     }
 }
 
-/// An encoded entry taken apart by a reader of its own: DN, then attribute names with their values, in order.
-fn decode(body: &[u8]) -> (String, Vec<(String, Vec<Vec<u8>>)>) {
+/// A DN, and attribute names with their values in the order they came.
+type Decoded = (String, Vec<(String, Vec<Vec<u8>>)>);
+
+/// An encoded entry taken apart by a reader of its own.
+fn decode(body: &[u8]) -> Decoded {
     fn tlv<'a>(bytes: &mut &'a [u8], tag: u8) -> &'a [u8] {
         assert_eq!(bytes[0], tag, "tag at {bytes:02x?}");
         let (head, length) = match bytes[1] {

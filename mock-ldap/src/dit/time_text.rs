@@ -21,13 +21,17 @@ pub(crate) fn generalized_ad(unix_ms: i64) -> String {
     digits(unix_ms) + ".0Z"
 }
 
-/// Unix milliseconds of the digits at the start of a GeneralizedTime in UTC; the fraction is dropped.
+/// Unix milliseconds of the digits at the start of a GeneralizedTime in UTC; the fraction is dropped. Seconds, and
+/// minutes with them, may be missing.
 pub(crate) fn parse(text: &[u8]) -> Option<i64> {
-    let digits = text.get(..14)?;
-    if !digits.iter().all(u8::is_ascii_digit) {
+    let digits = &text[..text.iter().take(14).take_while(|octet| octet.is_ascii_digit()).count()];
+    if !matches!(digits.len(), 10 | 12 | 14) {
         return None;
     }
-    let number = |from: usize, to: usize| digits[from..to].iter().fold(0i64, |sum, &digit| sum * 10 + i64::from(digit - b'0'));
+    let number = |from: usize, to: usize| {
+        let digits = digits.get(from..to).unwrap_or_default();
+        digits.iter().fold(0i64, |sum, &digit| sum * 10 + i64::from(digit - b'0'))
+    };
     let (month, day) = (number(4, 6), number(6, 8));
     let (hour, minute, second) = (number(8, 10), number(10, 12), number(12, 14));
     if !(1..=12).contains(&month) || !(1..=31).contains(&day) || hour > 23 || minute > 59 || second > 60 {

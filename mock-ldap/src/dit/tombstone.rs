@@ -44,9 +44,11 @@ impl Replica {
     /// Milliseconds a tombstone stays.
     pub(crate) fn tombstone_lifetime_ms(&self, reader: &Reader<'_>) -> i64 {
         let attribute = self.shared.known.tombstone_lifetime;
-        let head = reader.tree.roots.iter().find(|root| {
-            reader.tree.dn(root.id).eq_ignore_ascii_case(&self.shared.naming.configuration)
-        });
+        let head = reader
+            .tree
+            .roots
+            .iter()
+            .find(|root| reader.tree.dn(root.id).eq_ignore_ascii_case(&self.shared.naming.configuration));
         let service = head.and_then(|root| {
             let path = ["CN=Services", "CN=Windows NT", "CN=Directory Service"];
             path.into_iter().try_fold(root.id, |at, rdn| {

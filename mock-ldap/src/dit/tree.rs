@@ -72,7 +72,9 @@ pub(crate) struct Tree {
 pub(crate) enum Lookup {
     Found(EntryId),
     /// Inside a naming context; the deepest object that exists.
-    Missing { best: EntryId },
+    Missing {
+        best: EntryId,
+    },
     /// In no naming context of this server.
     Foreign,
 }
@@ -172,7 +174,8 @@ impl Tree {
     pub(crate) fn dn_into(&self, id: EntryId, out: &mut String) {
         let Some(node) = self.node(id) else { return };
         out.push_str(&node.entry.rdn);
-        if let Some(container) = node.entry.parent.and_then(|parent| self.node(parent)?.container.as_deref()) {
+        if let Some(container) = node.entry.parent.and_then(|parent| self.node(parent)?.container.as_deref())
+        {
             // Below Domino's nameless root there is nothing to add.
             if !container.dn.is_empty() {
                 out.push(',');
@@ -187,22 +190,30 @@ impl Tree {
 
     /// Number of levels below the head of the naming context.
     pub(crate) fn depth(&self, id: EntryId) -> usize {
-        std::iter::successors(self.parent(id), |&up| self.parent(up)).take(super::limits::TREE_DEPTH_MAX).count()
+        std::iter::successors(self.parent(id), |&up| self.parent(up))
+            .take(super::limits::TREE_DEPTH_MAX)
+            .count()
     }
 
     /// Whether `id` is `base` or lies below it. Ends at the head of the naming context.
     pub(crate) fn within(&self, id: EntryId, base: EntryId) -> bool {
-        std::iter::successors(Some(id), |&up| self.parent(up)).take(super::limits::TREE_DEPTH_MAX).any(|up| up == base)
+        std::iter::successors(Some(id), |&up| self.parent(up))
+            .take(super::limits::TREE_DEPTH_MAX)
+            .any(|up| up == base)
     }
 
     /// Head of the naming context an object lies in.
     pub(crate) fn root_of(&self, id: EntryId) -> EntryId {
-        std::iter::successors(Some(id), |&up| self.parent(up)).take(super::limits::TREE_DEPTH_MAX).last().unwrap_or(id)
+        std::iter::successors(Some(id), |&up| self.parent(up))
+            .take(super::limits::TREE_DEPTH_MAX)
+            .last()
+            .unwrap_or(id)
     }
 
     pub(crate) fn lookup(&self, dn: &Dn) -> Lookup {
         let keys: Vec<Vec<u8>> = dn.rdns.iter().map(|rdn| rdn.key(self.folding)).collect();
-        let root = self.roots.iter().filter(|root| keys.ends_with(&root.keys)).max_by_key(|root| root.keys.len());
+        let root =
+            self.roots.iter().filter(|root| keys.ends_with(&root.keys)).max_by_key(|root| root.keys.len());
         let Some(root) = root else { return Lookup::Foreign };
         let mut at = root.id;
         for key in keys[..keys.len() - root.keys.len()].iter().rev() {
@@ -227,13 +238,16 @@ impl Tree {
         // Equal hashes are not equal names: the candidate's own name decides.
         ids.iter().find(|&id| {
             self.node(id).is_some_and(|node| {
-                node.entry.parent == Some(parent) && rdn_key(&node.entry.rdn, self.folding).as_deref() == Some(key)
+                node.entry.parent == Some(parent)
+                    && rdn_key(&node.entry.rdn, self.folding).as_deref() == Some(key)
             })
         })
     }
 
     pub(crate) fn forward(&self, id: EntryId, attribute: AttrId) -> &[EntryId] {
-        self.node(id).and_then(|node| node.links.as_deref()).map_or(&[], |links| pick(&links.forward, attribute))
+        self.node(id)
+            .and_then(|node| node.links.as_deref())
+            .map_or(&[], |links| pick(&links.forward, attribute))
     }
 
     pub(crate) fn back(&self, id: EntryId, attribute: AttrId) -> &[EntryId] {
@@ -262,7 +276,9 @@ impl Tree {
 
     /// Takes a link away; false when there was none.
     pub(crate) fn unlink(&mut self, from: EntryId, attribute: AttrId, to: EntryId) -> bool {
-        let Some(links) = self.node_mut(from).and_then(|node| node.links.as_deref_mut()) else { return false };
+        let Some(links) = self.node_mut(from).and_then(|node| node.links.as_deref_mut()) else {
+            return false;
+        };
         if !take(&mut links.forward, attribute, to) {
             return false;
         }
@@ -324,7 +340,8 @@ impl Tree {
                         node.container = Some(Box::new(Container { dn, children: Vec::new() }));
                     }
                 }
-                if let Some(container) = self.node_mut(parent).and_then(|node| node.container.as_deref_mut()) {
+                if let Some(container) = self.node_mut(parent).and_then(|node| node.container.as_deref_mut())
+                {
                     container.children.push(id);
                 }
                 if let Some(key) = rdn_key(&entry.rdn, self.folding) {

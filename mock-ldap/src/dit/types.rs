@@ -408,7 +408,6 @@ impl Default for AccountPolicy {
     }
 }
 
-
 /// What a client needs to sign in as the service account.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct ServiceLogin {

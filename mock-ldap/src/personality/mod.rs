@@ -32,14 +32,16 @@ impl Vendor {
                 include_str!("../../data/active_directory.toml"),
                 &[include_str!("../../data/active_directory.schema")],
             ),
-            Self::OpenLdap => {
-                (include_str!("../../data/openldap.toml"), &[COMMON, include_str!("../../data/openldap.schema")])
-            }
+            Self::OpenLdap => (
+                include_str!("../../data/openldap.toml"),
+                &[COMMON, include_str!("../../data/openldap.schema")],
+            ),
             Self::Ds389 => (include_str!("../../data/ds389.toml"), &[COMMON, DS389]),
             Self::Oracle => (include_str!("../../data/oracle.toml"), &[COMMON, DS389]),
-            Self::EDirectory => {
-                (include_str!("../../data/edirectory.toml"), &[COMMON, include_str!("../../data/edirectory.schema")])
-            }
+            Self::EDirectory => (
+                include_str!("../../data/edirectory.toml"),
+                &[COMMON, include_str!("../../data/edirectory.schema")],
+            ),
             Self::Domino => {
                 (include_str!("../../data/domino.toml"), &[COMMON, include_str!("../../data/domino.schema")])
             }
@@ -124,7 +126,9 @@ impl Personality {
 
     /// By the word of `--personality`; `None` when there is none of that name.
     pub fn named(word: &str) -> Option<Self> {
-        let matches = |personality: &Self| personality.name == word || personality.aliases.iter().any(|alias| alias == word);
+        let matches = |personality: &Self| {
+            personality.name == word || personality.aliases.iter().any(|alias| alias == word)
+        };
         Vendor::ALL.into_iter().map(Self::of).find(matches)
     }
 

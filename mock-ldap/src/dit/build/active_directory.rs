@@ -122,25 +122,36 @@ impl Builder<'_> {
         let (object_sid, known_objects) = (self.attribute("objectSid"), self.attribute("wellKnownObjects"));
         let shape = Shape { parent: None, rdn: &rdn, classes: &classes, uuid: None, created_ms: FOUNDED_MS };
         self.put(&shape, |entry| {
-            attributes.iter().for_each(|(attribute, value)| drop(entry.text(*attribute, value)));
+            for (attribute, value) in &attributes {
+                entry.text(*attribute, value);
+            }
             entry.bytes(object_sid, &[&sid]);
             entry.bytes(known_objects, &well_known.iter().map(String::as_bytes).collect::<Vec<_>>());
         })
     }
 
     /// An object that is little more than its name. `extra`: text attributes.
-    pub(super) fn simple(&mut self, parent: Option<EntryId>, rdn: &str, class: &str, extra: &[(&str, &str)]) -> EntryId {
+    pub(super) fn simple(
+        &mut self,
+        parent: Option<EntryId>,
+        rdn: &str,
+        class: &str,
+        extra: &[(&str, &str)],
+    ) -> EntryId {
         let classes = self.classes(&[class]);
         let instance = self.attribute("instanceType");
         let naming = rdn.split_once('=').map_or("cn", |(attribute, _)| attribute);
         let naming = self.attribute(naming);
         let value = super::super::reader::rdn_value(rdn).unwrap_or_default();
-        let extra: Vec<(AttrId, &str)> = extra.iter().map(|(name, value)| (self.attribute(name), *value)).collect();
+        let extra: Vec<(AttrId, &str)> =
+            extra.iter().map(|(name, value)| (self.attribute(name), *value)).collect();
         let kind = if parent.is_some() { 4 } else { 5 };
         let shape = Shape { parent, rdn, classes: &classes, uuid: None, created_ms: FOUNDED_MS };
         self.put(&shape, |entry| {
             entry.bytes(naming, &[&value]).number(instance, kind);
-            extra.iter().for_each(|(attribute, value)| drop(entry.text(*attribute, value)));
+            for (attribute, value) in &extra {
+                entry.text(*attribute, value);
+            }
         })
     }
 
@@ -153,7 +164,12 @@ impl Builder<'_> {
                 "CN=LostAndFound" => self.landmarks.lost_and_found = Some(id),
                 "CN=Deleted Objects" => self.landmarks.deleted_objects = Some(id),
                 "CN=System" => {
-                    self.simple(Some(id), "CN=Password Settings Container", "msDS-PasswordSettingsContainer", &[]);
+                    self.simple(
+                        Some(id),
+                        "CN=Password Settings Container",
+                        "msDS-PasswordSettingsContainer",
+                        &[],
+                    );
                 }
                 _ => {}
             }
@@ -170,7 +186,8 @@ impl Builder<'_> {
     fn built_in_accounts(&mut self, base: EntryId) -> EntryId {
         let users = self.container(base, "CN=Users");
         let at = AccountAttributes::of(self);
-        let administrator = self.account(users, "Administrator", "Administrator", 500, UAC_NORMAL | UAC_NEVER_EXPIRES, &at);
+        let administrator =
+            self.account(users, "Administrator", "Administrator", 500, UAC_NORMAL | UAC_NEVER_EXPIRES, &at);
         self.account(users, "Guest", "Guest", 501, UAC_NORMAL | UAC_NEVER_EXPIRES | UAC_DISABLED, &at);
         self.account(users, "krbtgt", "krbtgt", 502, UAC_NORMAL | UAC_DISABLED, &at);
         self.landmarks.administrator = Some(administrator);
@@ -188,7 +205,8 @@ impl Builder<'_> {
         for (name, rid) in BUILTIN_GROUPS {
             let mut sid = vec![1, 2, 0, 0, 0, 0, 0, 5, 32, 0, 0, 0];
             sid.extend_from_slice(&rid.to_le_bytes());
-            let group = self.group(builtin, name, &sid, 1 | GROUP_DOMAIN_LOCAL | GROUP_SECURITY, None, "", &at);
+            let group =
+                self.group(builtin, name, &sid, 1 | GROUP_DOMAIN_LOCAL | GROUP_SECURITY, None, "", &at);
             match rid {
                 544 => {
                     for target in [administrator, domain_admins, made[6]] {
@@ -204,12 +222,21 @@ impl Builder<'_> {
         users
     }
 
-    fn account(&mut self, parent: EntryId, name: &str, login: &str, rid: u32, control: i64, at: &AccountAttributes) -> EntryId {
+    fn account(
+        &mut self,
+        parent: EntryId,
+        name: &str,
+        login: &str,
+        rid: u32,
+        control: i64,
+        at: &AccountAttributes,
+    ) -> EntryId {
         let rdn = format!("CN={}", escape_value(name.as_bytes()));
         let sid = sid_in_domain(&domain_sid(self.spec.seed), rid);
         let classes = at.user.clone();
         let set = time_text::filetime(self.now_ms - DAY_MS);
-        let shape = Shape { parent: Some(parent), rdn: &rdn, classes: &classes, uuid: None, created_ms: FOUNDED_MS };
+        let shape =
+            Shape { parent: Some(parent), rdn: &rdn, classes: &classes, uuid: None, created_ms: FOUNDED_MS };
         self.put(&shape, |entry| {
             entry.text(at.cn, name).text(at.sam, login).bytes(at.sid, &[&sid]);
             at.account(entry, control, set, NEVER);
@@ -252,8 +279,13 @@ impl Builder<'_> {
         for ou in &company.ous {
             let parent = ou.parent.and_then(|parent| ids.get(parent).copied()).unwrap_or(base);
             let rdn = format!("OU={}", escape_value(ou.name.as_bytes()));
-            let shape =
-                Shape { parent: Some(parent), rdn: &rdn, classes: &classes, uuid: Some(ou.guid), created_ms: FOUNDED_MS };
+            let shape = Shape {
+                parent: Some(parent),
+                rdn: &rdn,
+                classes: &classes,
+                uuid: Some(ou.guid),
+                created_ms: FOUNDED_MS,
+            };
             ids.push(self.put(&shape, |entry| {
                 entry.text(ou_attribute, &ou.name).number(instance, 4);
             }));
@@ -271,8 +303,13 @@ impl Builder<'_> {
         let upn = self.company.upn(service.login);
         let set = time_text::filetime(self.now_ms - DAY_MS);
         let classes = at.user.clone();
-        let shape =
-            Shape { parent: Some(parent), rdn: &rdn, classes: &classes, uuid: Some(service.guid), created_ms: FOUNDED_MS };
+        let shape = Shape {
+            parent: Some(parent),
+            rdn: &rdn,
+            classes: &classes,
+            uuid: Some(service.guid),
+            created_ms: FOUNDED_MS,
+        };
         self.put(&shape, |entry| {
             entry.text(at.cn, service.display_name).text(at.sam, service.login).text(at.upn, &upn);
             entry.bytes(at.sid, &[&sid]).text(at.display_name, service.display_name);
@@ -374,11 +411,15 @@ impl Builder<'_> {
             let fqdn = format!("{}.{domain}", server.name);
             let names = [format!("ldap/{fqdn}"), format!("HOST/{name}")];
             let uuid = Some(uuid_from(self.spec.seed ^ 0xdc, index as u64));
-            let shape = Shape { parent: Some(parent), rdn: &rdn, classes: &classes, uuid, created_ms: FOUNDED_MS };
+            let shape =
+                Shape { parent: Some(parent), rdn: &rdn, classes: &classes, uuid, created_ms: FOUNDED_MS };
             self.put(&shape, |entry| {
                 entry.text(at.cn, &name).text(at.sam, &format!("{name}$")).bytes(at.sid, &[&sid]);
                 entry.number(at.instance, 4).number(at.control, 0x82000).number(at.primary_group, 516);
-                entry.text(host, &fqdn).text(system, "Windows Server 2022 Standard").text(version, "10.0 (20348)");
+                entry
+                    .text(host, &fqdn)
+                    .text(system, "Windows Server 2022 Standard")
+                    .text(version, "10.0 (20348)");
                 entry.bytes(spn, &names.each_ref().map(|name| name.as_bytes()));
             });
         }
@@ -497,12 +538,28 @@ impl AccountAttributes {
         entry.number(self.code_page, 0).number(self.country_code, 0);
     }
 
-    fn person(&self, entry: &mut EntryWriter<'_>, person: &Person, text: &PersonText, organisation: &str, sid: &[u8]) {
-        entry.text(self.cn, &person.display_name).text(self.sn, person.surname).text(self.given_name, person.given_name);
-        entry.text(self.display_name, &person.display_name).text(self.sam, &person.login).text(self.upn, &text.upn);
+    fn person(
+        &self,
+        entry: &mut EntryWriter<'_>,
+        person: &Person,
+        text: &PersonText,
+        organisation: &str,
+        sid: &[u8],
+    ) {
+        entry
+            .text(self.cn, &person.display_name)
+            .text(self.sn, person.surname)
+            .text(self.given_name, person.given_name);
+        entry
+            .text(self.display_name, &person.display_name)
+            .text(self.sam, &person.login)
+            .text(self.upn, &text.upn);
         entry.bytes(self.sid, &[sid]).text(self.mail, &person.mail).text(self.mail_nickname, &person.login);
         entry.bytes(self.proxy_addresses, &[text.proxy.as_bytes()]);
-        entry.text(self.telephone, &text.phone).text(self.mobile, &text.mobile).text(self.title, person.title);
+        entry
+            .text(self.telephone, &text.phone)
+            .text(self.mobile, &text.mobile)
+            .text(self.title, person.title);
         entry.text(self.department, person.department).text(self.company, organisation);
         entry.text(self.office, person.city()).text(self.city, person.city());
         entry.text(self.country, person.country_code()).text(self.country_name, person.country());

@@ -12,9 +12,19 @@ const OPTION_GLOBAL_CATALOG: &str = "1";
 
 /// lDAPAdminLimits as shipped (MS-ADTS 3.1.1.3.4.6).
 const QUERY_POLICY: [&str; 13] = [
-    "MaxValRange=1500", "MaxReceiveBuffer=10485760", "MaxDatagramRecv=4096", "MaxPoolThreads=4", "MaxResultSetSize=262144",
-    "MaxTempTableSize=10000", "MaxQueryDuration=120", "MaxPageSize=1000", "MaxNotificationPerConn=5", "MaxActiveQueries=20",
-    "MaxConnIdleTime=900", "InitRecvTimeout=120", "MaxConnections=5000",
+    "MaxValRange=1500",
+    "MaxReceiveBuffer=10485760",
+    "MaxDatagramRecv=4096",
+    "MaxPoolThreads=4",
+    "MaxResultSetSize=262144",
+    "MaxTempTableSize=10000",
+    "MaxQueryDuration=120",
+    "MaxPageSize=1000",
+    "MaxNotificationPerConn=5",
+    "MaxActiveQueries=20",
+    "MaxConnIdleTime=900",
+    "InitRecvTimeout=120",
+    "MaxConnections=5000",
 ];
 
 impl Builder<'_> {
@@ -39,10 +49,12 @@ impl Builder<'_> {
 
     fn partitions(&mut self, head: EntryId) {
         let naming = self.naming.clone();
-        let parent = self.simple(Some(head), "CN=Partitions", "crossRefContainer", &[("msDS-Behavior-Version", "7")]);
+        let parent =
+            self.simple(Some(head), "CN=Partitions", "crossRefContainer", &[("msDS-Behavior-Version", "7")]);
         let domain = naming.domain.as_str();
         let mut cross_ref = |rdn: &str, context: &str, root: &str, flags: &str, netbios: &str| {
-            let extra = [("nCName", context), ("dnsRoot", root), ("systemFlags", flags), ("nETBIOSName", netbios)];
+            let extra =
+                [("nCName", context), ("dnsRoot", root), ("systemFlags", flags), ("nETBIOSName", netbios)];
             self.simple(Some(parent), rdn, "crossRef", &extra);
         };
         cross_ref("CN=Enterprise Configuration", &naming.configuration, domain, "1", "");
@@ -70,7 +82,8 @@ impl Builder<'_> {
         for (server, invocation) in self.spec.servers.clone().iter().zip(invocations) {
             let name = server.name.to_ascii_uppercase();
             let host = format!("{}.{}", server.name, naming.domain);
-            let parent = self.simple(Some(servers), &format!("CN={name}"), "server", &[("dNSHostName", &host)]);
+            let parent =
+                self.simple(Some(servers), &format!("CN={name}"), "server", &[("dNSHostName", &host)]);
             let shape = Shape {
                 parent: Some(parent),
                 rdn: "CN=NTDS Settings",
@@ -81,7 +94,8 @@ impl Builder<'_> {
             let id = self.put(&shape, |entry| {
                 entry.text(cn, "NTDS Settings").number(instance, 4).text(options, OPTION_GLOBAL_CATALOG);
                 entry.bytes(invocation_id, &[invocation]);
-                let contexts = [naming.schema.as_bytes(), naming.configuration.as_bytes(), naming.base.as_bytes()];
+                let contexts =
+                    [naming.schema.as_bytes(), naming.configuration.as_bytes(), naming.base.as_bytes()];
                 entry.bytes(masters, &contexts).text(domains, &naming.base);
             });
             self.landmarks.dsa.push(id);
@@ -91,11 +105,16 @@ impl Builder<'_> {
     fn services(&mut self, head: EntryId) {
         let services = self.simple(Some(head), "CN=Services", "container", &[]);
         let windows = self.simple(Some(services), "CN=Windows NT", "container", &[]);
-        let service =
-            self.simple(Some(windows), "CN=Directory Service", "nTDSService", &[("tombstoneLifetime", "180")]);
+        let service = self.simple(
+            Some(windows),
+            "CN=Directory Service",
+            "nTDSService",
+            &[("tombstoneLifetime", "180")],
+        );
         let policies = self.simple(Some(service), "CN=Query-Policies", "container", &[]);
         let classes = self.classes(&["queryPolicy"]);
-        let (cn, limits, instance) = (self.attribute("cn"), self.attribute("lDAPAdminLimits"), self.attribute("instanceType"));
+        let (cn, limits, instance) =
+            (self.attribute("cn"), self.attribute("lDAPAdminLimits"), self.attribute("instanceType"));
         let shape = Shape {
             parent: Some(policies),
             rdn: "CN=Default Query Policy",
@@ -151,7 +170,8 @@ impl Builder<'_> {
         let classes = self.classes(&["subSchema"]);
         let (cn, types) = (self.attribute("cn"), self.attribute("attributeTypes"));
         let (objects, instance) = (self.attribute("objectClasses"), self.attribute("instanceType"));
-        let (descriptions, class_descriptions) = (schema.attribute_descriptions(), schema.class_descriptions());
+        let (descriptions, class_descriptions) =
+            (schema.attribute_descriptions(), schema.class_descriptions());
         let shape = Shape {
             parent: Some(head),
             rdn: "CN=Aggregate",

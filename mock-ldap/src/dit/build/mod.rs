@@ -68,7 +68,8 @@ pub(super) fn build(
         password: company.service_account.password(),
         dn,
     };
-    let rids = company.people.iter().map(|person| person.rid).chain(company.groups.iter().map(|group| group.rid));
+    let rids =
+        company.people.iter().map(|person| person.rid).chain(company.groups.iter().map(|group| group.rid));
     let next_rid = rids.chain([company.service_account.rid, 20_000]).max().unwrap_or(20_000) + 1;
     let Builder { tree, naming, landmarks, passwords, .. } = builder;
     Built { tree, naming, landmarks, passwords, next_rid, service }

@@ -51,7 +51,9 @@ impl Builder<'_> {
     fn name_things(&mut self, vendor: Vendor) {
         let company = self.company;
         let base = match vendor {
-            Vendor::EDirectory => format!("o={}", escape_value(company.organisation.to_ascii_lowercase().as_bytes())),
+            Vendor::EDirectory => {
+                format!("o={}", escape_value(company.organisation.to_ascii_lowercase().as_bytes()))
+            }
             Vendor::Domino => format!("O={}", escape_value(company.organisation.as_bytes())),
             _ => company.base_dn.replace("DC=", "dc="),
         };
@@ -73,8 +75,10 @@ impl Builder<'_> {
     fn subschema(&mut self) {
         let classes = self.classes(&["subentry", "subschema", "extensibleObject"]);
         let rdn = self.naming.subschema.clone();
-        let (cn, types, objects) = (self.attribute("cn"), self.attribute("attributeTypes"), self.attribute("objectClasses"));
-        let (descriptions, class_descriptions) = (self.schema.attribute_descriptions(), self.schema.class_descriptions());
+        let (cn, types, objects) =
+            (self.attribute("cn"), self.attribute("attributeTypes"), self.attribute("objectClasses"));
+        let (descriptions, class_descriptions) =
+            (self.schema.attribute_descriptions(), self.schema.class_descriptions());
         let shape = Shape { parent: None, rdn: &rdn, classes: &classes, uuid: None, created_ms: FOUNDED_MS };
         let value = rdn.split_once('=').map_or("schema", |(_, value)| value).to_owned();
         self.put(&shape, |entry| {
@@ -87,7 +91,10 @@ impl Builder<'_> {
     /// Domino's groups have no suffix: everything hangs below a root that is never shown.
     fn nameless_root(&mut self) -> EntryId {
         let classes = self.classes(&["extensibleObject", "subentry"]);
-        self.put(&Shape { parent: None, rdn: "", classes: &classes, uuid: None, created_ms: FOUNDED_MS }, |_| {})
+        self.put(
+            &Shape { parent: None, rdn: "", classes: &classes, uuid: None, created_ms: FOUNDED_MS },
+            |_| {},
+        )
     }
 
     fn suffix(&mut self, vendor: Vendor, top: Option<EntryId>) -> EntryId {
@@ -96,7 +103,11 @@ impl Builder<'_> {
         let label = self.company.domain.split('.').next().unwrap_or_default().to_owned();
         let (o, dc) = (self.attribute("o"), self.attribute("dc"));
         let with_dc = !matches!(vendor, Vendor::EDirectory | Vendor::Domino);
-        let classes = if with_dc { self.classes(&["organization", "dcObject"]) } else { self.classes(&["organization"]) };
+        let classes = if with_dc {
+            self.classes(&["organization", "dcObject"])
+        } else {
+            self.classes(&["organization"])
+        };
         let shape = Shape { parent: top, rdn: &rdn, classes: &classes, uuid: None, created_ms: FOUNDED_MS };
         self.put(&shape, |entry| {
             entry.text(o, &organisation);
@@ -110,7 +121,8 @@ impl Builder<'_> {
         let classes = self.classes(&["organizationalUnit"]);
         let rdn = format!("ou={}", escape_value(name.as_bytes()));
         let ou = self.attribute("ou");
-        let shape = Shape { parent: Some(parent), rdn: &rdn, classes: &classes, uuid, created_ms: FOUNDED_MS };
+        let shape =
+            Shape { parent: Some(parent), rdn: &rdn, classes: &classes, uuid, created_ms: FOUNDED_MS };
         self.put(&shape, |entry| {
             entry.text(ou, name);
         })
@@ -151,8 +163,13 @@ impl Builder<'_> {
             Vendor::EDirectory => format!("cn={}", account.login),
             _ => format!("uid={}", account.login),
         };
-        let shape =
-            Shape { parent: Some(parent), rdn: &rdn, classes: &classes, uuid: Some(account.guid), created_ms: FOUNDED_MS };
+        let shape = Shape {
+            parent: Some(parent),
+            rdn: &rdn,
+            classes: &classes,
+            uuid: Some(account.guid),
+            created_ms: FOUNDED_MS,
+        };
         let common = if vendor == Vendor::EDirectory { account.login } else { account.display_name };
         self.put(&shape, |entry| {
             entry.text(cn, common).text(sn, account.display_name).text(uid, account.login);
@@ -180,14 +197,27 @@ impl Builder<'_> {
             let common = if vendor == Vendor::EDirectory { &person.login } else { &person.display_name };
             entry.text(at.uid, &person.login).text(at.cn, common).text(at.sn, person.surname);
             entry.text(at.given_name, person.given_name).text(at.display_name, &person.display_name);
-            entry.text(at.mail, &person.mail).text(at.telephone, &person.phone()).text(at.mobile, &person.mobile());
+            entry
+                .text(at.mail, &person.mail)
+                .text(at.telephone, &person.phone())
+                .text(at.mobile, &person.mobile());
             entry.text(at.title, person.title).text(at.department, person.department);
-            entry.text(at.employee, &person.employee_id()).text(at.city, person.city()).text(at.organisation, &company.organisation);
+            entry
+                .text(at.employee, &person.employee_id())
+                .text(at.city, person.city())
+                .text(at.organisation, &company.organisation);
             account_state(vendor, person, set_ms, now_ms, at, entry);
         });
     }
 
-    fn groups(&mut self, vendor: Vendor, places: &Places, top: Option<EntryId>, first_person: u32, service: EntryId) {
+    fn groups(
+        &mut self,
+        vendor: Vendor,
+        places: &Places,
+        top: Option<EntryId>,
+        first_person: u32,
+        service: EntryId,
+    ) {
         let company = self.company;
         let base = self.landmarks.base.unwrap_or(service);
         let (cn, description) = (self.attribute("cn"), self.attribute("description"));

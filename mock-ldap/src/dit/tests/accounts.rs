@@ -31,7 +31,11 @@ fn every_name_form_of_active_directory() {
     }
     for name in ["asmith", "OTHER\\asmith", "asmith@other.example", "acme.example/Nowhere/Alice Smith"] {
         let failure = world.server().authenticate(name.as_bytes(), alice.password().as_bytes()).unwrap_err();
-        assert_eq!((failure.code, data(&failure).as_str()), (ResultCode::INVALID_CREDENTIALS, "52e"), "{name}");
+        assert_eq!(
+            (failure.code, data(&failure).as_str()),
+            (ResultCode::INVALID_CREDENTIALS, "52e"),
+            "{name}"
+        );
     }
 }
 
@@ -101,7 +105,12 @@ fn failures_are_counted_per_server_unless_forwarded() {
         for server in world.directory.servers() {
             assert!(server.authenticate(dn.as_bytes(), b"wrong").is_err());
         }
-        world.directory.servers().iter().map(|server| server.values(id, "badPwdCount")[0].clone()).collect::<Vec<_>>()
+        world
+            .directory
+            .servers()
+            .iter()
+            .map(|server| server.values(id, "badPwdCount")[0].clone())
+            .collect::<Vec<_>>()
     };
     assert_eq!(count(false), [b"1", b"1"]);
     assert_eq!(count(true), [b"2", b"1"]);
@@ -135,7 +144,11 @@ fn each_vendor_has_its_own_words() {
     };
     let (code, policy, text) = verdict(Vendor::OpenLdap, PersonState::Disabled);
     assert_eq!((code, policy, text.as_str()), (ResultCode::INVALID_CREDENTIALS, Some(1), ""));
-    assert_eq!(verdict(Vendor::OpenLdap, PersonState::MustChange).1, Some(2), "in, but only to change the password");
+    assert_eq!(
+        verdict(Vendor::OpenLdap, PersonState::MustChange).1,
+        Some(2),
+        "in, but only to change the password"
+    );
     assert_eq!(verdict(Vendor::OpenLdap, PersonState::PasswordExpired).1, Some(0));
     assert_eq!(verdict(Vendor::Ds389, PersonState::Disabled).0, ResultCode::UNWILLING_TO_PERFORM);
     assert_eq!(verdict(Vendor::Ds389, PersonState::PasswordExpired).1, Some(0));
@@ -164,6 +177,9 @@ fn ntlm_and_certificates_find_the_same_account() {
     assert!(world.server().account_verdict(&identity, true).is_ok());
     assert!(world.server().account_verdict(&identity, false).is_err());
     assert_eq!(world.server().ntlm_account("ELSEWHERE", "asmith"), None);
-    assert_eq!(world.server().identity_of_certificate("CN=x", Some("asmith@acme.example")), Some(identity.clone()));
+    assert_eq!(
+        world.server().identity_of_certificate("CN=x", Some("asmith@acme.example")),
+        Some(identity.clone())
+    );
     assert_eq!(world.server().who_am_i(&identity), "u:ACME\\asmith");
 }

@@ -4,7 +4,7 @@ use bytes::BytesMut;
 
 use super::*;
 
-fn entry(world: &World, id: EntryId, selection: &Selection) -> (String, Vec<(String, Vec<Vec<u8>>)>) {
+fn entry(world: &World, id: EntryId, selection: &Selection) -> Decoded {
     let mut out = BytesMut::new();
     assert!(world.server().encode_entry(id, selection, &mut out), "entry is there");
     decode(&out)
@@ -40,7 +40,10 @@ fn standard_filters_of_active_directory() {
     assert_eq!(world.find("(objectClass=user)").len(), people + 5, "the domain controller is a user too");
     let disabled = world.company.people.iter().filter(|person| person.state == PersonState::Disabled).count();
     assert_eq!(world.find("(userAccountControl:1.2.840.113556.1.4.803:=2)").len(), disabled + 2);
-    assert_eq!(world.find("(&(objectCategory=group)(mail=*))").len(), world.company.groups.iter().filter(|group| group.mail.is_some()).count());
+    assert_eq!(
+        world.find("(&(objectCategory=group)(mail=*))").len(),
+        world.company.groups.iter().filter(|group| group.mail.is_some()).count()
+    );
     assert_eq!(world.find("(nosuchattribute=1)"), []);
     assert_eq!(world.find("(!(nosuchattribute=1))"), [], "not Undefined is Undefined");
     assert!(world.find("(!(mail=*))").len() > 10, "an absent attribute is false, not Undefined");
@@ -64,16 +67,22 @@ fn binary_identifiers_search_and_serve_as_base() {
     }
     let users = format!("<WKGUID=a9d1ca15768811d1aded00c04fd8d5cd,{}>", world.directory.base_dn());
     let found = world.search(&users, Scope::Base, "(objectClass=*)", &world.admin()).unwrap();
-    assert_eq!(world.server().dn_of(found.ids[0]).unwrap(), format!("CN=Users,{}", world.directory.base_dn()));
+    assert_eq!(
+        world.server().dn_of(found.ids[0]).unwrap(),
+        format!("CN=Users,{}", world.directory.base_dn())
+    );
 }
 
 #[test]
 fn nested_membership_follows_cycles_once() {
     let world = World::new(Vendor::ActiveDirectory);
     for group in &world.company.groups {
-        let dn = world.names(&format!("(&(objectClass=group)(cn={}))", crate::filter::escape(group.name.as_bytes()))).remove(0);
+        let dn = world
+            .names(&format!("(&(objectClass=group)(cn={}))", crate::filter::escape(group.name.as_bytes())))
+            .remove(0);
         let direct = world.find(&format!("(memberOf={})", crate::filter::escape(dn.as_bytes())));
-        let nested = world.find(&format!("(memberOf:1.2.840.113556.1.4.1941:={})", crate::filter::escape(dn.as_bytes())));
+        let nested = world
+            .find(&format!("(memberOf:1.2.840.113556.1.4.1941:={})", crate::filter::escape(dn.as_bytes())));
         assert_eq!(direct.len(), group.members.len(), "{dn}");
         assert!(direct.iter().all(|id| nested.contains(id)), "{dn}");
     }
@@ -82,10 +91,14 @@ fn nested_membership_follows_cycles_once() {
 #[test]
 fn a_bind_is_needed_where_the_server_wants_one() {
     let world = World::new(Vendor::ActiveDirectory);
-    let failure = world.search(world.directory.base_dn(), Scope::Base, "(objectClass=*)", &Identity::Anonymous).unwrap_err();
+    let failure = world
+        .search(world.directory.base_dn(), Scope::Base, "(objectClass=*)", &Identity::Anonymous)
+        .unwrap_err();
     assert_eq!(failure.code, ResultCode::OPERATIONS_ERROR);
     let open = World::new(Vendor::OpenLdap);
-    assert!(open.search(open.directory.base_dn(), Scope::Base, "(objectClass=*)", &Identity::Anonymous).is_ok());
+    assert!(
+        open.search(open.directory.base_dn(), Scope::Base, "(objectClass=*)", &Identity::Anonymous).is_ok()
+    );
 }
 
 #[test]
@@ -93,14 +106,18 @@ fn missing_and_foreign_bases() {
     let world = World::new(Vendor::ActiveDirectory);
     let admin = world.admin();
     let base = world.directory.base_dn();
-    let missing = world.search(&format!("CN=x,OU=nowhere,{base}"), Scope::Subtree, "(cn=*)", &admin).unwrap_err();
+    let missing =
+        world.search(&format!("CN=x,OU=nowhere,{base}"), Scope::Subtree, "(cn=*)", &admin).unwrap_err();
     assert_eq!((missing.code, missing.matched_dn.as_str()), (ResultCode::NO_SUCH_OBJECT, base));
     assert!(missing.message.contains("NO_OBJECT"), "{}", missing.message);
     let foreign = world.search("DC=other,DC=test", Scope::Subtree, "(cn=*)", &admin).unwrap_err();
     assert_eq!(foreign.referrals, ["ldap://other.test/DC=other,DC=test"]);
     let head = world.search(base, Scope::Subtree, "(cn=nobody)", &admin).unwrap();
     assert_eq!(head.references.len(), 3);
-    assert_eq!(world.search("no dn", Scope::Base, "(cn=*)", &admin).unwrap_err().code, ResultCode::INVALID_DN_SYNTAX);
+    assert_eq!(
+        world.search("no dn", Scope::Base, "(cn=*)", &admin).unwrap_err().code,
+        ResultCode::INVALID_DN_SYNTAX
+    );
 }
 
 #[test]
@@ -108,11 +125,13 @@ fn long_value_lists_come_in_ranges() {
     let world = World::new(Vendor::ActiveDirectory);
     let staff = world.company.groups.iter().max_by_key(|group| group.members.len()).unwrap();
     let total = staff.members.len();
-    let id = world.find(&format!("(&(objectClass=group)(cn={}))", crate::filter::escape(staff.name.as_bytes())))[0];
+    let id = world
+        .find(&format!("(&(objectClass=group)(cn={}))", crate::filter::escape(staff.name.as_bytes())))[0];
     let mut selection = select(&["member"]);
     selection.values_max = 20;
     let (_, attributes) = entry(&world, id, &selection);
-    let shape: Vec<(&str, usize)> = attributes.iter().map(|(name, values)| (name.as_str(), values.len())).collect();
+    let shape: Vec<(&str, usize)> =
+        attributes.iter().map(|(name, values)| (name.as_str(), values.len())).collect();
     assert_eq!(shape, [("member", 0), ("member;range=0-19", 20)]);
     let mut gathered = Vec::new();
     let mut low = 0;
@@ -146,7 +165,10 @@ fn selections_choose_what_is_sent() {
     let user = names(&select(&[]));
     assert!(user.contains(&"objectClass".to_owned()) && !user.contains(&"entryUUID".to_owned()), "{user:?}");
     let operational = names(&select(&["+"]));
-    assert!(operational.contains(&"entryCSN".to_owned()) && !operational.contains(&"mail".to_owned()), "{operational:?}");
+    assert!(
+        operational.contains(&"entryCSN".to_owned()) && !operational.contains(&"mail".to_owned()),
+        "{operational:?}"
+    );
     assert!(names(&select(&["@person"])).contains(&"sn".to_owned()));
     let mut types = select(&["mail"]);
     types.types_only = true;
@@ -176,7 +198,10 @@ fn computed_attributes_of_active_directory() {
     let admins = world.find("(cn=Administrators)")[0];
     assert_eq!(world.text(admins, "groupType"), "-2147483643");
     assert_eq!(world.text(users, "primaryGroupToken"), "513");
-    assert!(world.find(&format!("(memberOf=CN=Domain Users,CN=Users,{base})")).is_empty(), "primary groups list nobody");
+    assert!(
+        world.find(&format!("(memberOf=CN=Domain Users,CN=Users,{base})")).is_empty(),
+        "primary groups list nobody"
+    );
 }
 
 #[test]
@@ -219,7 +244,10 @@ fn root_dse_tells_what_the_server_is() {
     assert_eq!(value("dnsHostName"), "dc1.acme.example");
     assert!(value("dsServiceName").starts_with("CN=NTDS Settings,CN=DC1,CN=Servers,"));
     assert_eq!(value("highestCommittedUSN"), windows.server().highest_usn().to_string());
-    let dsa = windows.search(&value("dsServiceName"), Scope::Base, "(objectClass=nTDSDSA)", &windows.admin()).unwrap().ids[0];
+    let dsa = windows
+        .search(&value("dsServiceName"), Scope::Base, "(objectClass=nTDSDSA)", &windows.admin())
+        .unwrap()
+        .ids[0];
     assert_eq!(windows.server().values(dsa, "invocationId"), [windows.server().invocation_id()]);
     assert!(windows.server().root_dse_matches(&Filter::everything()));
     assert!(!windows.server().root_dse_matches(&Filter::parse("(objectClass=person)").unwrap()));

@@ -11,7 +11,13 @@ impl World {
         self.write(add(dn, attributes))
     }
 
-    pub(super) fn change(&self, dn: &str, op: ModOp, attribute: &str, values: &[&str]) -> Result<WriteDone, LdapFailure> {
+    pub(super) fn change(
+        &self,
+        dn: &str,
+        op: ModOp,
+        attribute: &str,
+        values: &[&str],
+    ) -> Result<WriteDone, LdapFailure> {
         self.write(modify(dn, op, attribute, values))
     }
 
@@ -58,7 +64,15 @@ fn a_new_user_of_active_directory_gets_what_a_domain_controller_gives() {
     world.admin();
     let before = world.server().highest_usn();
     let id = world.add(&dn, &[("objectClass", "user"), ("sAMAccountName", "newuser")]).unwrap().id;
-    let texts = ["userAccountControl", "primaryGroupID", "name", "cn", "instanceType", "pwdLastSet", "sAMAccountType"];
+    let texts = [
+        "userAccountControl",
+        "primaryGroupID",
+        "name",
+        "cn",
+        "instanceType",
+        "pwdLastSet",
+        "sAMAccountType",
+    ];
     let found = texts.map(|attribute| world.text(id, attribute));
     assert_eq!(found, ["546", "513", "New User", "New User", "4", "0", "805306368"]);
     assert_eq!(world.server().values(id, "objectClass").len(), 4, "the whole chain of classes");
@@ -78,8 +92,14 @@ fn refusals_of_active_directory() {
     assert_eq!(code(world.add(&format!("CN=x,OU=nowhere,{base}"), &user)), 32);
     assert_eq!(code(world.add(&format!("CN=x,CN=Users,{base}"), &[("cn", "x")])), 65);
     assert_eq!(code(world.add(&format!("OU=x,CN=Users,{base}"), &user)), 64);
-    assert_eq!(code(world.add(&format!("CN=x,CN=Users,{base}"), &[("objectClass", "user"), ("nosuch", "1")])), 16);
-    assert_eq!(code(world.add(&format!("CN=x,CN=Users,{base}"), &[("objectClass", "user"), ("objectSid", "1")])), 53);
+    assert_eq!(
+        code(world.add(&format!("CN=x,CN=Users,{base}"), &[("objectClass", "user"), ("nosuch", "1")])),
+        16
+    );
+    assert_eq!(
+        code(world.add(&format!("CN=x,CN=Users,{base}"), &[("objectClass", "user"), ("objectSid", "1")])),
+        53
+    );
     assert_eq!(code(world.add("no dn", &user)), 34);
     let alice = world.dn_of(&world.company.people[0]);
     assert_eq!(code(world.change(&alice, ModOp::Replace, "userAccountControl", &["many"])), 21);
@@ -92,7 +112,12 @@ fn refusals_of_active_directory() {
     assert_eq!(code(world.delete(&format!("CN=Users,{base}"))), 53, "protected");
     let (_, unit) = alice.split_once(',').unwrap();
     assert_eq!(code(world.delete(unit)), 66);
-    let keep = WriteOp::ModifyDn { dn: alice.clone().into(), new_rdn: b"CN=Kept".to_vec(), delete_old: false, new_superior: None };
+    let keep = WriteOp::ModifyDn {
+        dn: alice.clone().into(),
+        new_rdn: b"CN=Kept".to_vec(),
+        delete_old: false,
+        new_superior: None,
+    };
     assert_eq!(code(world.write(keep)), 53);
     assert_eq!(code(world.write(rename(unit, "OU=loop", Some(unit)))), 53);
     let nobody = Identity::Entry { id: world.find("(sAMAccountName=asmith)")[0], dn: alice.clone() };
@@ -116,7 +141,10 @@ fn members_must_exist_and_follow_deletion_and_rename() {
     world.write(rename(&alice, "CN=Alice Jones", Some(&format!("CN=Users,{base}")))).unwrap();
     let renamed = format!("CN=Alice Jones,CN=Users,{base}");
     assert_eq!(world.text(id, "member"), renamed);
-    assert_eq!(world.find(&format!("(member={renamed})")), world.find(&format!("(&(member={renamed})(objectClass=group))")));
+    assert_eq!(
+        world.find(&format!("(member={renamed})")),
+        world.find(&format!("(&(member={renamed})(objectClass=group))"))
+    );
     assert_eq!(world.text(user, "cn"), "Alice Jones");
     world.delete(&renamed).unwrap();
     assert_eq!(world.server().values(id, "member"), [] as [Vec<u8>; 0]);
@@ -135,17 +163,23 @@ fn a_deleted_object_leaves_a_tombstone_until_its_time_is_over() {
     world.delete(&dn).unwrap();
     assert_eq!(world.find("(sAMAccountName=asmith)"), []);
     let filter = Filter::parse("(&(isDeleted=TRUE)(sAMAccountName=asmith))").unwrap();
-    let show = SearchPlan { show_deleted: true, ..plan(world.directory.base_dn(), Scope::Subtree, &filter, &admin) };
+    let show =
+        SearchPlan { show_deleted: true, ..plan(world.directory.base_dn(), Scope::Subtree, &filter, &admin) };
     assert_eq!(world.server().search(&show).unwrap().ids, [id]);
     let guid = uuid::Uuid::from_bytes_le(alice.guid());
     let base = world.directory.base_dn();
-    assert_eq!(world.text(id, "distinguishedName"), format!("CN=Alice Smith\\0ADEL:{guid},CN=Deleted Objects,{base}"));
+    assert_eq!(
+        world.text(id, "distinguishedName"),
+        format!("CN=Alice Smith\\0ADEL:{guid},CN=Deleted Objects,{base}")
+    );
     assert_eq!(world.text(id, "name"), format!("Alice Smith\nDEL:{guid}"));
     assert_eq!(world.text(id, "lastKnownParent"), dn.split_once(',').unwrap().1);
     for gone in ["mail", "displayName", "objectCategory", "memberOf", "userPrincipalName", "title"] {
         assert_eq!(world.server().values(id, gone), [] as [Vec<u8>; 0], "{gone}");
     }
-    for kept in ["objectGUID", "objectSid", "objectClass", "sAMAccountName", "uSNChanged", "userAccountControl"] {
+    for kept in
+        ["objectGUID", "objectSid", "objectClass", "sAMAccountName", "uSNChanged", "userAccountControl"]
+    {
         assert_ne!(world.server().values(id, kept), [] as [Vec<u8>; 0], "{kept}");
     }
     let ordinary = Identity::Entry { id: world.find("(objectClass=user)")[4], dn: String::new() };
@@ -163,10 +197,15 @@ fn passwords_need_quotes_tls_and_length() {
     let world = World::new(Vendor::ActiveDirectory);
     let alice = &world.company.people[0];
     let dn = world.dn_of(alice);
-    let quoted = |text: &str| -> Vec<u8> { format!("\"{text}\"").encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let quoted =
+        |text: &str| -> Vec<u8> { format!("\"{text}\"").encode_utf16().flat_map(u16::to_le_bytes).collect() };
     let set = |value: Vec<u8>| WriteOp::Modify {
         dn: dn.clone().into(),
-        changes: vec![Modification { op: ModOp::Replace, attribute: "unicodePwd".to_owned(), values: vec![value] }],
+        changes: vec![Modification {
+            op: ModOp::Replace,
+            attribute: "unicodePwd".to_owned(),
+            values: vec![value],
+        }],
         permissive: false,
     };
     let admin = world.admin();
@@ -197,7 +236,11 @@ fn the_old_password_opens_for_as_long_as_the_policy_says() {
     let alice = &world.company.people[0];
     let dn = world.dn_of(alice);
     let old = alice.password();
-    let generated = world.server().change_password(&world.admin(), Some(dn.as_bytes()), None, None, true).unwrap().unwrap();
+    let generated = world
+        .server()
+        .change_password(&world.admin(), Some(dn.as_bytes()), None, None, true)
+        .unwrap()
+        .unwrap();
     let opens = |password: &str| world.server().authenticate(dn.as_bytes(), password.as_bytes()).is_ok();
     assert!(opens(&generated) && opens(&old));
     world.clock.advance(std::time::Duration::from_secs(3601));
@@ -211,7 +254,9 @@ fn openldap_checks_its_schema() {
     let dn = format!("uid=new,ou=people,{base}");
     let full = [("objectClass", "inetOrgPerson"), ("uid", "new"), ("cn", "New"), ("sn", "User")];
     assert_eq!(code(world.add(&dn, &full[..3])), 65);
-    assert_eq!(code(world.add(&dn, &[("objectClass", "inetOrgPerson"), ("cn", "New"), ("sn", "User")])), 64);
+    let unnamed = [("objectClass", "inetOrgPerson"), ("cn", "New"), ("sn", "User")];
+    let named = world.add(&format!("uid=other,ou=people,{base}"), &unnamed).unwrap().id;
+    assert_eq!(world.text(named, "uid"), "other", "slapd puts the naming value in");
     assert_eq!(code(world.add(&dn, &[&full[..], &[("dc", "x")]].concat())), 65);
     assert_eq!(code(world.add(&dn, &[&full[..], &[("nosuch", "x")]].concat())), 17);
     assert_eq!(code(world.add(&dn, &[&full[..], &[("objectClass", "nosuch")]].concat())), 21);
@@ -246,9 +291,17 @@ fn permissive_modify_forgives_what_is_done_already() {
     let world = World::new(Vendor::OpenLdap);
     let dn = world.dn_of(&world.company.people[0]);
     let changes = |permissive| {
-        let change = |op, value: &str| Modification { op, attribute: "mail".to_owned(), values: vec![value.as_bytes().to_vec()] };
+        let change = |op, value: &str| Modification {
+            op,
+            attribute: "mail".to_owned(),
+            values: vec![value.as_bytes().to_vec()],
+        };
         let mail = world.company.people[0].mail.to_string();
-        WriteOp::Modify { dn: dn.clone().into(), changes: vec![change(ModOp::Add, &mail), change(ModOp::Delete, "none@x")], permissive }
+        WriteOp::Modify {
+            dn: dn.clone().into(),
+            changes: vec![change(ModOp::Add, &mail), change(ModOp::Delete, "none@x")],
+            permissive,
+        }
     };
     assert_eq!(code(world.write(changes(false))), 20);
     assert!(world.write(changes(true)).is_ok());
@@ -263,13 +316,17 @@ fn the_retro_changelog_of_389_tells_every_change() {
     world.change(&dn, ModOp::Replace, "title", &["Zürich"]).unwrap();
     world.write(rename(&dn, "uid=newer", None)).unwrap();
     world.delete(&format!("uid=newer,ou=people,{base}")).unwrap();
-    let found = world.search("cn=changelog", Scope::OneLevel, "(changeNumber>=1)", &world.admin()).unwrap().ids;
+    let found =
+        world.search("cn=changelog", Scope::OneLevel, "(changeNumber>=1)", &world.admin()).unwrap().ids;
     let read = |id| {
         let mut out = bytes::BytesMut::new();
         assert!(world.server().encode_entry(id, &Selection::default(), &mut out));
         let (dn, attributes) = decode(&out);
         let text = |name: &str| {
-            let values = attributes.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, values)| values);
+            let values = attributes
+                .iter()
+                .find(|(known, _)| known.eq_ignore_ascii_case(name))
+                .map(|(_, values)| values);
             values.map_or(String::new(), |values| String::from_utf8_lossy(&values[0]).into_owned())
         };
         (dn, text("changeType"), text("targetDn"), text("changes"), text("newRdn"))
@@ -281,6 +338,8 @@ fn the_retro_changelog_of_389_tells_every_change() {
     assert!(rows[0].3.contains("sn: User\n"), "{}", rows[0].3);
     assert_eq!(rows[1].3, "replace: title\ntitle:: WsO8cmljaA==\n-\n");
     assert_eq!(rows[2].4, "uid=newer");
-    let later = world.search("cn=changelog", Scope::OneLevel, "(&(changeNumber>=3)(changeNumber<=3))", &world.admin()).unwrap();
+    let later = world
+        .search("cn=changelog", Scope::OneLevel, "(&(changeNumber>=3)(changeNumber<=3))", &world.admin())
+        .unwrap();
     assert_eq!(later.ids.len(), 1);
 }

@@ -54,13 +54,22 @@ impl Writer<'_> {
             _ => true,
         };
         if !values.iter().all(fits) {
-            return Err(self.refuse(ResultCode::INVALID_ATTRIBUTE_SYNTAX, "bad_value", &[("attribute", name)]));
+            return Err(self.refuse(
+                ResultCode::INVALID_ATTRIBUTE_SYNTAX,
+                "bad_value",
+                &[("attribute", name)],
+            ));
         }
         let folding = self.reader.tree.folding;
-        let mut keys: Vec<_> = values.iter().map(|value| matching::normalize(definition.syntax, folding, value)).collect();
+        let mut keys: Vec<_> =
+            values.iter().map(|value| matching::normalize(definition.syntax, folding, value)).collect();
         keys.sort();
         if keys.windows(2).any(|pair| pair[0] == pair[1]) {
-            return Err(self.refuse(ResultCode::ATTRIBUTE_OR_VALUE_EXISTS, "value_exists", &[("attribute", name)]));
+            return Err(self.refuse(
+                ResultCode::ATTRIBUTE_OR_VALUE_EXISTS,
+                "value_exists",
+                &[("attribute", name)],
+            ));
         }
         Ok(())
     }
@@ -77,9 +86,10 @@ impl Writer<'_> {
     /// The object a linked value names. Servers that check refuse names of nobody.
     pub(super) fn link_value(&self, attribute: AttrId, value: &[u8]) -> Result<LinkValue, LdapFailure> {
         let name = self.replica.parse_name(value)?;
-        let found = self.reader.resolve(&name).filter(|&id| {
-            self.reader.tree.node(id).is_some_and(|node| !node.entry.deleted)
-        });
+        let found = self
+            .reader
+            .resolve(&name)
+            .filter(|&id| self.reader.tree.node(id).is_some_and(|node| !node.entry.deleted));
         match found {
             Some(id) => Ok(LinkValue::Object(id)),
             None if self.replica.shared.personality.checks_link_targets() => {
@@ -110,11 +120,17 @@ impl Writer<'_> {
                 classes.push(class);
             }
         }
-        schema.class_set(&classes).ok_or_else(|| self.refuse(ResultCode::OBJECT_CLASS_VIOLATION, "no_structural_class", &[]))
+        schema
+            .class_set(&classes)
+            .ok_or_else(|| self.refuse(ResultCode::OBJECT_CLASS_VIOLATION, "no_structural_class", &[]))
     }
 
     /// Mandatory attributes are there and nothing else is; `has` tells of attributes that are not in the draft.
-    pub(super) fn check_classes(&self, draft: &EntryDraft, has: &dyn Fn(AttrId) -> bool) -> Result<(), LdapFailure> {
+    pub(super) fn check_classes(
+        &self,
+        draft: &EntryDraft,
+        has: &dyn Fn(AttrId) -> bool,
+    ) -> Result<(), LdapFailure> {
         let schema = &self.reader.tree.schema;
         let stored = |id: AttrId| !draft.values(id).is_empty() || has(id);
         for &class in &draft.classes.all {
@@ -130,7 +146,9 @@ impl Writer<'_> {
             return Ok(());
         }
         let allowed = |id: AttrId| {
-            let listed = |&class: &usize| schema.class(class).must.contains(&id) || schema.class(class).may.contains(&id);
+            let listed = |&class: &usize| {
+                schema.class(class).must.contains(&id) || schema.class(class).may.contains(&id)
+            };
             schema.attribute(id).operational || draft.classes.all.iter().any(listed)
         };
         let links = schema.attributes().filter(|(id, it)| it.is_link() && has(*id)).map(|(id, _)| id);
@@ -147,21 +165,29 @@ impl Writer<'_> {
     pub(super) fn check_size(&self, draft: &EntryDraft) -> Result<(), LdapFailure> {
         let entry = draft.build();
         if entry.size_bytes() > limits::ENTRY_SIZE_MAX_BYTES {
-            return Err(LdapFailure::new(ResultCode::ADMIN_LIMIT_EXCEEDED, "entry is larger than the server takes"));
+            return Err(LdapFailure::new(
+                ResultCode::ADMIN_LIMIT_EXCEEDED,
+                "entry is larger than the server takes",
+            ));
         }
         Ok(())
     }
 
     /// sAMAccountName is unique in the domain (MS-ADTS 3.1.1.5.1.3).
-    pub(super) fn check_account_name(&self, id: Option<EntryId>, draft: &EntryDraft) -> Result<(), LdapFailure> {
+    pub(super) fn check_account_name(
+        &self,
+        id: Option<EntryId>,
+        draft: &EntryDraft,
+    ) -> Result<(), LdapFailure> {
         let Some(attribute) = self.replica.shared.known.sam_account_name else { return Ok(()) };
         let Some(name) = draft.values(attribute).first() else { return Ok(()) };
         let normalized = matching::normalize(Syntax::CaseIgnore, self.reader.tree.folding, name).into_owned();
         let others = self.reader.tree.indexes.candidates(attribute, &normalized).unwrap_or_default();
         let taken = others.into_iter().any(|other| {
             let node = self.reader.tree.node(other).filter(|node| Some(other) != id && !node.entry.deleted);
-            node.and_then(|node| node.entry.first(attribute))
-                .is_some_and(|stored| matching::equals(Syntax::CaseIgnore, self.reader.tree.folding, stored, &normalized))
+            node.and_then(|node| node.entry.first(attribute)).is_some_and(|stored| {
+                matching::equals(Syntax::CaseIgnore, self.reader.tree.folding, stored, &normalized)
+            })
         });
         if taken { Err(self.refuse(ResultCode::ENTRY_ALREADY_EXISTS, "account_exists", &[])) } else { Ok(()) }
     }

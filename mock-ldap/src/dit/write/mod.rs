@@ -15,7 +15,8 @@ use super::reader::Reader;
 use super::replica::Replica;
 use super::tree::{Lookup, Tree};
 use super::types::{
-    ChangeKind, EntryId, Identity, LdapFailure, Modification, PolicyWord, ResultCode, View, WriteDone, WriteOp,
+    ChangeKind, EntryId, Identity, LdapFailure, Modification, PolicyWord, ResultCode, View, WriteDone,
+    WriteOp,
 };
 use super::{changelog, limits};
 use crate::dn::{Dn, Name};
@@ -77,7 +78,10 @@ impl Replica {
     /// Indexes that resolving the name and checking uniqueness need; building one takes the tree's lock.
     fn index_for_write(&self, op: &WriteOp) {
         let dn = match op {
-            WriteOp::Add { dn, .. } | WriteOp::Delete { dn, .. } | WriteOp::Modify { dn, .. } | WriteOp::ModifyDn { dn, .. } => dn,
+            WriteOp::Add { dn, .. }
+            | WriteOp::Delete { dn, .. }
+            | WriteOp::Modify { dn, .. }
+            | WriteOp::ModifyDn { dn, .. } => dn,
         };
         if let Ok(name) = Name::parse(dn) {
             self.index_for(&name);
@@ -151,10 +155,17 @@ impl Writer<'_> {
         let id = self.target(dn)?;
         let tree = self.reader.tree;
         let live_children = |id: EntryId| {
-            tree.children(id).iter().copied().filter(|&child| tree.node(child).is_some_and(|node| !node.entry.deleted))
+            tree.children(id)
+                .iter()
+                .copied()
+                .filter(|&child| tree.node(child).is_some_and(|node| !node.entry.deleted))
         };
         if tree.parent(id).is_none() || self.is_protected(id) {
-            return Err(self.refuse(ResultCode::UNWILLING_TO_PERFORM, "read_only", &[("attribute", "entry")]));
+            return Err(self.refuse(
+                ResultCode::UNWILLING_TO_PERFORM,
+                "read_only",
+                &[("attribute", "entry")],
+            ));
         }
         let mut doomed = vec![id];
         let mut at = 0;
@@ -184,7 +195,11 @@ impl Writer<'_> {
         let mut effects = self.touch_linking(id, true);
         let mut effect = Effect::new(id, ChangeKind::Delete, None);
         if self.keeps_changelog() {
-            let body = changelog::Body { target: self.reader.tree.dn(id), uuid: node.entry.uuid, ..Default::default() };
+            let body = changelog::Body {
+                target: self.reader.tree.dn(id),
+                uuid: node.entry.uuid,
+                ..Default::default()
+            };
             effect.changelog = Some(body);
         }
         effects.push(effect);

@@ -38,7 +38,12 @@ impl Progress {
 }
 
 impl Writer<'_> {
-    pub(super) fn modify(&self, dn: &[u8], changes: &[Modification], permissive: bool) -> Result<Prepared, LdapFailure> {
+    pub(super) fn modify(
+        &self,
+        dn: &[u8],
+        changes: &[Modification],
+        permissive: bool,
+    ) -> Result<Prepared, LdapFailure> {
         self.replica.require_reader(self.who)?;
         let own_password = self.is_own_password_change(dn, changes);
         if !own_password {
@@ -63,7 +68,11 @@ impl Writer<'_> {
             self.windows_rules(&mut progress)?;
         }
         self.check_rdn(&progress)?;
-        self.check_classes(&progress.draft, &|attribute| match progress.links.iter().find(|(id, _)| *id == attribute) {
+        self.check_classes(&progress.draft, &|attribute| match progress
+            .links
+            .iter()
+            .find(|(id, _)| *id == attribute)
+        {
             Some((_, targets)) => !targets.is_empty(),
             None => self.has_beyond_draft(id, attribute),
         })?;
@@ -74,8 +83,10 @@ impl Writer<'_> {
     /// Values an object has besides those of its draft: links, and a password.
     pub(super) fn has_beyond_draft(&self, id: EntryId, attribute: AttrId) -> bool {
         let known = &self.replica.shared.known;
-        let password = || self.reader.tree.passwords.contains_key(&id) || self.replica.shared.passwords.of(id).is_some();
-        !self.reader.tree.forward(id, attribute).is_empty() || (Some(attribute) == known.user_password && password())
+        let password =
+            || self.reader.tree.passwords.contains_key(&id) || self.replica.shared.passwords.of(id).is_some();
+        !self.reader.tree.forward(id, attribute).is_empty()
+            || (Some(attribute) == known.user_password && password())
     }
 
     fn modification(&self, progress: Progress, changes: &[Modification]) -> Prepared {
@@ -99,7 +110,12 @@ impl Writer<'_> {
         Prepared { id, effects: vec![effect], unlocked }
     }
 
-    fn step(&self, progress: &mut Progress, change: &Modification, permissive: bool) -> Result<(), LdapFailure> {
+    fn step(
+        &self,
+        progress: &mut Progress,
+        change: &Modification,
+        permissive: bool,
+    ) -> Result<(), LdapFailure> {
         let attribute = self.attribute(&change.attribute)?;
         let known = &self.replica.shared.known;
         if Some(attribute) == known.object_class {
@@ -134,7 +150,9 @@ impl Writer<'_> {
     ) -> Result<(), LdapFailure> {
         let definition = self.reader.tree.schema.attribute(attribute);
         let (syntax, folding) = (definition.syntax, self.reader.tree.folding);
-        let same = |one: &[u8], other: &[u8]| matching::equals(syntax, folding, one, &matching::normalize(syntax, folding, other));
+        let same = |one: &[u8], other: &[u8]| {
+            matching::equals(syntax, folding, one, &matching::normalize(syntax, folding, other))
+        };
         let mut values = progress.draft.values(attribute).to_vec();
         let named = [("attribute", definition.name())];
         match change.op {
@@ -147,7 +165,11 @@ impl Writer<'_> {
                     if !there && !full {
                         values.push(value.clone());
                     } else if !(permissive && there) {
-                        return Err(self.refuse(ResultCode::ATTRIBUTE_OR_VALUE_EXISTS, "value_exists", &named));
+                        return Err(self.refuse(
+                            ResultCode::ATTRIBUTE_OR_VALUE_EXISTS,
+                            "value_exists",
+                            &named,
+                        ));
                     }
                 }
             }
@@ -168,10 +190,12 @@ impl Writer<'_> {
             }
             ModOp::Increment => {
                 let by = change.values.first().and_then(|value| matching::parse_integer(value));
-                let by = by.ok_or_else(|| self.refuse(ResultCode::CONSTRAINT_VIOLATION, "bad_value", &named))?;
+                let by =
+                    by.ok_or_else(|| self.refuse(ResultCode::CONSTRAINT_VIOLATION, "bad_value", &named))?;
                 for value in &mut values {
                     let sum = matching::parse_integer(value).and_then(|number| number.checked_add(by));
-                    let sum = sum.ok_or_else(|| self.refuse(ResultCode::CONSTRAINT_VIOLATION, "bad_value", &named))?;
+                    let sum = sum
+                        .ok_or_else(|| self.refuse(ResultCode::CONSTRAINT_VIOLATION, "bad_value", &named))?;
                     *value = sum.to_string().into_bytes();
                 }
             }
@@ -226,20 +250,24 @@ impl Writer<'_> {
                 link => link?,
             };
             match link {
-                LinkValue::Object(target) => match (targets.iter().position(|&known| known == target), removing) {
-                    (Some(at), true) => drop(targets.remove(at)),
-                    (None, false) => targets.push(target),
-                    _ if permissive => {}
-                    (None, true) => return Err(self.missing_link(&named)),
-                    (Some(_), false) => return Err(exists()),
-                },
-                LinkValue::Name(text) => match (names.iter().position(|known| same(known, &text)), removing) {
-                    (Some(at), true) => drop(names.remove(at)),
-                    (None, false) => names.push(text),
-                    _ if permissive => {}
-                    (None, true) => return Err(self.missing_link(&named)),
-                    (Some(_), false) => return Err(exists()),
-                },
+                LinkValue::Object(target) => {
+                    match (targets.iter().position(|&known| known == target), removing) {
+                        (Some(at), true) => drop(targets.remove(at)),
+                        (None, false) => targets.push(target),
+                        _ if permissive => {}
+                        (None, true) => return Err(self.missing_link(&named)),
+                        (Some(_), false) => return Err(exists()),
+                    }
+                }
+                LinkValue::Name(text) => {
+                    match (names.iter().position(|known| same(known, &text)), removing) {
+                        (Some(at), true) => drop(names.remove(at)),
+                        (None, false) => names.push(text),
+                        _ if permissive => {}
+                        (None, true) => return Err(self.missing_link(&named)),
+                        (Some(_), false) => return Err(exists()),
+                    }
+                }
             }
         }
         self.check_single(attribute, targets.len() + names.len())?;
@@ -249,24 +277,35 @@ impl Writer<'_> {
     }
 
     fn missing_link(&self, named: &[(&str, &str)]) -> LdapFailure {
-        let code = if self.is_active_directory() { ResultCode::UNWILLING_TO_PERFORM } else { ResultCode::NO_SUCH_ATTRIBUTE };
+        let code = if self.is_active_directory() {
+            ResultCode::UNWILLING_TO_PERFORM
+        } else {
+            ResultCode::NO_SUCH_ATTRIBUTE
+        };
         self.refuse(code, "no_value", named)
     }
 
     fn change_classes(&self, progress: &mut Progress, change: &Modification) -> Result<(), LdapFailure> {
         let schema = &self.reader.tree.schema;
-        let shown = progress.draft.classes.shown.iter().map(|&class| schema.class(class).name().as_bytes().to_vec());
+        let shown =
+            progress.draft.classes.shown.iter().map(|&class| schema.class(class).name().as_bytes().to_vec());
         let mut names: Vec<Vec<u8>> = shown.collect();
         match change.op {
             ModOp::Replace => names.clone_from(&change.values),
             ModOp::Add => names.extend(change.values.iter().cloned()),
-            ModOp::Delete => names.retain(|name| !change.values.iter().any(|gone| gone.eq_ignore_ascii_case(name))),
+            ModOp::Delete => {
+                names.retain(|name| !change.values.iter().any(|gone| gone.eq_ignore_ascii_case(name)))
+            }
             ModOp::Increment => return Err(self.read_only("objectClass")),
         }
         let classes = self.class_set(&names)?;
         // RFC 4512 2.4.2: the structural class of an object never changes.
         if classes.structural != progress.draft.classes.structural {
-            return Err(self.refuse(ResultCode::OBJECT_CLASS_VIOLATION, "class_violation", &[("attribute", "objectClass")]));
+            return Err(self.refuse(
+                ResultCode::OBJECT_CLASS_VIOLATION,
+                "class_violation",
+                &[("attribute", "objectClass")],
+            ));
         }
         progress.draft.classes = classes;
         self.replica.shared.known.object_class.iter().for_each(|&attribute| progress.note(attribute));
@@ -287,7 +326,11 @@ impl Writer<'_> {
             let mut values = progress.draft.values(attribute).iter();
             let kept = values.any(|value| matching::equals(syntax, folding, value, &wanted));
             if !kept || self.is_active_directory() {
-                return Err(self.refuse(ResultCode::NOT_ALLOWED_ON_RDN, "rdn_not_allowed", &[("attribute", &part.attribute)]));
+                return Err(self.refuse(
+                    ResultCode::NOT_ALLOWED_ON_RDN,
+                    "rdn_not_allowed",
+                    &[("attribute", &part.attribute)],
+                ));
             }
         }
         Ok(())
@@ -300,7 +343,9 @@ impl Writer<'_> {
         let integer = |draft: &EntryDraft, attribute: Option<AttrId>| {
             attribute.and_then(|attribute| matching::parse_integer(draft.values(attribute).first()?))
         };
-        let touched = |progress: &Progress, attribute: Option<AttrId>| attribute.is_some_and(|it| progress.changed.contains(&it));
+        let touched = |progress: &Progress, attribute: Option<AttrId>| {
+            attribute.is_some_and(|it| progress.changed.contains(&it))
+        };
         let unwilling = || self.refuse(ResultCode::UNWILLING_TO_PERFORM, "password_policy", &[]);
         if touched(progress, known.pwd_last_set) && progress.password.is_none() {
             // 0: must change; -1: changed just now; nothing else may be written (MS-SAMR 3.1.1.8.8).

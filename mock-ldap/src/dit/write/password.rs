@@ -24,7 +24,9 @@ impl Replica {
         secure: bool,
     ) -> Result<Option<String>, LdapFailure> {
         let dn = match user {
-            Some(user) => String::from_utf8_lossy(user).strip_prefix("dn:").map_or_else(|| user.to_vec(), |dn| dn.as_bytes().to_vec()),
+            Some(user) => String::from_utf8_lossy(user)
+                .strip_prefix("dn:")
+                .map_or_else(|| user.to_vec(), |dn| dn.as_bytes().to_vec()),
             None => who.dn().as_bytes().to_vec(),
         };
         if dn.is_empty() {
@@ -39,7 +41,11 @@ impl Replica {
         let windows = self.shared.personality.is_active_directory();
         let attribute = if windows { "unicodePwd" } else { "userPassword" };
         let value = |secret: &[u8]| if windows { quoted(secret) } else { secret.to_vec() };
-        let modification = |op, secret: &[u8]| Modification { op, attribute: attribute.to_owned(), values: vec![value(secret)] };
+        let modification = |op, secret: &[u8]| Modification {
+            op,
+            attribute: attribute.to_owned(),
+            values: vec![value(secret)],
+        };
         let changes = match old {
             Some(old) => vec![modification(ModOp::Delete, old), modification(ModOp::Add, &secret)],
             None => vec![modification(ModOp::Replace, &secret)],
@@ -77,7 +83,11 @@ impl Writer<'_> {
     }
 
     /// The password in an add; `None` when the attribute is none.
-    pub(super) fn secret_of(&self, attribute: AttrId, values: &[Vec<u8>]) -> Result<Option<Vec<u8>>, LdapFailure> {
+    pub(super) fn secret_of(
+        &self,
+        attribute: AttrId,
+        values: &[Vec<u8>],
+    ) -> Result<Option<Vec<u8>>, LdapFailure> {
         if !self.is_password(attribute) {
             return Ok(None);
         }
@@ -94,7 +104,8 @@ impl Writer<'_> {
         if !self.secure {
             return Err(self.refuse(ResultCode::UNWILLING_TO_PERFORM, "password_needs_tls", &[]));
         }
-        unquoted(value).ok_or_else(|| self.refuse(ResultCode::UNWILLING_TO_PERFORM, "password_needs_tls", &[]))
+        unquoted(value)
+            .ok_or_else(|| self.refuse(ResultCode::UNWILLING_TO_PERFORM, "password_needs_tls", &[]))
     }
 
     /// Only length is judged; the manager, and hashes made elsewhere, are exempt.
@@ -193,8 +204,12 @@ impl Writer<'_> {
     /// Everybody may change the own password, and nothing else that way.
     pub(super) fn is_own_password_change(&self, dn: &[u8], changes: &[Modification]) -> bool {
         let Identity::Entry { id, .. } = self.who else { return false };
-        let password = |change: &Modification| self.reader.tree.schema.find(&change.attribute).is_some_and(|it| self.is_password(it));
-        !changes.is_empty() && changes.iter().all(password) && self.reader.tree.find(dn) == Some(*id)
+        let password = |change: &Modification| {
+            self.reader.tree.schema.find(&change.attribute).is_some_and(|it| self.is_password(it))
+        };
+        !changes.is_empty()
+            && changes.iter().all(password)
+            && self.reader.tree.find(dn) == Some(*id)
             && !self.replica.rights(&self.reader, self.who).write
     }
 }

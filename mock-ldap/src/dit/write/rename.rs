@@ -25,7 +25,8 @@ impl Writer<'_> {
         let bad_name = |_| self.refuse(ResultCode::INVALID_DN_SYNTAX, "bad_dn", &[("dn", &shown)]);
         let rdn = Rdn::parse(new_rdn).map_err(bad_name)?;
         let tree = self.reader.tree;
-        let unwilling = || self.refuse(ResultCode::UNWILLING_TO_PERFORM, "read_only", &[("attribute", "name")]);
+        let unwilling =
+            || self.refuse(ResultCode::UNWILLING_TO_PERFORM, "read_only", &[("attribute", "name")]);
         let old_parent = tree.parent(id).ok_or_else(unwilling)?;
         // Active Directory has no names that outlive a rename (MS-ADTS 3.1.1.5.4.1).
         if self.is_protected(id) || (self.is_active_directory() && !delete_old) {
@@ -50,7 +51,14 @@ impl Writer<'_> {
         Ok(self.renaming(id, draft, &rdn, delete_old, new_superior))
     }
 
-    fn renaming(&self, id: EntryId, draft: EntryDraft, rdn: &Rdn, delete_old: bool, new_superior: Option<&[u8]>) -> Prepared {
+    fn renaming(
+        &self,
+        id: EntryId,
+        draft: EntryDraft,
+        rdn: &Rdn,
+        delete_old: bool,
+        new_superior: Option<&[u8]>,
+    ) -> Prepared {
         let known = &self.replica.shared.known;
         let old_dn = self.reader.tree.dn(id);
         let mut effect = Effect::new(id, ChangeKind::ModifyDn, Some(Arc::new(draft.build())));
@@ -76,11 +84,19 @@ impl Writer<'_> {
     }
 
     /// The values of the old name go when asked, those of the new one come.
-    fn rename_inside(&self, id: EntryId, draft: &mut EntryDraft, rdn: &Rdn, delete_old: bool) -> Result<(), LdapFailure> {
+    fn rename_inside(
+        &self,
+        id: EntryId,
+        draft: &mut EntryDraft,
+        rdn: &Rdn,
+        delete_old: bool,
+    ) -> Result<(), LdapFailure> {
         let folding = self.reader.tree.folding;
         let old = Rdn::parse(draft.rdn.as_bytes()).map(|old| old.parts).unwrap_or_default();
         if self.is_active_directory() {
-            let kind = |parts: &[crate::dn::Ava]| parts.first().and_then(|part| self.reader.tree.schema.find(&part.attribute));
+            let kind = |parts: &[crate::dn::Ava]| {
+                parts.first().and_then(|part| self.reader.tree.schema.find(&part.attribute))
+            };
             if rdn.parts.len() != 1 || kind(&old) != kind(&rdn.parts) {
                 let values = [("dn", draft.rdn.as_str())];
                 return Err(self.refuse(ResultCode::NAMING_VIOLATION, "naming_violation", &values));
@@ -90,7 +106,10 @@ impl Writer<'_> {
             let Some(attribute) = self.reader.tree.schema.find(&part.attribute) else { continue };
             let syntax = self.reader.tree.schema.attribute(attribute).syntax;
             let gone = matching::normalize(syntax, folding, &part.value).into_owned();
-            let kept = draft.values(attribute).iter().filter(|value| !matching::equals(syntax, folding, value, &gone));
+            let kept = draft
+                .values(attribute)
+                .iter()
+                .filter(|value| !matching::equals(syntax, folding, value, &gone));
             let kept = kept.cloned().collect();
             draft.set(attribute, kept);
         }
