@@ -163,7 +163,8 @@ fn header(bytes: &[u8]) -> Result<Option<Header>, BerError> {
             let count = usize::from(first & 0x7f);
             let Some(length) = bytes.get(2..2 + count) else { return Ok(None) };
             let content = length.iter().fold(0u64, |value, byte| (value << 8) | u64::from(*byte));
-            let content = usize::try_from(content).map_err(|_| BerError::LengthTooLong { bytes: first & 0x7f })?;
+            let content =
+                usize::try_from(content).map_err(|_| BerError::LengthTooLong { bytes: first & 0x7f })?;
             Ok(Some(Header { tag, size: 2 + count, content }))
         }
         _ => Err(BerError::LengthTooLong { bytes: first & 0x7f }),
@@ -257,7 +258,10 @@ mod tests {
     fn hostile_headers_are_refused() {
         assert_eq!(message_length(&[0x30, 0x80], 100), Err(BerError::IndefiniteLength));
         assert_eq!(message_length(&[0x30, 0x89], 100), Err(BerError::LengthTooLong { bytes: 9 }));
-        assert_eq!(message_length(&[0x31], 100), Err(BerError::UnexpectedTag { expected: 0x30, found: 0x31 }));
+        assert_eq!(
+            message_length(&[0x31], 100),
+            Err(BerError::UnexpectedTag { expected: 0x30, found: 0x31 })
+        );
         let huge = [0x30, 0x88, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
         assert!(matches!(message_length(&huge, 100), Err(BerError::TooLarge { .. })));
         assert_eq!(message_length(&[0x30, 0x82, 1], 1000), Ok(None));

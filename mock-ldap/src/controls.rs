@@ -389,8 +389,7 @@ mod tests {
             ber::put_integer(out, ber::INTEGER, 1000);
             ber::put_octets(out, b"");
         });
-        let received =
-            [RequestControl { oid: oid::DIRSYNC.as_bytes(), critical: true, value: Some(&value) }];
+        let received = [RequestControl { oid: oid::DIRSYNC.as_bytes(), critical: true, value: Some(&value) }];
         let dirsync = decode(&received, |_| true).expect("decodes").dirsync.expect("present");
         assert_eq!((dirsync.flags, dirsync.max_bytes, dirsync.cookie), (-2147483648, 1000, &b""[..]));
     }

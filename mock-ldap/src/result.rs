@@ -79,6 +79,9 @@ mod tests {
         assert_eq!(parse("invalid_credentials"), Some(ResultCode::INVALID_CREDENTIALS));
         assert_eq!(parse("sync_refresh_required"), None);
         assert_eq!(parse("no such word"), None);
-        assert_eq!((word(ResultCode(49)), word(ResultCode(999))), ("invalidCredentials".into(), "999".into()));
+        assert_eq!(
+            (word(ResultCode(49)), word(ResultCode(999))),
+            ("invalidCredentials".into(), "999".into())
+        );
     }
 }
