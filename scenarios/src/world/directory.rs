@@ -68,8 +68,8 @@ impl Directory {
         let config: causeway_mock_ldap::Config = settings.try_into().context("settings of mock-ldap")?;
         let company = Company::generate(&config.common.company());
         let mock = MockLdap::start(config).await.context("start mock-ldap")?;
-        let base = mock.directory().base_dn().to_owned();
         let vocabulary = vocabulary::of(&spec.personality);
+        let base = vocabulary.base.map_or_else(|| mock.directory().base_dn().to_owned(), str::to_owned);
         let mut directory = Self {
             mock,
             spec: spec.clone(),
@@ -294,8 +294,10 @@ impl Directory {
 
     async fn connect(&self, server: &str) -> Result<Ldap> {
         let url = self.url("ldap", server)?;
-        let (connection, ldap) =
-            LdapConnAsync::new(&url).await.with_context(|| format!("connect to {url}"))?;
+        // Some personalities take no password in the clear, so the runner always asks for StartTLS.
+        let settings = LdapConnSettings::new().set_starttls(true).set_config(self.mock.ca().client_config());
+        let connected = LdapConnAsync::with_settings(settings, &url).await;
+        let (connection, ldap) = connected.with_context(|| format!("connect to {url}"))?;
         ldap3::drive!(connection);
         Ok(ldap)
     }

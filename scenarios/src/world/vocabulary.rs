@@ -3,6 +3,8 @@
 /// One directory's words.
 #[derive(Clone, Copy, Debug)]
 pub struct Vocabulary {
+    /// Where everything is, if not below the directory's base.
+    pub base: Option<&'static str>,
     /// Every person's account, service accounts included.
     pub user_filter: &'static str,
     /// Every group.
@@ -20,6 +22,7 @@ pub struct Vocabulary {
 /// The words of a personality, by its name in mock-ldap's settings.
 pub fn of(personality: &str) -> Vocabulary {
     let inet = Vocabulary {
+        base: None,
         user_filter: "(objectClass=inetOrgPerson)",
         group_filter: "(|(objectClass=groupOfNames)(objectClass=groupOfUniqueNames))",
         login: "uid",
@@ -36,8 +39,15 @@ pub fn of(personality: &str) -> Vocabulary {
             person_rdn: "cn",
             ..inet
         },
-        "edirectory" => Vocabulary { login: "cn", person_rdn: "cn", ..inet },
+        "edirectory" => Vocabulary {
+            group_filter: "(|(objectClass=groupOfNames)(objectClass=Group))",
+            login: "cn",
+            person_rdn: "cn",
+            ..inet
+        },
+        // Groups have no suffix there.
         "domino" => Vocabulary {
+            base: Some(""),
             user_filter: "(|(objectClass=dominoPerson)(objectClass=inetOrgPerson))",
             group_filter: "(objectClass=dominoGroup)",
             person_classes: &["top", "person", "organizationalPerson", "inetOrgPerson", "dominoPerson"],
