@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -107,8 +108,11 @@ impl MockCloud {
         let host = config.common.listen;
         let mut listeners = Vec::new();
         for name in [port::NAME, "portal", "admin"] {
-            listeners
-                .push(bind(SERVICE, name, host, config.common.port(name)).await.map_err(StartError::Bind)?);
+            // Only the public port has TLS; the other two carry passwords and faults and stay on this machine.
+            let host =
+                if name == port::NAME || host.is_loopback() { host } else { Ipv4Addr::LOCALHOST.into() };
+            let bound = bind(SERVICE, name, host, config.common.port(name)).await;
+            listeners.push(bound.map_err(StartError::Bind)?);
         }
         let mut names = vec![config.domain.clone()];
         names.extend(config.names.iter().cloned());

@@ -46,6 +46,7 @@ pub const BASE: &str = "/api/v1";
          version = env!("CARGO_PKG_VERSION"), license(name = "Apache-2.0 OR MIT")),
     security(("bearer" = [])),
     modifiers(&Bearer),
+    components(schemas(Problem)),
     tags(
         (name = "tenants", description = "Customers, enrolment keys, the audit log"),
         (name = "agents", description = "Agents, their health and desired config"),

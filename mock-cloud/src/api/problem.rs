@@ -1,8 +1,11 @@
 //! Errors of the API: problem documents of RFC 9457.
 
+use std::collections::BTreeMap;
+
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::openapi::{self, ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::store::StoreError;
@@ -115,20 +118,23 @@ impl IntoResponse for Problem {
     }
 }
 
-/// What every route may answer besides its own.
-#[derive(IntoResponses)]
-#[allow(dead_code, reason = "read by the OpenAPI derive only")]
-pub(crate) enum Problems {
-    /// Something in the request does not fit
-    #[response(status = 400, content_type = "application/problem+json")]
-    Invalid(Problem),
-    /// No token, or a wrong one
-    #[response(status = 401, content_type = "application/problem+json")]
-    Unauthorized(Problem),
-    /// No such thing in this tenant
-    #[response(status = 404, content_type = "application/problem+json")]
-    NotFound(Problem),
-    /// The cloud could not do it
-    #[response(status = 500, content_type = "application/problem+json")]
-    Internal(Problem),
+/// What every route may answer besides its own, for the OpenAPI document.
+pub(crate) struct Problems;
+
+impl IntoResponses for Problems {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        let documented = [
+            ("400", "Something in the request does not fit; `path` says what"),
+            ("401", "No token, or a wrong one"),
+            ("404", "No such thing in this tenant"),
+            ("500", "The cloud could not do it; its log says why"),
+        ];
+        let response = |(status, description): (&str, &str)| {
+            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+            let response =
+                ResponseBuilder::new().description(description).content("application/problem+json", content);
+            (status.to_owned(), response.build().into())
+        };
+        documented.into_iter().map(response).collect()
+    }
 }
