@@ -31,7 +31,7 @@ use crate::{enrollment, ingest};
 /// What became of a request.
 pub(super) enum Taken {
     /// Answered.
-    Now(Iq),
+    Now(Box<Iq>),
     /// To be answered when this is done.
     Later(BoxFuture<'static, Effect>),
 }
@@ -82,7 +82,13 @@ pub(super) fn take(cloud: &Arc<Cloud>, session: &Arc<Session>, role: &Role, doma
         Iq::Get { id, to, payload, .. } => (id, to, payload, false),
         Iq::Set { id, to, payload, .. } => (id, to, payload, true),
         Iq::Result { id, .. } | Iq::Error { id, .. } => {
-            return Taken::Now(refusal(&id, None, None, DefinedCondition::BadRequest, "nothing to answer"));
+            return Taken::Now(Box::new(refusal(
+                &id,
+                None,
+                None,
+                DefinedCondition::BadRequest,
+                "nothing to answer",
+            )));
         }
     };
     let envelope = Envelope { id, from: to.or_else(|| Some(domain.clone())), to: session.jid().cloned() };
@@ -110,7 +116,7 @@ pub(super) fn take(cloud: &Arc<Cloud>, session: &Arc<Session>, role: &Role, doma
     }
 }
 
-fn console(envelope: &Envelope, payload: &Element, is_set: bool) -> Iq {
+fn console(envelope: &Envelope, payload: &Element, is_set: bool) -> Box<Iq> {
     if payload.is("query", xmpp_parsers::ns::DISCO_INFO) && !is_set {
         return envelope.result(Some(disco()));
     }
@@ -203,10 +209,10 @@ async fn hello(
         Ok(sessions::HelloAnswer::Welcome(welcome, then)) => {
             Effect::Answer(envelope.result(Some(welcome.to_element())), Some(then))
         }
-        Ok(sessions::HelloAnswer::Clone) => Effect::End(stream_error(
+        Ok(sessions::HelloAnswer::Clone) => Effect::End(Box::new(stream_error(
             StreamCondition::Conflict,
             "another process with this certificate is connected and answers; is this machine a copy of another?",
-        )),
+        ))),
         Err(failed) => failed.effect(&envelope),
     }
 }
@@ -278,18 +284,18 @@ fn unknown(payload: &Element) -> Refused {
 }
 
 impl Envelope {
-    fn result(&self, payload: Option<Element>) -> Iq {
-        Iq::Result { from: self.from.clone(), to: self.to.clone(), id: self.id.clone(), payload }
+    fn result(&self, payload: Option<Element>) -> Box<Iq> {
+        Box::new(Iq::Result { from: self.from.clone(), to: self.to.clone(), id: self.id.clone(), payload })
     }
 
-    fn refuse(&self, refused: &Refused) -> Iq {
+    fn refuse(&self, refused: &Refused) -> Box<Iq> {
         let mut iq =
             refusal(&self.id, self.from.clone(), self.to.clone(), refused.condition.clone(), &refused.text);
         if let (Some(secs), Iq::Error { error, .. }) = (refused.retry_after_secs, &mut iq) {
             let after = xso::exports::rxml::xml_ncname!("after").to_owned();
             error.other = Some(Element::builder("retry", ns::AGENT).attr(after, secs.to_string()).build());
         }
-        iq
+        Box::new(iq)
     }
 }
 

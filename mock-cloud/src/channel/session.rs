@@ -4,15 +4,16 @@
 //! hand-written poll: it goes on reading while a write is blocked, so two ends that both have much to say cannot
 //! stop each other, and it flushes only when nothing else is ready, so that a burst shares its system calls.
 
+mod negotiate;
+
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use causeway_protocol::channel::element::SmFailed;
 use causeway_protocol::channel::sm::{StreamManagement, Ticket};
-use causeway_protocol::channel::{RESOURCE, SmElement, StreamElement};
+use causeway_protocol::channel::{SmElement, StreamElement};
 use causeway_protocol::limits::ACK_WITHIN;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -21,10 +22,8 @@ use jid::Jid;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 use tokio_xmpp::xmlstream::{ReadError, XmlStream};
-use xmpp_parsers::bind::{BindQuery, BindResponse};
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::sm;
-use xmpp_parsers::stanza_error::DefinedCondition as StanzaCondition;
 use xmpp_parsers::stream_error::{DefinedCondition, StreamError};
 use xso::AsXml;
 
@@ -45,11 +44,11 @@ pub(super) type Stream<'io, S> = XmlStream<&'io mut Metered<S>, StreamElement>;
 /// What a stanza's work comes to.
 pub(super) enum Effect {
     /// This answer, and then this, once the answer is on its way.
-    Answer(Iq, Option<BoxFuture<'static, ()>>),
+    Answer(Box<Iq>, Option<BoxFuture<'static, ()>>),
     /// Drop the connection as if the network had.
     Cut,
     /// End the stream.
-    End(StreamError),
+    End(Box<StreamError>),
 }
 
 struct Done {
@@ -372,103 +371,8 @@ impl Loop {
                 sent
             }
             Effect::Cut => Err(End::Broken),
-            Effect::End(error) => Err(End::Because(Box::new(error))),
+            Effect::End(error) => Err(End::Because(error)),
         }
-    }
-
-    fn on_bind<S>(
-        &mut self,
-        stream: &mut Stream<'_, S>,
-        id: String,
-        payload: minidom::Element,
-    ) -> Result<(), End>
-    where
-        S: AsyncBufRead + AsyncWrite + Unpin,
-    {
-        let refuse = |condition, text: &str| inbound::refusal(&id, None, None, condition, text);
-        let wanted = match BindQuery::try_from(payload) {
-            Ok(query) => query.resource,
-            Err(_) => {
-                return self.answer(stream, refuse(StanzaCondition::BadRequest, "unreadable bind request"));
-            }
-        };
-        let resource = wanted.filter(|name| !name.is_empty()).unwrap_or_else(|| RESOURCE.to_owned());
-        let Ok(jid) = Jid::new(&format!("{}@{}/{resource}", self.role.node(), self.domain)) else {
-            return self
-                .answer(stream, refuse(StanzaCondition::BadRequest, "the resource is not a valid one"));
-        };
-        if !self.session.bind(jid.clone()) {
-            return self.answer(stream, refuse(StanzaCondition::NotAllowed, "a resource is bound already"));
-        }
-        let full = jid.try_into_full().expect("a JID made with a resource is a full one");
-        let response = BindResponse { jid: full };
-        self.answer(stream, Iq::Result { from: None, to: None, id, payload: Some(response.into()) })
-    }
-
-    fn on_enable<S>(&mut self, stream: &mut Stream<'_, S>, enable: &sm::Enable) -> Result<(), End>
-    where
-        S: AsyncBufRead + AsyncWrite + Unpin,
-    {
-        self.must_be_bound()?;
-        if self.sm.is_some() || matches!(self.role, Role::Enrolling { .. }) {
-            return self.sm_failed(stream, StanzaCondition::UnexpectedRequest);
-        }
-        self.sm = Some(StreamManagement::default());
-        let mut enabled = sm::Enabled { id: None, location: None, max: None, resume: false };
-        if enable.resume {
-            let id = uuid::Uuid::new_v4().simple().to_string();
-            self.cloud.sessions.enable_resumption(&id, &self.session);
-            enabled.id = Some(sm::StreamId(id.clone()));
-            enabled.resume = true;
-            enabled.max = Some(self.cloud.config.channel.resume_secs);
-            self.sm_id = Some(id);
-        }
-        self.write(stream, &StreamElement::Sm(SmElement::Enabled(enabled)))
-    }
-
-    /// XEP-0198 §5: instead of bind, on an authenticated stream.
-    async fn on_resume<S>(&mut self, stream: &mut Stream<'_, S>, resume: sm::Resume) -> Result<(), End>
-    where
-        S: AsyncBufRead + AsyncWrite + Unpin + Send,
-    {
-        if self.session.jid().is_some() {
-            return self.sm_failed(stream, StanzaCondition::UnexpectedRequest);
-        }
-        let sm::StreamId(id) = &resume.previd;
-        let Some(detached) = self.cloud.sessions.take(id, self.role.identity()).await else {
-            return self.sm_failed(stream, StanzaCondition::ItemNotFound);
-        };
-        self.cloud.sessions.disconnect(&self.session);
-        self.session = detached.session;
-        self.inlets = detached.inlets;
-        self.unacked_bytes = detached.unacked_bytes;
-        let mut sm = detached.sm;
-        self.session.reattach();
-        self.cloud.sessions.connect(&self.session);
-        self.cloud.sessions.enable_resumption(id, &self.session);
-        self.sm_id = Some(id.clone());
-        let resumed = sm::Resumed { h: sm.h(), previd: resume.previd.clone() };
-        let to = self.session.jid().cloned().expect("only bound sessions can be resumed");
-        let again: Vec<Iq> = match sm.resumed(resume.h) {
-            Ok(unacked) => unacked.map(|stanza| stanza.to_repeated_iq(&self.domain, &to)).collect(),
-            Err(error) => return Err(too_many(error)),
-        };
-        self.sm = Some(sm);
-        self.write(stream, &StreamElement::Sm(SmElement::Resumed(resumed)))?;
-        for iq in again {
-            self.write(stream, &StreamElement::Iq(iq))?;
-        }
-        self.write(stream, &StreamElement::Sm(SmElement::Request(sm::R)))?;
-        super::resumed(&self.cloud, &self.session);
-        Ok(())
-    }
-
-    fn sm_failed<S>(&mut self, stream: &mut Stream<'_, S>, condition: StanzaCondition) -> Result<(), End>
-    where
-        S: AsyncBufRead + AsyncWrite + Unpin,
-    {
-        let failed = SmFailed { h: None, condition: Some(condition) };
-        self.write(stream, &StreamElement::Sm(SmElement::Failed(failed)))
     }
 
     fn on_ack(&mut self, h: u32) -> Result<(), End> {
@@ -530,7 +434,7 @@ impl Loop {
         }
     }
 
-    fn answer<S>(&mut self, stream: &mut Stream<'_, S>, iq: Iq) -> Result<(), End>
+    fn answer<S>(&mut self, stream: &mut Stream<'_, S>, iq: Box<Iq>) -> Result<(), End>
     where
         S: AsyncBufRead + AsyncWrite + Unpin,
     {
@@ -538,7 +442,7 @@ impl Loop {
             // The peer asks and asks and acknowledges nothing: a broken client, and memory we would have to hold.
             return Err(because(DefinedCondition::PolicyViolation, "too many unacknowledged stanzas"));
         }
-        self.send(stream, Outgoing::Answer(Box::new(iq)))
+        self.send(stream, Outgoing::Answer(iq))
     }
 
     fn send<S>(&mut self, stream: &mut Stream<'_, S>, stanza: Outgoing) -> Result<(), End>

@@ -273,32 +273,45 @@ impl Carrier {
             return Ok(Next::Again);
         }
         let within = cloud.config.channel.accept_within().min(Duration::from_millis(left_ms.unsigned_abs()));
+        let answer = session.action(Arc::new(order), within).await;
+        self.answered(cloud, &action, agent, attempt, answer).await
+    }
+
+    async fn answered(
+        &mut self,
+        cloud: &Arc<Cloud>,
+        action: &ActionRow,
+        agent: String,
+        attempt: u32,
+        answer: Answer,
+    ) -> Result<Next, StoreError> {
+        let (tenant, id) = (action.tenant.as_str(), action.id.as_str());
         let detail = json!({ "agent": agent, "attempt": attempt });
-        match session.action(Arc::new(order), within).await {
+        match answer {
             Answer::Result(_) => {
-                journal(cloud, "action", &id, "accepted", detail);
-                if cloud.store.action_accepted(&tenant, &id, &agent, cloud.now_ms()).await? {
-                    changed(cloud, &action, "accepted", Status::Pending, Some(&agent));
+                journal(cloud, "action", id, "accepted", detail);
+                if cloud.store.action_accepted(tenant, id, &agent, cloud.now_ms()).await? {
+                    changed(cloud, action, "accepted", Status::Pending, Some(&agent));
                 }
                 Ok(Next::Done)
             }
             Answer::Error(error) => {
-                journal(cloud, "action", &id, "refused", detail);
-                self.refused(cloud, &action, agent, &error).await
+                journal(cloud, "action", id, "refused", detail);
+                self.refused(cloud, action, agent, &error).await
             }
             Answer::Undelivered => {
-                journal(cloud, "action", &id, "undelivered", detail);
-                cloud.store.action_undelivered(&tenant, &id, &agent).await?;
-                note(cloud, &action, "undelivered", &agent, "the session was gone before anything was sent")
+                journal(cloud, "action", id, "undelivered", detail);
+                cloud.store.action_undelivered(tenant, id, &agent).await?;
+                note(cloud, action, "undelivered", &agent, "the session was gone before anything was sent")
                     .await;
                 self.avoid = Some(agent);
                 Ok(Next::Again)
             }
             Answer::Lost | Answer::TimedOut => {
-                journal(cloud, "action", &id, "not accepted", detail);
+                journal(cloud, "action", id, "not accepted", detail);
                 note(
                     cloud,
-                    &action,
+                    action,
                     "not_accepted",
                     &agent,
                     "no acceptance came before the session or the time ended",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use causeway_protocol::action::Report;
 use causeway_protocol::channel::payload::{self, Payload as _};
-use causeway_protocol::channel::{ALPN_XMPP, SmElement, StreamElement, ns};
+use causeway_protocol::channel::{SmElement, StreamElement, ns};
 use causeway_protocol::limits::{ELEMENT_MAX_BYTES, ELEMENT_PRE_AUTH_MAX_BYTES};
 use minidom::Element;
 use serde_json::json;
@@ -162,11 +162,9 @@ async fn a_cut_session_is_resumed_and_what_was_not_acknowledged_comes_again() {
         other => panic!("unexpected {other:?}"),
     };
     assert_eq!(resumed.h, 3, "hello, health and lease were handled");
-    let again = loop {
-        match line.next().await.unwrap() {
-            StreamElement::Iq(Iq::Result { id, payload, .. }) if id == "lost-1" => break payload.unwrap(),
-            other => panic!("unexpected {other:?}"),
-        }
+    let again = match line.next().await.unwrap() {
+        StreamElement::Iq(Iq::Result { id, payload, .. }) if id == "lost-1" => payload.unwrap(),
+        other => panic!("unexpected {other:?}"),
     };
     assert!(payload::LeaseGrant::from_element(&again).unwrap().granted);
     world.journal("online", "resumed").await;
@@ -269,5 +267,4 @@ async fn reports_are_counted_only_when_they_are_stored() {
     agent.line.send(StreamElement::Iq(iq)).await;
     assert_eq!(agent.line.ack().await, before, "a report in work is not handled");
     assert_eq!(guard.hits(), 1);
-    assert_eq!(dial(&world, None, &[ALPN_XMPP]).await.is_ok(), true);
 }

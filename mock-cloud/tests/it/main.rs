@@ -1,5 +1,9 @@
 //! The cloud from outside: everything over its real ports.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests themselves")]
+#![allow(clippy::result_large_err, reason = "a stanza error is what a refused iq gives")]
+#![allow(clippy::large_futures, reason = "a test's stack is large enough for a whole login")]
+
 mod api_contract;
 mod api_directory;
 mod api_durable;
