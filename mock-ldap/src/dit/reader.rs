@@ -177,7 +177,7 @@ impl<'a> Reader<'a> {
             | Computed::EntryCsn
             | Computed::ContextCsn => self.change_stamp(node, what, emit),
             Computed::SamAccountType | Computed::AccountControl | Computed::PrimaryGroupToken => {
-                self.security_number(id, entry, what).iter().for_each(|number| text(number.to_string()));
+                self.security_number(entry, what).iter().for_each(|number| text(number.to_string()));
             }
             Computed::TokenGroups
             | Computed::TokenGroupsGlobal
@@ -237,7 +237,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn security_number(&self, id: EntryId, entry: &Entry, what: Computed) -> Option<i64> {
+    fn security_number(&self, entry: &Entry, what: Computed) -> Option<i64> {
         let known = &self.shared.known;
         let integer = |attribute: Option<AttrId>| attribute.and_then(|attribute| entry.integer(attribute));
         match what {
@@ -257,7 +257,7 @@ impl<'a> Reader<'a> {
             Computed::AccountControl => {
                 let control = integer(known.user_account_control)?;
                 let locked = i64::from(self.is_locked(entry)) * 0x10;
-                let expired = i64::from(self.password_expired(id, entry, control)) * 0x80_0000;
+                let expired = i64::from(self.password_expired(entry, control)) * 0x80_0000;
                 Some(locked | expired)
             }
             _ => {

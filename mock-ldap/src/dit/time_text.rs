@@ -91,6 +91,9 @@ mod tests {
         assert_eq!(from_filetime(116_444_736_000_000_000), 0);
         assert_eq!(weekday_hour(0), (4, 0), "1970 began on a Thursday");
         assert_eq!(parse(b"20261322043735Z"), None);
+        assert_eq!(parse(b"197001010001Z"), Some(60_000));
+        assert_eq!(parse(b"1970010101Z"), Some(3_600_000));
+        assert!(parse(b"000001010000Z").is_some(), "the lock without end of ppolicy");
     }
 
     #[test]
