@@ -426,11 +426,11 @@ impl Orders for Desk {
         self.welcome.send_replace(Some(welcome));
     }
 
-    fn accept(&self, action: Action) -> BoxFuture<'static, Result<(), StanzaError>> {
+    fn accept(&self, action: Action) -> BoxFuture<'static, Result<(), Box<StanzaError>>> {
         self.dispatcher.accept(action)
     }
 
-    fn configure(&self, config: Configure) -> BoxFuture<'static, Result<(), StanzaError>> {
+    fn configure(&self, config: Configure) -> BoxFuture<'static, Result<(), Box<StanzaError>>> {
         self.modules.configure(config)
     }
 

@@ -38,7 +38,7 @@ pub enum CloudError {
         host: String,
         /// Why.
         #[source]
-        source: DialError,
+        source: Box<DialError>,
     },
     /// Something else answers, or nobody we trust.
     #[error("secure the connection to {host}")]
@@ -47,7 +47,7 @@ pub enum CloudError {
         host: String,
         /// Why.
         #[source]
-        source: TlsError,
+        source: Box<TlsError>,
     },
     /// An inspecting proxy has put itself between: it strips our certificate, so going on is useless.
     #[error("TLS inspection by {issuer}; exclude {host} from it")]
@@ -114,7 +114,7 @@ impl CloudConnector {
         let host = self.endpoint.host.clone();
         let stream = match self.dial.connect(target).await {
             Ok(stream) => stream,
-            Err(source) => return Err(CloudError::Dial { host, source }),
+            Err(source) => return Err(CloudError::Dial { host, source: Box::new(source) }),
         };
         // The name is the configured one even after a redirect: nobody may send us to a host of his own.
         tls::handshake(config, &self.endpoint.host, stream).await.map_err(|source| match source {
@@ -122,16 +122,17 @@ impl CloudConnector {
                 if matches!(self.trust, Trust::File(_))
                     && problem.error == rustls::CertificateError::UnknownIssuer =>
             {
-                CloudError::Inspected { host, issuer: problem.issuer }
+                CloudError::Inspected { host, issuer: problem.issuer.clone() }
             }
-            source => CloudError::Tls { host, source },
+            source => CloudError::Tls { host, source: Box::new(source) },
         })
     }
 
     fn redirected(&self, to: &str) -> Result<Target, CloudError> {
         let bad = || CloudError::BadRedirect { to: to.chars().take(100).collect() };
         let endpoint = Endpoint::parse(&format!("https://{to}")).map_err(|_| bad())?;
-        let port = if to.ends_with(&format!(":{}", endpoint.port)) { endpoint.port } else { self.endpoint.port };
+        let port =
+            if to.ends_with(&format!(":{}", endpoint.port)) { endpoint.port } else { self.endpoint.port };
         Ok(Target::outside(endpoint.host, port))
     }
 }
@@ -144,7 +145,7 @@ impl Configs {
                 .transpose()
                 .map_err(|source| CloudError::Identity { source })?;
             tls::client_config(trust, own, &[alpn])
-                .map_err(|source| CloudError::Tls { host: endpoint.host.clone(), source })
+                .map_err(|source| CloudError::Tls { host: endpoint.host.clone(), source: Box::new(source) })
         };
         Ok(Self { xmpp: config(ALPN_XMPP)?, h2: config(ALPN_H2)? })
     }

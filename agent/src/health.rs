@@ -118,7 +118,8 @@ impl Reporter {
             }
             if welcomed.has_changed().unwrap_or(false) {
                 last_sent = None;
-                let offset_ms = welcomed.borrow_and_update().as_ref().map(|w| w.time_ms - self.clock.now_ms());
+                let offset_ms =
+                    welcomed.borrow_and_update().as_ref().map(|w| w.time_ms - self.clock.now_ms());
                 if let Some(offset_ms) = offset_ms {
                     self.uplink.notice(clock_notice(offset_ms));
                 }
@@ -132,7 +133,8 @@ impl Reporter {
 
     fn due(&self, last: Option<&(Instant, Vec<ModuleHealth>)>, status: &Status, now: Instant) -> bool {
         let every = self.welcome.borrow().as_ref().map_or(HEALTH_EVERY_MAX, |welcome| {
-            Duration::from_secs(u64::from(welcome.health_every_secs)).clamp(HEALTH_LOOK_EVERY, HEALTH_EVERY_MAX)
+            Duration::from_secs(u64::from(welcome.health_every_secs))
+                .clamp(HEALTH_LOOK_EVERY, HEALTH_EVERY_MAX)
         });
         last.is_none_or(|(at, modules)| now - *at >= every || changed(modules, &status.modules))
     }
@@ -157,7 +159,10 @@ impl Reporter {
 /// Figures change all the time and wait for the next report; states do not.
 fn changed(before: &[ModuleHealth], now: &[ModuleHealth]) -> bool {
     let essence = |modules: &[ModuleHealth]| -> Vec<_> {
-        modules.iter().map(|m| (m.module.clone(), m.state, m.detail.clone(), m.revision, m.restarts)).collect()
+        modules
+            .iter()
+            .map(|m| (m.module.clone(), m.state, m.detail.clone(), m.revision, m.restarts))
+            .collect()
     };
     essence(before) != essence(now)
 }
@@ -208,7 +213,8 @@ fn storage_notice(trouble: Option<&str>) -> Notice {
         severity: Severity::Critical,
         subject: "storage".to_owned(),
         detail: trouble.unwrap_or("the agent can write its state again").to_owned(),
-        remedy: "make room on the disk that holds the agent's data directory, and look at its permissions".to_owned(),
+        remedy: "make room on the disk that holds the agent's data directory, and look at its permissions"
+            .to_owned(),
         resolved: trouble.is_none(),
     }
 }
@@ -232,7 +238,10 @@ pub(crate) fn damaged_notice(kept_at: &Path) -> Notice {
         code: "state_file_damaged".to_owned(),
         severity: Severity::Warning,
         subject: "storage".to_owned(),
-        detail: format!("the state file was damaged; it is kept as {} and a new one is begun", kept_at.display()),
+        detail: format!(
+            "the state file was damaged; it is kept as {} and a new one is begun",
+            kept_at.display()
+        ),
         remedy: "nothing: everything is collected again; look for disk errors if it happens twice".to_owned(),
         resolved: false,
     }

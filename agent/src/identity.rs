@@ -145,9 +145,9 @@ impl Identity {
         let sealed = read_private(&path)
             .map_err(|source| IdentityError::File { source })?
             .ok_or_else(|| IdentityError::NotEnrolled { data_dir: data_dir.to_owned() })?;
-        let plain = sealer
-            .unseal(&sealed)
-            .map_err(|source| IdentityError::File { source: SecretsError::Unseal { path: path.clone(), source } })?;
+        let plain = sealer.unseal(&sealed).map_err(|source| IdentityError::File {
+            source: SecretsError::Unseal { path: path.clone(), source },
+        })?;
         let disk: OnDisk =
             serde_json::from_slice(&plain).map_err(|_| IdentityError::Damaged { path: path.clone() })?;
         let jid = disk.jid.parse().map_err(|_| IdentityError::Damaged { path })?;
@@ -177,8 +177,7 @@ impl Identity {
         let sealed = sealer.seal(&plain);
         plain.zeroize();
         let failed = |source| IdentityError::File { source };
-        let sealed =
-            sealed.map_err(|source| failed(SecretsError::Seal { path: path.clone(), source }))?;
+        let sealed = sealed.map_err(|source| failed(SecretsError::Seal { path: path.clone(), source }))?;
         write_private(&path, &sealed).map_err(|source| failed(SecretsError::Write { path, source }))
     }
 

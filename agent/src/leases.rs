@@ -113,7 +113,12 @@ impl Keeper {
                 }
                 Ok(None) => next = self.leases.clock.now() + period(ttl).min(LEASE_RETRY_AFTER),
                 Err(reason) => {
-                    tracing::warn!(resource = self.resource, fence = self.fence, error = reason, "Lease lost");
+                    tracing::warn!(
+                        resource = self.resource,
+                        fence = self.fence,
+                        error = reason,
+                        "Lease lost"
+                    );
                     return self.lost.cancel();
                 }
             }

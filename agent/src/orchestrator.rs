@@ -117,14 +117,14 @@ impl Modules {
     }
 
     /// Applies a desired config; returns when it is decided and, if it runs, on disk.
-    pub fn configure(&self, config: Configure) -> BoxFuture<'static, Result<(), StanzaError>> {
+    pub fn configure(&self, config: Configure) -> BoxFuture<'static, Result<(), Box<StanzaError>>> {
         let this = self.clone();
         // A task of its own: a cut link must not leave a config half applied.
         let task = tokio::spawn(async move { this.apply(config).await });
         async move { task.await.unwrap_or_else(|_| Err(busy("the agent is stopping"))) }.boxed()
     }
 
-    async fn apply(&self, config: Configure) -> Result<(), StanzaError> {
+    async fn apply(&self, config: Configure) -> Result<(), Box<StanzaError>> {
         let inner = &self.0;
         let _one = inner.applying.lock().await;
         let running = inner.revision(&config.module);
@@ -168,7 +168,10 @@ impl Modules {
         }
         inner.permitted(kind)?;
         let running = inner.running();
-        match running.get(kind).and_then(|configured| configured.module.clone().map(|m| (m, configured.cx.clone()))) {
+        match running
+            .get(kind)
+            .and_then(|configured| configured.module.clone().map(|m| (m, configured.cx.clone())))
+        {
             Some(found) => Ok(found),
             None => Err(unknown(
                 format!("module {kind} is not configured on this agent"),
@@ -298,9 +301,7 @@ impl Inner {
         if module.is_none() {
             configured.cx.status.set(ModuleState::Idle, "switched off");
         }
-        configured
-            .supervisor
-            .replace(module.map(|module| Supervised { module }));
+        configured.supervisor.replace(module.map(|module| Supervised { module }));
         let desired: BTreeMap<&String, &Configure> =
             running.iter().filter_map(|(kind, c)| Some((kind, c.config.as_ref()?))).collect();
         let json = serde_json::to_vec_pretty(&desired).expect("configs serialise to JSON");
@@ -367,6 +368,6 @@ fn unknown(detail: String, remedy: &str) -> ErrorReport {
     ErrorReport::new(codes::UNKNOWN_MODULE, detail, remedy)
 }
 
-fn busy(text: &str) -> StanzaError {
+fn busy(text: &str) -> Box<StanzaError> {
     stanza_error(ErrorType::Wait, DefinedCondition::ResourceConstraint, text)
 }

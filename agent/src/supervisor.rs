@@ -113,10 +113,14 @@ impl Keeper {
             recent.push_back(now);
             recent.retain(|at| now - *at < RESTARTS_WITHIN);
             let exhausted = recent.len() > RESTARTS_MAX || retry != Retry::After;
-            let delay =
-                if exhausted { RESTART_PENALTY } else { backoff.next(self.cx.random.next_u64()) };
+            let delay = if exhausted { RESTART_PENALTY } else { backoff.next(self.cx.random.next_u64()) };
             let state = if exhausted { ModuleState::Failed } else { ModuleState::Degraded };
-            tracing::error!(kind = self.kind, error = detail, delay_ms = delay.as_millis() as u64, "A module ended");
+            tracing::error!(
+                kind = self.kind,
+                error = detail,
+                delay_ms = delay.as_millis() as u64,
+                "A module ended"
+            );
             self.cx.status.set(state, detail);
             tokio::select! {
                 biased;

@@ -111,7 +111,7 @@ pub(crate) enum End {
     /// The cloud does what it must not; a new session is needed.
     Broken(String),
     /// The cloud refused our hello.
-    Refused(StanzaError),
+    Refused(Box<StanzaError>),
 }
 
 /// What the driver works with; lives as long as the channel.
@@ -147,6 +147,10 @@ struct Connection<'a> {
     hello: Option<(String, Instant)>,
 }
 
+#[expect(
+    clippy::large_enum_variant,
+    reason = "lives for one turn of the loop; a box would cost an allocation per stanza"
+)]
 enum Step {
     Read(Option<Result<StreamElement, ReadError>>),
     Wrote,
@@ -289,7 +293,9 @@ impl Connection<'_> {
             }
             StreamElement::Sm(element) => self.take_sm(&element),
             StreamElement::Error(error) => Err(End::Ended(error.0.into())),
-            StreamElement::Sasl(_) => Err(End::Broken("a SASL element in the middle of a session".to_owned())),
+            StreamElement::Sasl(_) => {
+                Err(End::Broken("a SASL element in the middle of a session".to_owned()))
+            }
             StreamElement::Unknown(element) => {
                 tracing::debug!(name = element.name(), "An unknown element is ignored");
                 Ok(())
@@ -313,9 +319,9 @@ impl Connection<'_> {
     }
 
     fn take_iq(&mut self, iq: Iq, ticket: Option<Ticket>) -> Result<(), End> {
-        let from_cloud = iq.from().is_none_or(|from| {
-            from.node().is_none() && from.domain().as_str() == self.session.domain
-        });
+        let from_cloud = iq
+            .from()
+            .is_none_or(|from| from.node().is_none() && from.domain().as_str() == self.session.domain);
         let (header, payload) = iq.split();
         match payload {
             IqPayload::Result(payload) => self.take_answer(&header.id, Ok(payload), ticket),
@@ -337,7 +343,8 @@ impl Connection<'_> {
                 if alive && self.session.recent.ids.contains(&header.id) {
                     self.handled(ticket);
                 } else {
-                    let answer = if alive && Ping::try_from(payload).is_ok() { Ok(()) } else { Err(unavailable()) };
+                    let answer =
+                        if alive && Ping::try_from(payload).is_ok() { Ok(()) } else { Err(unavailable()) };
                     self.answer_now(header, answer, ticket);
                 }
                 Ok(())
@@ -361,7 +368,7 @@ impl Connection<'_> {
         let element = match answer {
             Ok(Some(element)) => element,
             Ok(None) => return Err(End::Broken("an empty answer to our hello".to_owned())),
-            Err(IqError::Refused(error)) => return Err(End::Refused(*error)),
+            Err(IqError::Refused(error)) => return Err(End::Refused(error)),
             Err(error) => return Err(End::Broken(error.to_string())),
         };
         let welcome = Welcome::from_element(&element)
@@ -411,7 +418,7 @@ impl Connection<'_> {
         });
     }
 
-    fn answer_now(&mut self, header: IqHeader, answer: Result<(), StanzaError>, ticket: Option<Ticket>) {
+    fn answer_now(&mut self, header: IqHeader, answer: Result<(), Box<StanzaError>>, ticket: Option<Ticket>) {
         self.handled(ticket);
         self.send_iq(answer_iq(header, answer));
     }
@@ -568,11 +575,11 @@ fn write_some(
     Ok(())
 }
 
-fn answer_iq(header: IqHeader, answer: Result<(), StanzaError>) -> Iq {
+fn answer_iq(header: IqHeader, answer: Result<(), Box<StanzaError>>) -> Iq {
     let header = IqHeader { from: None, to: header.from, id: header.id };
     header.assemble(match answer {
         Ok(()) => IqPayload::Result(None),
-        Err(error) => IqPayload::Error(error),
+        Err(error) => IqPayload::Error(*error),
     })
 }
 
@@ -580,11 +587,15 @@ fn too_high(error: SmError) -> End {
     End::Broken(error.to_string())
 }
 
-fn unavailable() -> StanzaError {
-    stanza_error(ErrorType::Cancel, DefinedCondition::ServiceUnavailable, "the agent does not know this element")
+fn unavailable() -> Box<StanzaError> {
+    stanza_error(
+        ErrorType::Cancel,
+        DefinedCondition::ServiceUnavailable,
+        "the agent does not know this element",
+    )
 }
 
-fn bad_request(error: &causeway_protocol::channel::payload::PayloadError) -> StanzaError {
+fn bad_request(error: &causeway_protocol::channel::payload::PayloadError) -> Box<StanzaError> {
     let text = login::shorten(&crate::chain::Chain(error).to_string());
     stanza_error(ErrorType::Modify, DefinedCondition::BadRequest, &text)
 }

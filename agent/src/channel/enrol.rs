@@ -92,10 +92,8 @@ pub async fn enrol(connect: &dyn Connect, domain: &str, key: EnrolmentKey) -> Re
         .unwrap_or(Err(LoginError::TimedOut))
         .map_err(|source| EnrolError::Certificate { source })?;
     let _ = timeout(CLOSE_WITHIN, stream.shutdown()).await;
-    let unusable = || LoginError::Unexpected {
-        wanted: "a certificate",
-        got: "an answer without one".to_owned(),
-    };
+    let unusable =
+        || LoginError::Unexpected { wanted: "a certificate", got: "an answer without one".to_owned() };
     let certificate = answer
         .and_then(|element| Certificate::from_element(&element).ok())
         .ok_or_else(|| EnrolError::Certificate { source: unusable() })?;

@@ -318,7 +318,11 @@ pub(super) async fn next(stream: &mut Stream) -> Result<StreamElement, LoginErro
 ///
 /// # Errors
 /// When the answer is an error or does not come.
-pub async fn ask(stream: &mut Stream, step: &'static str, payload: Element) -> Result<Option<Element>, LoginError> {
+pub async fn ask(
+    stream: &mut Stream,
+    step: &'static str,
+    payload: Element,
+) -> Result<Option<Element>, LoginError> {
     let id = format!("login-{}", payload.name());
     let iq = Iq::Set { from: None, to: None, id: id.clone(), payload };
     send(stream, &StreamElement::Iq(iq)).await?;

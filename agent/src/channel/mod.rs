@@ -50,10 +50,10 @@ pub trait Orders: Send + Sync + 'static {
     fn welcomed(&self, welcome: Welcome);
 
     /// Returns when the action is durably accepted.
-    fn accept(&self, action: Action) -> BoxFuture<'static, Result<(), StanzaError>>;
+    fn accept(&self, action: Action) -> BoxFuture<'static, Result<(), Box<StanzaError>>>;
 
     /// Returns when the config is durably taken.
-    fn configure(&self, config: Configure) -> BoxFuture<'static, Result<(), StanzaError>>;
+    fn configure(&self, config: Configure) -> BoxFuture<'static, Result<(), Box<StanzaError>>>;
 
     /// Returns with the answer, or at the request's deadline.
     fn answer(&self, request: Request) -> BoxFuture<'static, Reply>;
@@ -183,6 +183,6 @@ fn chain(error: &PayloadError) -> String {
 }
 
 /// An error answer with a text.
-pub(crate) fn stanza_error(kind: ErrorType, condition: DefinedCondition, text: &str) -> StanzaError {
-    StanzaError::new(kind, condition, "en", text)
+pub(crate) fn stanza_error(kind: ErrorType, condition: DefinedCondition, text: &str) -> Box<StanzaError> {
+    Box::new(StanzaError::new(kind, condition, "en", text))
 }

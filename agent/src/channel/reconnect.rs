@@ -220,10 +220,9 @@ impl Life {
                 self.redirects += 1;
                 Next::Redirect(host)
             }
-            DefinedCondition::SystemShutdown => Next::Spread {
-                after: after.unwrap_or_default(),
-                over: over.unwrap_or(SHUTDOWN_SPREAD),
-            },
+            DefinedCondition::SystemShutdown => {
+                Next::Spread { after: after.unwrap_or_default(), over: over.unwrap_or(SHUTDOWN_SPREAD) }
+            }
             DefinedCondition::Conflict => Next::Later { from: CLONE_WAIT_FROM, to: CLONE_WAIT_TO },
             DefinedCondition::NotAuthorized => later_refused(),
             _ if after.is_some() || over.is_some() => {

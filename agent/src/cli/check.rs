@@ -303,7 +303,7 @@ fn remedy(error: &ConnectError) -> &'static str {
         Some(CloudError::Tls { .. }) => {
             "give the right authorities with cloud.ca_file; look at this machine's clock"
         }
-        Some(CloudError::Dial { source: DialError::Proxy { .. }, .. }) => {
+        Some(CloudError::Dial { source, .. }) if matches!(**source, DialError::Proxy { .. }) => {
             "correct [proxy] in agent.toml, or allow CONNECT to the cloud at the proxy"
         }
         _ => "allow outbound TCP to the cloud at the firewall, or configure a proxy",

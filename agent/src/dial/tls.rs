@@ -57,7 +57,7 @@ pub enum TlsError {
         name: String,
         /// What is wrong, and who issued it.
         #[source]
-        problem: Refused,
+        problem: Box<Refused>,
     },
     /// The peer did something else than TLS, or refused ours.
     #[error("TLS handshake with {name}")]
@@ -213,7 +213,7 @@ pub fn explain(name: &str, error: io::Error) -> TlsError {
             },
         );
     match refused {
-        Some(problem) => TlsError::Untrusted { name: name.to_owned(), problem: problem.clone() },
+        Some(problem) => TlsError::Untrusted { name: name.to_owned(), problem: Box::new(problem.clone()) },
         None => TlsError::Handshake { name: name.to_owned(), source: error },
     }
 }

@@ -26,7 +26,7 @@ use self::outbox::Outbox;
 use crate::chain::Chain;
 use crate::channel::stanza_error;
 use crate::clock::Clock;
-use crate::limits::{ACTIONS_OPEN_MAX, ACTION_TTL_MAX, INBOX_PRUNE_EVERY, STORAGE_RETRY_AFTER};
+use crate::limits::{ACTION_TTL_MAX, ACTIONS_OPEN_MAX, INBOX_PRUNE_EVERY, STORAGE_RETRY_AFTER};
 use crate::modules::{Module, ModuleContext, Outcome};
 use crate::orchestrator::Modules;
 use crate::storage::{Storage, StorageError};
@@ -50,7 +50,7 @@ struct Inner {
 /// An action that is not finished.
 struct Open {
     action: Arc<Action>,
-    accepted: Shared<BoxFuture<'static, Result<(), StanzaError>>>,
+    accepted: Shared<BoxFuture<'static, Result<(), Box<StanzaError>>>>,
 }
 
 /// How much is taken at once.
@@ -118,7 +118,7 @@ impl Dispatcher {
     }
 
     /// Takes an action, once. The same id again leads to the recorded report, other work under it to an error.
-    pub fn accept(&self, action: Action) -> BoxFuture<'static, Result<(), StanzaError>> {
+    pub fn accept(&self, action: Action) -> BoxFuture<'static, Result<(), Box<StanzaError>>> {
         let mut open = self.0.open();
         if let Some(known) = open.get(&action.id) {
             return if known.action.same_work(&action) {
@@ -134,13 +134,14 @@ impl Dispatcher {
         // A task of its own: a cut link drops the future, and the action must still run once it is committed.
         let this = self.clone();
         let begun = tokio::spawn(this.begin(action.clone()));
-        let accepted =
-            async move { begun.await.unwrap_or_else(|_| Err(busy("the agent is stopping"))) }.boxed().shared();
+        let accepted = async move { begun.await.unwrap_or_else(|_| Err(busy("the agent is stopping"))) }
+            .boxed()
+            .shared();
         open.insert(action.id.clone(), Open { action, accepted: accepted.clone() });
         accepted.boxed()
     }
 
-    async fn begin(self, action: Arc<Action>) -> Result<(), StanzaError> {
+    async fn begin(self, action: Arc<Action>) -> Result<(), Box<StanzaError>> {
         let inner = &self.0;
         let found = match inner.inbox.find(&action.id).await {
             Ok(found) => found,
@@ -169,7 +170,7 @@ impl Dispatcher {
         Ok(())
     }
 
-    fn forget(&self, id: &str, error: &StorageError) -> StanzaError {
+    fn forget(&self, id: &str, error: &StorageError) -> Box<StanzaError> {
         tracing::error!(id, error = %Chain(error), "An action could not be stored and was not accepted");
         self.0.open().remove(id);
         storage_busy(error)
@@ -323,14 +324,14 @@ fn deadline_passed() -> ErrorReport {
     )
 }
 
-fn duplicate() -> StanzaError {
+fn duplicate() -> Box<StanzaError> {
     stanza_error(ErrorType::Cancel, DefinedCondition::Conflict, codes::DUPLICATE_ID)
 }
 
-fn busy(text: &str) -> StanzaError {
+fn busy(text: &str) -> Box<StanzaError> {
     stanza_error(ErrorType::Wait, DefinedCondition::ResourceConstraint, text)
 }
 
-fn storage_busy(error: &StorageError) -> StanzaError {
+fn storage_busy(error: &StorageError) -> Box<StanzaError> {
     busy(&Chain(error).to_string())
 }

@@ -128,7 +128,12 @@ mod tests {
     fn a_batch_of_equals_does_not_look_like_a_bomb() {
         let plain = b"{\"same\":\"again\"}\n".repeat(50_000);
         let packed = pack(&plain);
-        assert!(plain.len() / packed.body.len() < BATCH_RATIO_MAX, "{} to {}", plain.len(), packed.body.len());
+        assert!(
+            plain.len() / packed.body.len() < BATCH_RATIO_MAX,
+            "{} to {}",
+            plain.len(),
+            packed.body.len()
+        );
         let mut back = Vec::new();
         std::io::copy(&mut zstd::stream::read::Decoder::new(&packed.body[..]).unwrap(), &mut back).unwrap();
         assert_eq!(back, plain);

@@ -75,7 +75,8 @@ impl Http {
         let exchange = async {
             let mut sender = self.sender().await?;
             let request = request.map(Full::new);
-            let answer = sender.send_request(request).await.map_err(|source| HttpError::Protocol { source })?;
+            let answer =
+                sender.send_request(request).await.map_err(|source| HttpError::Protocol { source })?;
             let (parts, body) = answer.into_parts();
             let body = Limited::new(body, HTTP_ANSWER_MAX_BYTES).collect().await.map_err(|source| {
                 if source.is::<LengthLimitError>() { HttpError::TooLong } else { HttpError::Body { source } }

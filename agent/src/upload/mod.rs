@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use ::http::{HeaderMap, Method, Request, StatusCode, header};
 use bytes::Bytes;
 use causeway_protocol::channel::backoff::Backoff;
 use causeway_protocol::record::Record;
@@ -15,15 +16,14 @@ use causeway_protocol::upload::{
     BASE_PATH, BATCH_MEDIA_TYPE, CREDITS_HEADER, Commit, Committed, UploadGrant, UploadRequest,
 };
 use futures_util::future::BoxFuture;
-use ::http::{HeaderMap, Method, Request, StatusCode, header};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
 use self::batch::Builder;
 use self::http::{Http, HttpError, Response};
-use crate::channel::{Channel, IqError, login};
 use crate::chain::Chain;
+use crate::channel::{Channel, IqError, login};
 use crate::clock::Clock;
 use crate::cloud::CloudConnector;
 use crate::limits::{
@@ -252,10 +252,8 @@ impl Wire {
         };
         let answer = self.persist("commit an upload", make).await?;
         self.uploads.http.rest();
-        serde_json::from_slice(&answer.body).map_err(|error| LinkError::NoAnswer {
-            operation: "commit an upload",
-            detail: error.to_string(),
-        })
+        serde_json::from_slice(&answer.body)
+            .map_err(|error| LinkError::NoAnswer { operation: "commit an upload", detail: error.to_string() })
     }
 
     /// Sends until there is a final answer, across cuts and restarts of the cloud, for at most [`UPLOAD_OUTAGE_MAX`]
@@ -334,10 +332,9 @@ fn judge(response: &Response) -> Verdict {
 
 fn judge_error(error: &HttpError) -> Verdict {
     match error {
-        HttpError::TooLong => Verdict::Failed(LinkError::NoAnswer {
-            operation: "upload",
-            detail: error.to_string(),
-        }),
+        HttpError::TooLong => {
+            Verdict::Failed(LinkError::NoAnswer { operation: "upload", detail: error.to_string() })
+        }
         _ => Verdict::Again { after: None },
     }
 }

@@ -186,7 +186,10 @@ async fn a_full_disk_is_said_and_survived() {
     bench.storage.set_full(true);
     let id = line.order(action("a1", "echo", json!(1)).to_element()).await;
     let error = line.answer_to(&id).await.unwrap_err();
-    assert_eq!((error.type_, error.defined_condition), (ErrorType::Wait, DefinedCondition::ResourceConstraint));
+    assert_eq!(
+        (error.type_, error.defined_condition),
+        (ErrorType::Wait, DefinedCondition::ResourceConstraint)
+    );
     soon("the alarm", storage_notice(&mut line, false)).await;
     assert!(agent.status().online && agent.status().storage_trouble.is_some());
 
@@ -258,7 +261,8 @@ async fn handled_means_committed() {
     line.answer_to(&id).await.unwrap();
     let committed = line.asked_h().await;
     assert!(uncommitted < committed, "{before} {uncommitted} {committed}");
-    let row = gated.inner.dump().into_iter().any(|(table, key, _)| table == Table::Inbox && key.ends_with(b"a1"));
+    let row =
+        gated.inner.dump().into_iter().any(|(table, key, _)| table == Table::Inbox && key.ends_with(b"a1"));
     assert!(row);
 }
 

@@ -164,7 +164,10 @@ fn no_secret_of_any_kind_is_ever_printed_or_left_behind() {
     assert!(looked_at >= 4, "{looked_at} files");
     assert!(!said.contains("canary"), "{said}");
     let kept = fs::read_to_string(dir.path().join(secrets::FILE_NAME)).unwrap();
-    assert!(kept.contains("canary-directory") && kept.contains("canary-proxy"), "the secrets were really there");
+    assert!(
+        kept.contains("canary-directory") && kept.contains("canary-proxy"),
+        "the secrets were really there"
+    );
 }
 
 #[cfg(unix)]
@@ -172,7 +175,11 @@ fn no_secret_of_any_kind_is_ever_printed_or_left_behind() {
 fn every_file_with_a_secret_is_private() {
     use std::os::unix::fs::PermissionsExt;
     let dir = enrolled();
-    run(dir.path(), &["configure", "proxy", "--set", "url=http://p:1", "--secret-from-stdin", "password"], Some("x"));
+    run(
+        dir.path(),
+        &["configure", "proxy", "--set", "url=http://p:1", "--secret-from-stdin", "password"],
+        Some("x"),
+    );
     for name in [secrets::FILE_NAME, identity::FILE_NAME] {
         let mode = fs::metadata(dir.path().join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{name}");

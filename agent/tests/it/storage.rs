@@ -134,7 +134,9 @@ async fn flipped_bits_never_crash_and_never_pass_unnoticed() {
                 noticed += 1;
             }
             // The flip hit a page that holds nothing.
-            None => assert!(rows.len() == 2_000 && rows.iter().all(|(_, value)| *value == [7; 64]), "at {place}"),
+            None => {
+                assert!(rows.len() == 2_000 && rows.iter().all(|(_, value)| *value == [7; 64]), "at {place}")
+            }
         }
         close(opened).await;
     }
@@ -196,7 +198,9 @@ impl Drop for SmallDisk {
 #[tokio::test]
 async fn a_full_disk_fails_the_write_and_keeps_the_rest() {
     let Some(disk) = SmallDisk::mount() else {
-        eprintln!("SKIPPED a_full_disk_fails_the_write_and_keeps_the_rest: mounting a tmpfs is not permitted here");
+        eprintln!(
+            "SKIPPED a_full_disk_fails_the_write_and_keeps_the_rest: mounting a tmpfs is not permitted here"
+        );
         return;
     };
     let dir = disk.0.path();

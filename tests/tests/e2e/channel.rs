@@ -106,7 +106,9 @@ async fn a_process_that_died_in_the_middle_is_taken_over_by_the_next() {
     // No goodbye: tasks are dropped as they stand. The file is free when its thread has ended.
     drop(agent);
     let path = dir.clone();
-    let opened = || async { RedbStorage::open(&path, &identity::machine()).map(|opened| drop(opened.storage)).is_ok() };
+    let opened = || async {
+        RedbStorage::open(&path, &identity::machine()).map(|opened| drop(opened.storage)).is_ok()
+    };
     eventually("the state file free", opened, |free| *free).await;
     probe.release(1);
     let _agent = eventually(

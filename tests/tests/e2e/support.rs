@@ -230,7 +230,8 @@ impl Probe {
         mode: Mode,
         base_epoch: Option<u64>,
     ) -> Result<Box<dyn UploadSink>, LinkError> {
-        let request = UploadRequest { source: SOURCE.into(), mode, base_epoch, fence, allow_mass_delete: false };
+        let request =
+            UploadRequest { source: SOURCE.into(), mode, base_epoch, fence, allow_mass_delete: false };
         self.context().await.cloud.begin_upload(request).await
     }
 }

@@ -129,8 +129,10 @@ fn header() -> StreamHeader<'static> {
 
 impl Line {
     async fn open(io: DuplexStream) -> Stream {
-        let timeouts =
-            Timeouts { read_timeout: Duration::from_secs(9_999), response_timeout: Duration::from_secs(9_999) };
+        let timeouts = Timeouts {
+            read_timeout: Duration::from_secs(9_999),
+            response_timeout: Duration::from_secs(9_999),
+        };
         let accepted = accept_stream(BufReader::new(io), ns::CLIENT, timeouts).await.unwrap();
         let features =
             StreamFeatures { sasl_mechanisms: ["EXTERNAL".to_owned()].into(), ..StreamFeatures::default() };
