@@ -6,6 +6,7 @@ pub mod engine;
 pub mod ldif;
 pub mod limits;
 pub mod memory_cloud;
+pub mod program;
 pub mod python;
 pub mod raw_ldap;
 pub mod skips;

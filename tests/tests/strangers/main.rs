@@ -1,0 +1,12 @@
+//! Third-party clients and servers, unmodified, against the mocks: what they take for the real thing is the real thing
+//! as far as anybody can tell. Where a container with the real server exists, the same client runs against it too, so
+//! that the test of the mock cannot drift from it.
+//!
+//! Versions are pinned in `tests/requirements.txt` or are Debian's; `docs/differences.md` lists them.
+
+mod curl;
+mod impacket;
+mod ldap_utils;
+mod python_ldap3;
+mod slapd_consumer;
+mod slixmpp;
