@@ -104,10 +104,10 @@ impl Connection {
         server: Arc<str>,
     ) -> Result<Self, DirectoryError> {
         let target = Target::inside(endpoint.host.as_str(), endpoint.port);
-        let stream = dial
-            .connect(target)
-            .await
-            .map_err(|source| DirectoryError::Unreachable { server: server.to_string(), source })?;
+        let stream = dial.connect(target).await.map_err(|source| DirectoryError::Unreachable {
+            server: server.to_string(),
+            source: source.into(),
+        })?;
         let mut plain = Self::over(server, Box::new(stream));
         match (endpoint.security, config) {
             (Security::Plain, _) | (_, None) => Ok(plain),
@@ -128,7 +128,7 @@ impl Connection {
         let id = self.next_id();
         self.send(&message::extended(id, START_TLS), "StartTLS").await?;
         let answer = self.receive(id, limits::BIND_WITHIN, "StartTLS").await?;
-        let Answer::Extended { result, .. } = answer.answer else {
+        let Answer::Extended(result) = answer.answer else {
             return Err(DirectoryError::misbehaved(&self.server, "StartTLS", "another kind of answer"));
         };
         self.success(result, "StartTLS")?;
@@ -148,7 +148,7 @@ impl Connection {
         let server = self.server;
         let stream = tls::handshake(config, host, self.stream)
             .await
-            .map_err(|source| DirectoryError::Tls { server: server.to_string(), source })?;
+            .map_err(|source| DirectoryError::Tls { server: server.to_string(), source: source.into() })?;
         let certificate =
             stream.get_ref().1.peer_certificates().and_then(|chain| chain.first()).map(|leaf| leaf.to_vec());
         Ok(Self { certificate, ..Self::over(server, Box::new(stream)) })
@@ -395,7 +395,7 @@ impl Connection {
         self.clean = false;
         // Unsolicited: a notice of disconnection (RFC 4511 4.4.1) is the only one there is.
         if message.id == 0
-            && let Answer::Extended { result, .. } = message.answer
+            && let Answer::Extended(result) = message.answer
         {
             return Err(DirectoryError::Closed {
                 server: self.server.to_string(),

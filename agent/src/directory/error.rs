@@ -23,7 +23,7 @@ pub enum DirectoryError {
         server: String,
         /// What the dialer says.
         #[source]
-        source: DialError,
+        source: Box<DialError>,
     },
     /// A stream, but no TLS on it.
     #[error("secure the connection to {server}")]
@@ -32,7 +32,7 @@ pub enum DirectoryError {
         server: String,
         /// What is wrong.
         #[source]
-        source: TlsError,
+        source: Box<TlsError>,
     },
     /// No server is configured or found.
     #[error("no directory server for {domain}")]
@@ -47,7 +47,7 @@ pub enum DirectoryError {
         domain: String,
         /// What the resolver says.
         #[source]
-        source: DialError,
+        source: Box<DialError>,
     },
     /// The server was silent.
     #[error("{server} did not answer the {operation} within {} ms", .within.as_millis())]
@@ -97,6 +97,16 @@ pub enum DirectoryError {
         server: String,
         /// What was asked.
         operation: &'static str,
+        /// Its result code.
+        code: ResultCode,
+        /// Its own words.
+        diagnostic: String,
+    },
+    /// The server gave pages and then refused to go on: its cursor is gone. From the beginning it may work.
+    #[error("{server} refused the next page of a search: {code}{}{diagnostic}", if .diagnostic.is_empty() { "" } else { ", " })]
+    PageRefused {
+        /// Host and port.
+        server: String,
         /// Its result code.
         code: ResultCode,
         /// Its own words.
@@ -152,7 +162,8 @@ impl DirectoryError {
             | Self::TimedOut { .. }
             | Self::Cut { .. }
             | Self::Closed { .. }
-            | Self::Misbehaved { .. } => true,
+            | Self::Misbehaved { .. }
+            | Self::PageRefused { .. } => true,
             Self::Refused { code, .. } => code.is_passing(),
             _ => false,
         }
@@ -162,7 +173,9 @@ impl DirectoryError {
     pub fn code(&self) -> &'static str {
         match self.root() {
             Self::Unreachable { .. } => "directory_unreachable",
-            Self::Tls { source: TlsError::Untrusted { .. }, .. } => "directory_untrusted",
+            Self::Tls { source, .. } if matches!(**source, TlsError::Untrusted { .. }) => {
+                "directory_untrusted"
+            }
             Self::Tls { .. } => "directory_tls",
             Self::NoServer { .. } | Self::Discovery { .. } => "directory_not_found",
             Self::TimedOut { .. } => "directory_slow",
@@ -181,6 +194,7 @@ impl DirectoryError {
                 | ResultCode::ADMIN_LIMIT_EXCEEDED => "directory_limit",
                 _ => "directory_refused",
             },
+            Self::PageRefused { .. } => "directory_page_refused",
             Self::NoSecret { .. } => "directory_no_secret",
             Self::AllFailed { .. } => "directory_unreachable",
         }
@@ -238,6 +252,11 @@ impl DirectoryError {
             "allow paged searches, or raise the server's size and time limits for the service account",
         ),
         ("directory_refused", Retry::NeedsAdmin, "see the server's own words in the detail"),
+        (
+            "directory_page_refused",
+            Retry::After,
+            "nothing, if it passes; otherwise use a smaller page_size, or look for restarts of the server",
+        ),
         (
             "directory_no_secret",
             Retry::NeedsAdmin,

@@ -33,6 +33,11 @@ impl ResultCode {
     pub fn is_passing(self) -> bool {
         matches!(self, Self::BUSY | Self::UNAVAILABLE)
     }
+
+    /// Whether the server says that it has done as much as it may for us.
+    pub fn is_limit(self) -> bool {
+        matches!(self, Self::SIZE_LIMIT_EXCEEDED | Self::TIME_LIMIT_EXCEEDED | Self::ADMIN_LIMIT_EXCEEDED)
+    }
 }
 
 impl std::fmt::Display for ResultCode {
@@ -114,16 +119,13 @@ pub(crate) enum Answer {
     Entry(Entry),
     Reference,
     SearchDone(OperationResult),
-    Extended {
-        result: OperationResult,
-        name: Option<String>,
-    },
+    Extended(OperationResult),
     Intermediate {
         name: Option<String>,
         value: Option<Bytes>,
     },
     /// An operation we never ask for.
-    Other(u8),
+    Other,
 }
 
 /// One message from the server.
@@ -336,19 +338,14 @@ fn decode(body: &Bytes) -> Result<Message, MessageError> {
         REFERENCE => Answer::Reference,
         DONE => Answer::SearchDone(decode_result(&mut Reader::new(&content), &controls)?),
         BIND => Answer::Bind(decode_result(&mut Reader::new(&content), &controls)?),
-        EXTENDED => {
-            let mut inner = Reader::new(&content);
-            let result = decode_result(&mut inner, &controls)?;
-            let name = inner.optional(tag::context(10))?.map(lossy);
-            Answer::Extended { result, name }
-        }
+        EXTENDED => Answer::Extended(decode_result(&mut Reader::new(&content), &controls)?),
         INTERMEDIATE => {
             let mut inner = Reader::new(&content);
             let name = inner.optional(tag::context(0))?.map(lossy);
             let value = inner.optional(tag::context(1))?.map(|value| content.slice_ref(value));
             Answer::Intermediate { name, value }
         }
-        other => Answer::Other(other),
+        _ => Answer::Other,
     };
     Ok(Message { id, answer, controls })
 }

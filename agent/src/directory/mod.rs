@@ -188,7 +188,7 @@ impl Directory {
         }
         match (endpoints.is_empty(), last) {
             (false, _) => Ok(endpoints),
-            (true, Some(source)) => Err(DirectoryError::Discovery { domain, source }),
+            (true, Some(source)) => Err(DirectoryError::Discovery { domain, source: source.into() }),
             (true, None) => Err(DirectoryError::NoServer { domain }),
         }
     }
@@ -238,10 +238,10 @@ impl Directory {
     async fn open(&self, net: &Net, server: &Arc<Server>) -> Result<Connection, DirectoryError> {
         let config = match server.endpoint().security {
             Security::Plain => None,
-            _ => Some(
-                self.tls_config()
-                    .map_err(|source| DirectoryError::Tls { server: server.name().to_string(), source })?,
-            ),
+            _ => Some(self.tls_config().map_err(|source| DirectoryError::Tls {
+                server: server.name().to_string(),
+                source: source.into(),
+            })?),
         };
         let started = net.clock.now();
         let connection = Connection::open(&*net.dial, server.endpoint(), config.as_ref()).await?;

@@ -115,7 +115,7 @@ impl Reader {
             }
             let id = self.lent.begin(&request).await?;
             let mut gathered = Gathered::default();
-            match self.page(id, &mut gathered).await? {
+            match self.page(id, &mut gathered, !cookie.is_empty()).await? {
                 PageEnd::Unwanted => {
                     self.lent.abandon(id).await;
                     return Ok(());
@@ -142,8 +142,13 @@ impl Reader {
         }
     }
 
-    /// Reads one page to its end.
-    async fn page(&mut self, id: i32, gathered: &mut Gathered) -> Result<PageEnd, DirectoryError> {
+    /// Reads one page to its end. `continued` says that another page came before it.
+    async fn page(
+        &mut self,
+        id: i32,
+        gathered: &mut Gathered,
+        continued: bool,
+    ) -> Result<PageEnd, DirectoryError> {
         loop {
             let Message { answer, controls, .. } = self.lent.next(id, limits::PAGE_WITHIN).await?;
             match answer {
@@ -161,7 +166,7 @@ impl Reader {
                         return Err(self.misbehaved("continuation references without end"));
                     }
                 }
-                Answer::SearchDone(result) => return self.page_end(result),
+                Answer::SearchDone(result) => return self.page_end(result, continued),
                 _ => return Err(self.misbehaved("an answer that fits no search")),
             }
             let full =
@@ -172,7 +177,16 @@ impl Reader {
         }
     }
 
-    fn page_end(&self, result: OperationResult) -> Result<PageEnd, DirectoryError> {
+    fn page_end(&self, result: OperationResult, continued: bool) -> Result<PageEnd, DirectoryError> {
+        // Servers keep few cursors and forget them (RFC 2696 §4): the same search from the beginning is not refused.
+        if !result.is_success() && continued && !result.code.is_passing() && !result.code.is_limit() {
+            let server = self.lent.server().name().to_string();
+            return Err(DirectoryError::PageRefused {
+                server,
+                code: result.code,
+                diagnostic: result.diagnostic,
+            });
+        }
         if !result.is_success() {
             return Err(self.lent.refused(result, "search"));
         }

@@ -9,24 +9,24 @@ use crate::modules::{ConfigError, ModuleSettings};
 /// How password checks are made.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub(super) struct Settings {
     /// Which `[directory.<name>]` to ask. Default `default`.
-    pub directory: String,
+    pub(super) directory: String,
     /// How a typed name becomes the name that is bound.
-    pub lookup: Lookup,
+    pub(super) lookup: Lookup,
     /// Further condition on who may sign in, as an LDAP filter. Default: none.
-    pub filter: Option<String>,
+    pub(super) filter: Option<String>,
     /// Whether a distinguished name may be typed. Default false.
-    pub accept_dn: bool,
+    pub(super) accept_dn: bool,
     /// How long a found name is kept, in seconds, 0 to 3600. Default 60.
-    pub name_cache_secs: u64,
+    pub(super) name_cache_secs: u64,
     /// How long a refused pair of user and password is answered without asking again, in seconds, 0 to 600. Default 60.
-    pub refused_cache_secs: u64,
+    pub(super) refused_cache_secs: u64,
     /// Refused passwords of one user within the window after which the directory is not asked any more. Default: one
     /// less than the domain's lockoutThreshold; without one, no cap.
-    pub failures_max: Option<u32>,
+    pub(super) failures_max: Option<u32>,
     /// That window, in seconds. Default: the domain's lockOutObservationWindow, or 1800.
-    pub failure_window_secs: Option<u64>,
+    pub(super) failure_window_secs: Option<u64>,
 }
 
 impl Default for Settings {
@@ -47,7 +47,7 @@ impl Default for Settings {
 /// How a typed name becomes the name that is bound.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Lookup {
+pub(super) enum Lookup {
     /// The service account searches for the user.
     #[default]
     Search,
@@ -63,7 +63,7 @@ impl Settings {
     ///
     /// # Errors
     /// Names the offending key.
-    pub fn read(settings: &ModuleSettings) -> Result<Self, ConfigError> {
+    pub(super) fn read(settings: &ModuleSettings) -> Result<Self, ConfigError> {
         const PATH: &str = "modules.user_auth";
         let read: Self = ModuleSettings::read(PATH, &super::super::merged(settings))?;
         let wrong = |key: &str, problem: String, advice: &str| {
@@ -108,7 +108,7 @@ impl Settings {
     }
 
     /// The documented example.
-    pub fn example() -> Value {
+    pub(super) fn example() -> Value {
         json!({
             "directory": "default",
             "lookup": "search",

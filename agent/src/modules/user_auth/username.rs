@@ -64,7 +64,9 @@ impl<'a> Typed<'a> {
             Self::Domain { whole, domain, login: text } => {
                 // Where a login may have a backslash, which Active Directory forbids, the whole text can be one.
                 let mut any = if personality.upn.is_none() { login(whole) } else { Vec::new() };
-                any.extend(domains.is_ours(domain).then(|| login(text)).unwrap_or_default());
+                if domains.is_ours(domain) {
+                    any.extend(login(text));
+                }
                 (!any.is_empty()).then(|| Filter::any(any))
             }
             Self::Address { whole, local, domain } => {

@@ -12,41 +12,41 @@ const PATH: &str = "modules.user_visibility";
 /// What is collected, and when.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Settings {
+pub(super) struct Settings {
     /// Which `[directory.<name>]` to read. Default `default`.
-    pub directory: String,
+    pub(super) directory: String,
     /// Subtrees that are visible. Default: the directory's base.
-    pub bases: Vec<String>,
+    pub(super) bases: Vec<String>,
     /// Subtrees within them that are not.
-    pub excluded_bases: Vec<String>,
+    pub(super) excluded_bases: Vec<String>,
     /// Further condition on users, as an LDAP filter.
-    pub user_filter: Option<String>,
+    pub(super) user_filter: Option<String>,
     /// Further condition on groups, as an LDAP filter.
-    pub group_filter: Option<String>,
+    pub(super) group_filter: Option<String>,
     /// Whether groups and memberships are collected. Default true.
-    pub groups: bool,
+    pub(super) groups: bool,
     /// Attributes of users that travel besides the standard ones. Default none.
-    pub attributes: Vec<String>,
+    pub(super) attributes: Vec<String>,
     /// How to learn of changes. Default: the best the server offers.
-    pub strategy: Option<Strategy>,
+    pub(super) strategy: Option<Strategy>,
     /// Seconds between two looks for changes, 5 to 86400. Default 300.
-    pub delta_every_secs: u64,
+    pub(super) delta_every_secs: u64,
     /// Seconds between two comparisons of all ids, 60 to 2592000. Default 86400.
-    pub reconcile_every_secs: u64,
+    pub(super) reconcile_every_secs: u64,
     /// Seconds between two comparisons of everything, 3600 to 31536000. Default 604800.
-    pub scan_every_secs: u64,
+    pub(super) scan_every_secs: u64,
     /// When deletions are held back.
-    pub guard: GuardSettings,
+    pub(super) guard: GuardSettings,
 }
 
 /// When deletions are held back: above the larger of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct GuardSettings {
+pub(super) struct GuardSettings {
     /// Objects. Default 500, the threshold of Microsoft's own directory synchronisation.
-    pub deletions_max: u64,
+    pub(super) deletions_max: u64,
     /// Share of all known objects, in percent, 0 to 100. Default 5.
-    pub percent_max: u64,
+    pub(super) percent_max: u64,
 }
 
 impl Default for GuardSettings {
@@ -79,7 +79,7 @@ impl Settings {
     ///
     /// # Errors
     /// Names the offending key.
-    pub fn read(settings: &ModuleSettings) -> Result<Self, ConfigError> {
+    pub(super) fn read(settings: &ModuleSettings) -> Result<Self, ConfigError> {
         let read: Self = ModuleSettings::read(PATH, &super::super::merged(settings))?;
         read.check()?;
         Ok(read)
@@ -125,12 +125,12 @@ impl Settings {
     }
 
     /// The leased resource.
-    pub fn resource(&self) -> String {
+    pub(super) fn resource(&self) -> String {
         format!("user_visibility/{}", self.directory)
     }
 
     /// The documented example.
-    pub fn example() -> Value {
+    pub(super) fn example() -> Value {
         json!({
             "directory": "default",
             "bases": ["OU=Berlin,DC=acme,DC=example"],

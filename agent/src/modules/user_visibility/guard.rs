@@ -27,7 +27,7 @@ impl GuardSettings {
     ///
     /// # Errors
     /// With the figures, unless a person has confirmed.
-    pub fn check(self, deletions: u64, known: u64, confirmed: bool) -> Result<(), Held> {
+    pub(super) fn check(self, deletions: u64, known: u64, confirmed: bool) -> Result<(), Held> {
         let allowed = self.deletions_max.max(known * self.percent_max / 100);
         if confirmed || deletions <= allowed { Ok(()) } else { Err(Held { deletions, known, allowed }) }
     }

@@ -43,6 +43,7 @@ use tokio::time::Instant;
 
 use self::config::Settings;
 pub use self::error::SyncError;
+pub use self::guard::Held;
 use self::run::{Runner, Task};
 use super::{
     CheckResult, ConfigError, LocalExample, Module, ModuleContext, ModuleError, ModuleFactory,

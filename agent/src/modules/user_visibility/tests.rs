@@ -327,6 +327,12 @@ async fn mass_deletion_is_held_until_a_person_confirms() {
     let held = bench.run(Task::default()).await.unwrap_err();
     assert_eq!(held.code(), "held_by_guard");
     assert_eq!(bench.world.cloud.objects(), before);
+    let lease = bench.cx.cloud.lease("user_visibility/default").await.unwrap();
+    bench.module.tell(&bench.cx, &lease, &Err(held));
+    let notices = bench.world.cloud.notices();
+    let notice = notices.iter().find(|notice| notice.code == "held_by_guard" && !notice.resolved).unwrap();
+    assert_eq!(notice.severity, Severity::Critical);
+    assert!(notice.detail.contains("4 of"), "{}", notice.detail);
     let dry = bench.run(Task { dry: true, ..Task::default() }).await.unwrap();
     assert_eq!(dry["counts"]["user.delete"], 4, "{dry}");
     assert_eq!(dry["samples"]["user.delete"].as_array().map(Vec::len), Some(4));
@@ -335,6 +341,10 @@ async fn mass_deletion_is_held_until_a_person_confirms() {
     assert_eq!(held.code(), "held_by_guard", "a dry run forgets nothing");
     bench.run(Task { confirmed: true, ..Task::default() }).await.unwrap();
     bench.assert_current("confirmation").await;
+    assert!(
+        bench.world.cloud.notices().iter().any(|n| n.code == "held_by_guard" && n.resolved),
+        "the alert closes"
+    );
 }
 
 #[tokio::test]
