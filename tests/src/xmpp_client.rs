@@ -31,7 +31,9 @@ type Stream = XmlStream<BufStream<TlsStream<TcpStream>>, StreamElement>;
 pub struct Account {
     /// `host:port` to connect to.
     pub address: String,
-    /// The XMPP domain, also the name the certificate must carry.
+    /// The name or address the certificate must carry.
+    pub server_name: String,
+    /// The XMPP domain.
     pub domain: String,
     /// Local part of the JID.
     pub user: String,
@@ -58,7 +60,7 @@ impl XmppClient {
         tcp.set_nodelay(true)?;
         let mut tls = (*account.tls).clone();
         tls.alpn_protocols = vec![ALPN_XMPP.to_vec()];
-        let name = ServerName::try_from(account.domain.clone())?;
+        let name = ServerName::try_from(account.server_name.clone())?;
         let tls = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.context("TLS")?;
         let io = BufStream::with_capacity(BUFFER_BYTES, BUFFER_BYTES, tls);
         let pending = initiate_stream(io, ns::CLIENT, header(&account.domain), Timeouts::default()).await.context("stream header")?;
@@ -72,6 +74,14 @@ impl XmppClient {
         let mut client = Self { stream, domain: account.domain.parse()?, next_id: 0 };
         client.bind().await?;
         Ok(client)
+    }
+
+    /// The same, for a task of its own.
+    ///
+    /// # Errors
+    /// Where the login failed.
+    pub async fn login_owned(account: Account) -> Result<Self> {
+        Self::login(&account).await
     }
 
     async fn bind(&mut self) -> Result<()> {

@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use causeway_agent::dial::Direct;
+use causeway_agent::dial::direct::Dialer;
+use causeway_agent::dial::resolve::Names;
+use causeway_agent::directory::message::ResultCode;
+use causeway_agent::random::RandomSource;
 use causeway_agent::directory::connection::{Connection, Endpoint, Security};
 use causeway_mock_kit::world::{Company, CompanySpec};
 use causeway_scenarios::cloud_api::Tenant;
@@ -113,7 +116,7 @@ async fn direct_binds(mock: &Program, people: &[(String, String, String)], binds
     let (host, port) = authority.rsplit_once(':').context("no port")?;
     let endpoint = Endpoint { host: host.to_owned(), port: port.parse()?, security: Security::Tls };
     let config = Arc::new(tls::trusting_only(&directory.ca_pem)?);
-    let dial = Direct::default();
+    let dial = Dialer::new(Names::new(&[], RandomSource::system())?, None);
     let opened = (0..BINDERS).map(|_| Connection::open(&dial, &endpoint, Some(&config)));
     let connections = try_join_all(opened).await?;
     let started = Instant::now();
@@ -122,7 +125,7 @@ async fn direct_binds(mock: &Program, people: &[(String, String, String)], binds
             let (_, upn, password) = &people[(binder + n * BINDERS) % people.len()];
             let answer = connection.bind(upn, password.as_bytes(), &[], BIND_WITHIN).await;
             let answer = answer.map_err(|failure| failure.error)?;
-            ensure!(answer.code.is_success(), "{upn}: refused");
+            ensure!(answer.code == ResultCode::SUCCESS, "{upn}: refused");
         }
         Ok(())
     });

@@ -34,10 +34,11 @@ async fn measure(options: &Options) -> Result<Table> {
     let cloud = MockCloud::start(config).await?;
     let ours = Account {
         address: cloud.urls()["api"].trim_start_matches("https://").trim_end_matches('/').to_owned(),
+        server_name: domain.clone(),
         domain,
         user: "console".to_owned(),
         password: PASSWORD.to_owned(),
-        tls: cloud.client_config(),
+        tls: Arc::new(tls::trusting_only(&std::fs::read_to_string(cloud.ca_pem())?)?),
     };
     let prosody = Prosody::start().await?.context("the Prosody container is needed")?;
     let ejabberd = Ejabberd::start().await?.context("the ejabberd container is needed")?;
@@ -60,10 +61,11 @@ async fn measure(options: &Options) -> Result<Table> {
     Ok(table)
 }
 
-fn account(address: &Address) -> Result<Account> {
+pub fn account(address: &Address) -> Result<Account> {
     let (user, domain) = address.login.split_once('@').unwrap_or((&address.login, &address.base_dn));
     Ok(Account {
         address: format!("{}:{}", address.host, address.port("xmpps")),
+        server_name: address.host.clone(),
         domain: domain.to_owned(),
         user: user.to_owned(),
         password: address.password.clone(),

@@ -32,7 +32,6 @@ pub fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
 /// One check: when it began, relative to the kill (negative before), and its verdict.
 struct Check {
     begun: f64,
-    ended: f64,
     outcome: String,
 }
 
@@ -99,9 +98,6 @@ async fn one_kill() -> Result<Outcome> {
     let wrong = seen.iter().filter(failed).count() - unavailable;
     // The gap ends when the last check that found no verdict had begun; later ones all got theirs.
     let gap = seen.iter().filter(failed).map(|check| check.begun.max(0.0)).fold(0.0, f64::max);
-    let slow =
-        seen.iter().filter(|c| c.outcome == "ok" && c.begun > 0.0).map(|c| c.ended).fold(0.0, f64::max);
-    let _ = slow;
     Ok(Outcome {
         gap,
         wrong: wrong as f64,
@@ -118,7 +114,7 @@ async fn load(
 ) -> Result<()> {
     let mut tick = tokio::time::interval(Duration::from_secs(1) / RATE_PER_SEC);
     let until = kill_at + AFTER;
-    let signed = |at: Instant| match at.checked_duration_since(kill_at) {
+    let signed = move |at: Instant| match at.checked_duration_since(kill_at) {
         Some(after) => after.as_secs_f64(),
         None => -(kill_at - at).as_secs_f64(),
     };
@@ -136,7 +132,7 @@ async fn load(
                 Err(error) => format!("{error:#}"),
             };
             // The receiver takes as many as there are checks.
-            let _ = sender.send(Check { begun, ended: signed(Instant::now()), outcome }).await;
+            let _ = sender.send(Check { begun, outcome }).await;
         });
     }
     Ok(())

@@ -2,12 +2,15 @@
 //!
 //! Prints a table and writes `target/bench/<name>.json`. Figures are for reading; nothing here judges them.
 
+mod actions;
+mod agent;
 mod auth;
 mod channel;
 mod delta;
 mod failover;
 mod ldap_server;
 mod process;
+mod sessions;
 mod stage;
 mod sync;
 mod table;
@@ -39,6 +42,9 @@ const BENCHES: &[Bench] = &[
     Bench { name: "auth", shows: "password checks the whole way beside direct binds", run: auth::run },
     Bench { name: "sync", shows: "full sync of 100,000 people beside ldapsearch", run: sync::run },
     Bench { name: "delta", shows: "1,000 changes in 100,000 beside the full sync", run: delta::run },
+    Bench { name: "actions", shows: "durable actions, 1,000 a second", run: actions::run },
+    Bench { name: "sessions", shows: "10,000 idle TLS sessions beside ejabberd's", run: sessions::run },
+    Bench { name: "agent", shows: "the agent's size and idle memory", run: agent::run },
     Bench { name: "failover", shows: "kill -9 of the serving agent under load", run: failover::run },
 ];
 
