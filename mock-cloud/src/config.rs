@@ -33,7 +33,7 @@ pub struct Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChannelConfig {
-    /// New connections per second; more are closed at once. Default 500 (`channel.md` 5.2).
+    /// New connections per second; more are closed at once. Default 500.
     pub admission_per_sec: u32,
     /// Seconds between two health reports of an agent. Default 30.
     pub health_every_secs: u32,
@@ -100,6 +100,9 @@ pub struct UploadConfig {
     pub concurrent_max: usize,
     /// A snapshot that would delete more than this share of a source's objects is refused. Default 20.
     pub mass_delete_percent: u32,
+    /// Acknowledge batches and commits without applying them: shows what agents can send when the store costs nothing.
+    /// Batches are checked, counted and remembered by number and digest as ever. Default false.
+    pub acknowledge_only: bool,
 }
 
 impl Default for Config {
@@ -142,6 +145,6 @@ impl Default for LeaseConfig {
 
 impl Default for UploadConfig {
     fn default() -> Self {
-        Self { concurrent_max: 8, mass_delete_percent: 20 }
+        Self { concurrent_max: 8, mass_delete_percent: 20, acknowledge_only: false }
     }
 }

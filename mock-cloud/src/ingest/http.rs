@@ -118,7 +118,9 @@ async fn put_batch(
             Refusal::new(status, "bad_batch", format!("{error}{source}"))
         })?;
     let records = changes.len();
-    let batch = BatchIn { identity: who, upload: upload.clone(), n, digest, bytes, changes };
+    let acknowledge_only = cloud.config.uploads.acknowledge_only;
+    let batch =
+        BatchIn { identity: who, upload: upload.clone(), n, digest, bytes, changes, acknowledge_only };
     let applied = cloud.store.apply_batch(batch).await.map_err(|error| Refusal::store(&error))?;
     let status = match applied {
         BatchApplied::Stored => StatusCode::CREATED,
@@ -149,10 +151,10 @@ async fn commit(
     let body = take(body, COMMIT_BODY_MAX_BYTES).await?;
     let commit: Commit = serde_json::from_slice(&body)
         .map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, "bad_commit", error.to_string()))?;
-    let percent = cloud.config.uploads.mass_delete_percent;
+    let settings = &cloud.config.uploads;
     let result = cloud
         .store
-        .commit_upload(&who, &upload, commit, percent, cloud.now_ms())
+        .commit_upload(&who, &upload, commit, settings, cloud.now_ms())
         .await
         .map_err(|error| Refusal::store(&error))?;
     match result {
@@ -170,8 +172,9 @@ async fn commit(
         }
         CommitResult::MassDelete { source, doomed, total } => {
             let detail = format!(
-                "the snapshot would delete {doomed} of {total} objects of {source}, more than {percent} %; \
-                 a person must confirm it"
+                "the snapshot would delete {doomed} of {total} objects of {source}, more than {} %; \
+                 a person must confirm it",
+                settings.mass_delete_percent
             );
             let body = json!({ "upload": upload, "source": source, "reason": "mass_delete" });
             cloud.events.emit(&who.tenant, kinds::UPLOAD_REFUSED, body);

@@ -18,6 +18,14 @@ pub(super) struct Counts {
     pub(super) deletes: u64,
 }
 
+impl Counts {
+    /// What a batch asks for, applied or not.
+    pub(super) fn named(changes: &[Change]) -> Self {
+        let deletes = changes.iter().filter(|change| matches!(change.row, Row::Gone(..))).count() as u64;
+        Self { upserts: changes.len() as u64 - deletes, deletes }
+    }
+}
+
 /// Applies a batch's changes to one source, stamping rows with `epoch`.
 pub(super) fn apply(
     connection: &Connection,

@@ -12,6 +12,7 @@ use super::leases::current_fence;
 use super::people::{self, Counts};
 use super::rows::{signed, unsigned};
 use super::{Store, StoreError};
+use crate::config::UploadConfig;
 use crate::ingest::Change;
 use crate::limits::MASS_DELETE_MIN;
 use crate::pki::AgentIdentity;
@@ -62,6 +63,8 @@ pub struct BatchIn {
     pub bytes: usize,
     /// What is in it.
     pub changes: Vec<Change>,
+    /// Whether to remember the batch without applying it.
+    pub acknowledge_only: bool,
 }
 
 /// What became of a batch.
@@ -163,13 +166,13 @@ impl Store {
         identity: &AgentIdentity,
         upload: &str,
         commit: Commit,
-        mass_delete_percent: u32,
+        settings: &UploadConfig,
         now_ms: i64,
     ) -> Result<CommitResult, StoreError> {
-        let (identity, upload) = (identity.clone(), upload.to_owned());
+        let (identity, upload, settings) = (identity.clone(), upload.to_owned(), settings.clone());
         self.write(move |connection| {
             let Some(row) = one(connection, &identity, &upload)? else { return Ok(CommitResult::NoUpload) };
-            finish(connection, &row, &commit, mass_delete_percent, now_ms)
+            finish(connection, &row, &commit, &settings, now_ms)
         })
         .await
     }
@@ -330,7 +333,11 @@ fn apply(connection: &Connection, batch: &BatchIn) -> Result<BatchApplied, Store
     if upload.state != RECEIVING {
         return Ok(BatchApplied::Over(upload.state));
     }
-    let counts = people::apply(connection, &upload.tenant, upload.source, upload.epoch, &batch.changes)?;
+    let counts = if batch.acknowledge_only {
+        Counts::named(&batch.changes)
+    } else {
+        people::apply(connection, &upload.tenant, upload.source, upload.epoch, &batch.changes)?
+    };
     let records = i64::try_from(batch.changes.len()).unwrap_or(i64::MAX);
     connection
         .prepare_cached("INSERT INTO upload_batches (upload, n, digest, records) VALUES (?1, ?2, ?3, ?4)")?
@@ -354,7 +361,7 @@ fn finish(
     connection: &Connection,
     upload: &UploadRow,
     commit: &Commit,
-    percent: u32,
+    settings: &UploadConfig,
     now_ms: i64,
 ) -> Result<CommitResult, StoreError> {
     let committed = |counts: Counts, first| CommitResult::Committed {
@@ -380,9 +387,11 @@ fn finish(
         return Ok(CommitResult::Incomplete { batches: upload.batches, records: upload.records });
     }
     let mut counts = upload.counts;
-    if upload.mode == "snapshot" {
+    // Where nothing is applied, nothing may be swept either: every row would count as not named.
+    if upload.mode == "snapshot" && !settings.acknowledge_only {
         let (doomed, total) = people::doomed(connection, upload.source, upload.epoch)?;
-        let mass = doomed >= MASS_DELETE_MIN && doomed * 100 > total * u64::from(percent);
+        let mass =
+            doomed >= MASS_DELETE_MIN && doomed * 100 > total * u64::from(settings.mass_delete_percent);
         if mass && !upload.allow_mass_delete {
             let detail = format!("would delete {doomed} of {total} objects");
             end(connection, upload, "refused", &detail, counts, now_ms)?;

@@ -129,6 +129,29 @@ async fn a_snapshot_sweeps_what_it_does_not_name() {
 }
 
 #[tokio::test]
+async fn an_acknowledging_cloud_checks_and_counts_everything_and_applies_nothing() {
+    let world = World::with(|config| config.uploads.acknowledge_only = true).await;
+    let mut collector = Collector::start(&world).await;
+    let all: Vec<Value> =
+        (0..50).map(user).chain([group("g"), member("g", "u1"), gone("user", "u7")]).collect();
+    for (mode, base, epoch) in
+        [(Mode::Snapshot, None, 1), (Mode::Delta, Some(1), 2), (Mode::Snapshot, None, 3)]
+    {
+        let (status, body) = collector.upload(mode, base, &all).await;
+        assert_eq!((status, body), (StatusCode::OK, json!({"epoch": epoch, "upserts": 52, "deletes": 1})));
+    }
+    assert_eq!(logins(&world).await, [""; 0]);
+
+    let grant = collector.grant(Mode::Delta, Some(3)).await;
+    let (status, body) = collector.http.put(&grant.upload, 0, "{\"op\":\"upsert\"}").await;
+    assert_eq!((status, body["code"].as_str()), (StatusCode::BAD_REQUEST, Some("bad_batch")));
+    assert_eq!(collector.http.put(&grant.upload, 0, &ndjson(&all)).await.0, StatusCode::CREATED);
+    assert_eq!(collector.http.put(&grant.upload, 0, &ndjson(&all)).await.0, StatusCode::OK, "a repetition");
+    let (status, _) = collector.http.put(&grant.upload, 0, &ndjson(&all[1..])).await;
+    assert_eq!(status, StatusCode::CONFLICT, "another batch of that number");
+}
+
+#[tokio::test]
 async fn a_mass_deletion_is_held_until_a_person_confirms() {
     let world = World::start().await;
     let mut collector = Collector::start(&world).await;
