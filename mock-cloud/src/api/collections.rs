@@ -11,7 +11,7 @@ use super::problem::Problems;
 use crate::state::Cloud;
 use crate::store::{LeaseView, Source, UploadView};
 
-/// Sources with their epoch and the progress of the collection that runs or ran last
+/// Sources with their epoch, what the cloud has of them, and the progress of the collection that runs or ran last
 #[utoipa::path(get, path = "/tenants/{tenant}/sources", tag = "collection", params(("tenant" = String, Path)),
     responses((status = 200, body = Listing<Source>), Problems))]
 pub(super) async fn sources(

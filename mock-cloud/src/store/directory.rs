@@ -121,6 +121,8 @@ pub struct Source {
     pub epoch: u64,
     /// Unix milliseconds of the last commit, 0 for none.
     pub committed_ms: i64,
+    /// What the cloud has of it now.
+    pub counts: SourceCounts,
     /// How the running or last collection went, as the agent told.
     #[schema(value_type = Option<Object>)]
     pub progress: Option<Value>,
@@ -128,6 +130,19 @@ pub struct Source {
     pub progress_agent: Option<String>,
     /// Unix milliseconds of that.
     pub progress_ms: i64,
+}
+
+/// Objects and memberships of one source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SourceCounts {
+    /// Users.
+    pub users: u64,
+    /// Groups.
+    pub groups: u64,
+    /// Organisational units.
+    pub ous: u64,
+    /// Direct memberships.
+    pub members: u64,
 }
 
 /// Which rows of a list.
@@ -318,8 +333,8 @@ impl Store {
         let tenant = tenant.to_owned();
         self.read(move |connection| {
             let mut query = connection.prepare_cached(
-                "SELECT source, epoch, committed_ms, progress, progress_agent, progress_ms FROM sources \
-                 WHERE tenant = ?1 ORDER BY source",
+                "SELECT source, epoch, committed_ms, users, groups, ous, members, progress, progress_agent, \
+                 progress_ms FROM sources WHERE tenant = ?1 ORDER BY source",
             )?;
             let mut rows = query.query([tenant])?;
             let mut sources = Vec::new();
@@ -328,6 +343,12 @@ impl Store {
                     source: row.get("source")?,
                     epoch: unsigned(row, "epoch")?,
                     committed_ms: row.get("committed_ms")?,
+                    counts: SourceCounts {
+                        users: unsigned(row, "users")?,
+                        groups: unsigned(row, "groups")?,
+                        ous: unsigned(row, "ous")?,
+                        members: unsigned(row, "members")?,
+                    },
                     progress: json_opt("progress", row.get("progress")?)?,
                     progress_agent: row.get("progress_agent")?,
                     progress_ms: row.get("progress_ms")?,

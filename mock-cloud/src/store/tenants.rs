@@ -100,12 +100,10 @@ impl Store {
             };
             Ok(TenantCounts {
                 agents: count("SELECT count(*) FROM agents WHERE tenant = ?1 AND revoked_ms IS NULL")?,
-                users: count("SELECT count(*) FROM users WHERE tenant = ?1")?,
-                groups: count("SELECT count(*) FROM groups WHERE tenant = ?1")?,
-                ous: count("SELECT count(*) FROM ous WHERE tenant = ?1")?,
-                members: count(
-                    "SELECT count(*) FROM members WHERE source IN (SELECT id FROM sources WHERE tenant = ?1)",
-                )?,
+                users: count("SELECT coalesce(sum(users), 0) FROM sources WHERE tenant = ?1")?,
+                groups: count("SELECT coalesce(sum(groups), 0) FROM sources WHERE tenant = ?1")?,
+                ous: count("SELECT coalesce(sum(ous), 0) FROM sources WHERE tenant = ?1")?,
+                members: count("SELECT coalesce(sum(members), 0) FROM sources WHERE tenant = ?1")?,
                 actions_pending: count(
                     "SELECT count(*) FROM actions WHERE tenant = ?1 AND status = 'pending'",
                 )?,

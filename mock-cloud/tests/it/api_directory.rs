@@ -48,6 +48,31 @@ async fn pages_together_are_the_whole_list_each_row_once() {
 }
 
 #[tokio::test]
+async fn sources_say_what_the_cloud_has_of_them() {
+    let world = World::start().await;
+    let mut agent = Agent::online(&world).await;
+    let company = company(60);
+    let memberships: usize = company.groups.iter().map(|group| group.members.len()).sum();
+    let expected = json!({
+        "users": company.people.len(), "groups": company.groups.len(), "ous": company.ous.len(),
+        "members": memberships,
+    });
+    let api = Api(&world);
+    // The second time every row is there already and must not count again.
+    for epoch in [1, 2] {
+        upload(&world, &mut agent, &records(&company)).await;
+        let source = &api.of_tenant("/sources").await["items"][0];
+        assert_eq!((&source["epoch"], &source["counts"]), (&json!(epoch), &expected));
+    }
+    let left: Vec<Value> =
+        records(&company).into_iter().filter(|record| record["kind"] != "member").collect();
+    upload(&world, &mut agent, &left).await;
+    let counts = &api.of_tenant("/sources").await["items"][0]["counts"];
+    assert_eq!((&counts["users"], &counts["members"]), (&expected["users"], &json!(0)), "{counts}");
+    assert_eq!(api.of_tenant("").await["counts"]["users"], expected["users"]);
+}
+
+#[tokio::test]
 async fn search_finds_parts_of_names_in_any_case_and_takes_signs_for_signs() {
     let world = World::start().await;
     let mut agent = Agent::online(&world).await;

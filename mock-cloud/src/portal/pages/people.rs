@@ -20,6 +20,7 @@ pub(in super::super) struct SourceCard {
     pub(in super::super) committed: Option<When>,
     pub(in super::super) running: bool,
     pub(in super::super) phase: String,
+    pub(in super::super) holds: String,
     pub(in super::super) done: u64,
     pub(in super::super) total: Option<u64>,
     pub(in super::super) progress_text: String,
@@ -50,7 +51,15 @@ pub(in super::super) async fn source_cards(
                 (true, 0) => (Tone::Calm, "Nothing yet"),
                 (true, _) => (Tone::Good, "Up to date"),
             };
+            let held = source.counts;
             SourceCard {
+                holds: format!(
+                    "{} people · {} groups · {} units · {} memberships",
+                    count(held.users),
+                    count(held.groups),
+                    count(held.ous),
+                    count(held.members)
+                ),
                 epoch: count(source.epoch),
                 committed: When::at(source.committed_ms, now_ms),
                 running: !finished,
