@@ -1,6 +1,7 @@
 //! `causeway demo`: a living company in a browser within seconds, and a story that breaks things and heals them.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
@@ -8,6 +9,9 @@ use crate::progress::Progress;
 use crate::run::{Stage, play_and_keep};
 use crate::spec;
 use crate::world::{AgentProgram, World};
+
+/// Rest after each step when someone watches.
+const REST: Duration = Duration::from_millis(1_500);
 
 /// The story, as data: an ordinary scenario.
 const STORY: &str = "demo";
@@ -34,7 +38,8 @@ pub async fn demo(options: Options) -> Result<()> {
     case.scenario.world.users = options.users;
     case.scenario.world.seed = options.seed;
     case.scenario.world.listen = Some(options.listen);
-    let stage = Stage { agent: AgentProgram::this_program()?, seed: None };
+    let audience = (!options.once).then_some(REST);
+    let stage = Stage { agent: AgentProgram::this_program()?, seed: None, audience };
     let progress = Progress::on_terminal();
     let (report, world) = play_and_keep(&case, &stage, &progress).await;
     drop(progress);

@@ -158,7 +158,7 @@ async fn run(names: &[String], seed: Option<u64>, report: Option<&Path>) -> Resu
         [] => spec::built_in()?,
         names => names.iter().map(|name| spec::find(name)).collect::<Result<_, _>>()?,
     };
-    let stage = Stage { agent: AgentProgram::this_program()?, seed };
+    let stage = Stage { agent: AgentProgram::this_program()?, seed, audience: None };
     let run = play_all(&cases, &stage, &Progress::on_terminal()).await;
     if let Some(folder) = report {
         run.write(folder)?;
@@ -174,7 +174,7 @@ async fn run(names: &[String], seed: Option<u64>, report: Option<&Path>) -> Resu
 
 async fn serve(name: &str) -> Result<()> {
     let case = spec::find(name)?;
-    let stage = Stage { agent: AgentProgram::this_program()?, seed: None };
+    let stage = Stage { agent: AgentProgram::this_program()?, seed: None, audience: None };
     let (report, world) = play_and_keep(&case, &stage, &Progress::on_terminal()).await;
     let Some(world) = world else { bail!("the world of {} did not stand", report.id) };
     demo::stay_up(world).await

@@ -1,6 +1,6 @@
 //! Plays scenarios one after another and writes down what happened.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::progress::Progress;
 use crate::report::{RunReport, ScenarioReport, StepReport};
@@ -14,6 +14,8 @@ pub struct Stage {
     pub agent: AgentProgram,
     /// Overrides the seed of every scenario.
     pub seed: Option<u64>,
+    /// Someone watches: say where to look before the first step, and rest after each so that it can be seen.
+    pub audience: Option<Duration>,
 }
 
 /// Plays every case; a failed one does not keep the next from running.
@@ -68,44 +70,45 @@ pub async fn play_and_keep(
             return (report, None);
         }
     };
-    play_steps(&case.scenario.steps, &mut world, started, &mut report, progress).await;
+    if stage.audience.is_some() {
+        progress.line(&format!("\n{}\n", world.sign_in()));
+    }
+    for step in &case.scenario.steps {
+        if !play_step(step, &mut world, started, &mut report, progress).await {
+            break;
+        }
+        if let Some(rest) = stage.audience {
+            tokio::time::sleep(rest).await;
+        }
+    }
     report.events = world.events(started).await;
     progress.scenario_done(&report);
     (report, Some(world))
 }
 
-async fn play_steps(
-    steps: &[Step],
+/// Plays one step and writes it down; false when it does not hold.
+async fn play_step(
+    step: &Step,
     world: &mut World,
     started: Instant,
     report: &mut ScenarioReport,
     progress: &Progress,
-) {
-    for step in steps {
-        let say = step.say.clone().unwrap_or_else(|| steps::describe(&step.verb));
-        progress.step(&say);
-        let started_ms = elapsed_ms(started);
-        let outcome = Box::pin(steps::perform(&step.verb, world)).await;
-        let (detail, error) = match outcome {
-            Ok(detail) => (detail, None),
-            Err(error) => (String::new(), Some(format!("{error:#}"))),
-        };
-        let failed = error.is_some();
-        let done = StepReport {
-            say,
-            verb: steps::name(&step.verb).to_owned(),
-            started_ms,
-            elapsed_ms: elapsed_ms(started) - started_ms,
-            detail,
-            error,
-        };
-        progress.step_done(&done);
-        report.steps.push(done);
-        report.steps_left -= 1;
-        if failed {
-            return;
-        }
-    }
+) -> bool {
+    let say = step.say.clone().unwrap_or_else(|| steps::describe(&step.verb));
+    progress.step(&say);
+    let started_ms = elapsed_ms(started);
+    let (detail, error) = match Box::pin(steps::perform(&step.verb, world)).await {
+        Ok(detail) => (detail, None),
+        Err(error) => (String::new(), Some(format!("{error:#}"))),
+    };
+    let holds = error.is_none();
+    let verb = steps::name(&step.verb).to_owned();
+    let elapsed_ms = elapsed_ms(started) - started_ms;
+    let done = StepReport { say, verb, started_ms, elapsed_ms, detail, error };
+    progress.step_done(&done);
+    report.steps.push(done);
+    report.steps_left -= 1;
+    holds
 }
 
 fn elapsed_ms(since: Instant) -> u64 {

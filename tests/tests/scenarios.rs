@@ -37,7 +37,7 @@ fn main() -> ExitCode {
 fn play(case: Case) -> Result<()> {
     causeway_scenarios::quiet_logs();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/scenarios").join(&case.id);
-    let stage = Stage { agent: AgentProgram::this_program()?, seed: None };
+    let stage = Stage { agent: AgentProgram::this_program()?, seed: None, audience: None };
     let run = runtime().block_on(play_all(&[case], &stage, &Progress::on_terminal()));
     run.write(&folder)?;
     let scenario = run.scenarios.first().context("one case was played")?;

@@ -133,7 +133,14 @@ impl World {
         let portal = ready.urls.get("portal").map_or(self.cloud_url.as_str(), String::as_str);
         let admin = ready.accounts.get("admin").unwrap_or(&Value::Null);
         let word = |key: &str| admin[key].as_str().unwrap_or("-").to_owned();
-        format!("  portal    {portal}\n  user      {}\n  password  {}", word("user"), word("password"))
+        let lines = [
+            ("portal", format!("{portal}  (the same over TLS: {})", self.cloud_url)),
+            ("user", word("user")),
+            ("password", word("password")),
+            ("API", format!("{}/api/v1/openapi.json", self.cloud_url)),
+            ("token", word("token")),
+        ];
+        lines.map(|(name, value)| format!("  {name:<9} {value}")).join("\n")
     }
 
     /// Someone who signs in; see [`Directory::person`].
