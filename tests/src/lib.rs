@@ -1,6 +1,7 @@
 //! What the end-to-end, interop and container tests share: real servers in containers, third-party clients in
 //! Python, and the record of what could not be tested on this machine.
 
+pub mod company;
 pub mod containers;
 pub mod engine;
 pub mod ldif;
@@ -11,4 +12,5 @@ pub mod python;
 pub mod raw_ldap;
 pub mod skips;
 pub mod tls;
+pub mod webdriver;
 pub mod xmpp_client;

@@ -36,7 +36,7 @@ async fn the_api_speaks_both_versions_and_refuses_in_words() -> Result<()> {
     let tenant = tenant["id"].as_str().context("a tenant has an id")?;
     let users = curl(&cloud, &["--http2", "-H", &token], &format!("/api/v1/tenants/{tenant}/users?limit=5")).await?;
     let users: Value = serde_json::from_str(&users.body)?;
-    ensure!(users["items"].as_array().is_some_and(Vec::is_empty) && users["total"] == 0, "{users}");
+    ensure!(users["items"].as_array().is_some_and(Vec::is_empty) && users["next"].is_null(), "{users}");
 
     for (arguments, path, status) in [
         (vec!["-H", json], format!("/api/v1/tenants/{tenant}/users"), 401),

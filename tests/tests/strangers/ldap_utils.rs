@@ -80,7 +80,10 @@ impl Peer {
 fn folder(ca_pem: &str, password: &str) -> Result<tempfile::TempDir> {
     let folder = tempfile::tempdir()?;
     std::fs::write(folder.path().join("ca.pem"), ca_pem)?;
-    std::fs::write(folder.path().join("password"), password)?;
+    let path = folder.path().join("password");
+    std::fs::write(&path, password)?;
+    // The tools say so when others may read it.
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
     Ok(folder)
 }
 

@@ -142,7 +142,8 @@ impl Consumer {
     }
 }
 
-/// Names of an LDIF listing, in lower case and order; a name that is not ASCII comes in Base64.
+/// Names of an LDIF listing, in lower case and order, without escapes: servers choose different ones for the same name
+/// (RFC 4514 §2.4). A name that is not ASCII comes in Base64.
 fn names(ldif: &str) -> Vec<String> {
     use base64::Engine;
     let decode = |text: &str| {
@@ -151,11 +152,34 @@ fn names(ldif: &str) -> Vec<String> {
     };
     let name = |line: &str| {
         let rest = line.strip_prefix("dn:")?;
-        Some(rest.strip_prefix(':').map_or_else(|| rest.trim().to_owned(), decode).to_lowercase())
+        Some(plain(&rest.strip_prefix(':').map_or_else(|| rest.trim().to_owned(), decode)).to_lowercase())
     };
     let mut names: Vec<String> = ldif.lines().filter_map(name).collect();
     names.sort();
     names
+}
+
+fn plain(name: &str) -> String {
+    let mut octets = Vec::new();
+    let mut rest = name.as_bytes();
+    while let [first, after @ ..] = rest {
+        let hex = |digits: &[u8]| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok();
+        rest = match (first, after) {
+            (b'\\', [a, b, after @ ..]) if hex(&[*a, *b]).is_some() => {
+                octets.extend(hex(&[*a, *b]));
+                after
+            }
+            (b'\\', [escaped, after @ ..]) => {
+                octets.push(*escaped);
+                after
+            }
+            _ => {
+                octets.push(*first);
+                after
+            }
+        };
+    }
+    String::from_utf8_lossy(&octets).into_owned()
 }
 
 fn settings_text(folder: &Path, mock: &MockLdap) -> Result<String> {

@@ -1,0 +1,149 @@
+//! The portal in a real browser: what a person does in the first minutes, and that a telephone shows every page.
+//!
+//! `CAUSEWAY_PORTAL_PICTURE=<file>` makes the first test also save the picture that the README shows.
+
+use anyhow::{Context, Result, ensure};
+use causeway_tests::company::Company;
+use causeway_tests::webdriver::Browser;
+use serde_json::Value;
+
+const PEOPLE: usize = 60;
+
+/// Width of a small telephone in CSS pixels.
+const PHONE_WIDTH: u32 = 390;
+
+#[tokio::test]
+async fn a_person_signs_in_looks_around_and_orders_a_sync() -> Result<()> {
+    let Some(browser) = Browser::start().await? else { return Ok(()) };
+    let told = first_minutes(&browser).await;
+    browser.quit().await?;
+    told
+}
+
+#[tokio::test]
+async fn every_page_fits_a_telephone() -> Result<()> {
+    let Some(browser) = Browser::start().await? else { return Ok(()) };
+    let told = on_a_telephone(&browser).await;
+    browser.quit().await?;
+    told
+}
+
+async fn first_minutes(browser: &Browser) -> Result<()> {
+    let company = world().await?;
+    let portal = company.cloud.url("portal").trim_end_matches('/').to_owned();
+    let tenant = format!("{portal}/t/{}", company.tenant.id());
+
+    browser.open(&tenant).await?;
+    sign_in(browser, &company.cloud.admin().user, "not the password").await?;
+    browser.find("[data-testid=sign-in-error]").await?;
+    sign_in(browser, &company.cloud.admin().user, company.cloud.admin().password.expose()).await?;
+    browser.shows("[data-testid=tenant-name]", "Acme").await?;
+    browser.shows("[data-testid=agents-online]", "2").await?;
+
+    browser.click("#nav-agents").await?;
+    browser.shows("[data-testid=agent]", "user_visibility").await?;
+    browser.click("#nav-people").await?;
+    let total = browser.shows("[data-testid=people-total]", "").await?;
+    let in_cloud = company.tenant.all("users").await?.len();
+    ensure!(total == in_cloud.to_string(), "the page says {total} people, the API lists {in_cloud}");
+
+    // The person whose name has the most signs in it.
+    let people = &company.ldap.world().people;
+    let signs = |name: &str| name.chars().filter(|c| !c.is_ascii_alphanumeric()).count();
+    let hard = people.iter().max_by_key(|person| signs(&person.display_name)).context("nobody")?;
+    browser.type_into("[data-testid=search]", &hard.display_name).await?;
+    browser.click("[data-testid=search-form] button").await?;
+    browser.shows("[data-testid=people]", &hard.display_name).await?;
+    browser.click("[data-testid=person]").await?;
+    browser.shows("[data-testid=person-name]", &hard.display_name).await?;
+    browser.shows("[data-testid=effective-groups]", "All Staff").await?;
+
+    browser.click("#nav-actions").await?;
+    browser.click("[data-testid=sync-now]").await?;
+    browser.shows("[data-testid=action-status]", "Success").await?;
+    let timeline = browser.shows("[data-testid=timeline]", "Timeline").await?;
+    ensure!(timeline.lines().count() > 4, "a short timeline: {timeline:?}");
+
+    if let Some(file) = std::env::var_os("CAUSEWAY_PORTAL_PICTURE") {
+        browser.click("#nav-home").await?;
+        browser.shows("[data-testid=feed]", "").await?;
+        browser.set_size(1280, 860, false).await?;
+        std::fs::write(&file, browser.picture().await?).with_context(|| format!("write {}", file.display()))?;
+    }
+    Ok(())
+}
+
+async fn on_a_telephone(browser: &Browser) -> Result<()> {
+    let company = world().await?;
+    let portal = company.cloud.url("portal").trim_end_matches('/').to_owned();
+    let tenant = format!("{portal}/t/{}", company.tenant.id());
+    browser.set_size(PHONE_WIDTH, 844, true).await?;
+    browser.open(&portal).await?;
+    fits(browser).await?;
+    sign_in(browser, &company.cloud.admin().user, company.cloud.admin().password.expose()).await?;
+    browser.find("[data-testid=tenants]").await?;
+    fits(browser).await?;
+
+    let user = company.tenant.all("users").await?;
+    let group = company.tenant.all("groups").await?;
+    let agent = company.tenant.all("agents").await?;
+    let action = company.sync().await?;
+    let id = |items: &[Value]| items.first().and_then(|item| item["id"].as_str()).unwrap_or_default().to_owned();
+    let pages = [
+        String::new(),
+        "/agents".to_owned(),
+        format!("/agents/{}", id(&agent)),
+        "/modules".to_owned(),
+        "/modules/user_visibility".to_owned(),
+        "/people".to_owned(),
+        "/people?q=nobody%20at%20all".to_owned(),
+        format!("/people/{}", id(&user)),
+        "/groups".to_owned(),
+        format!("/groups/{}", id(&group)),
+        "/units".to_owned(),
+        "/actions".to_owned(),
+        format!("/actions/{}", action["id"].as_str().unwrap_or_default()),
+        "/alerts".to_owned(),
+        "/live".to_owned(),
+        "/password".to_owned(),
+        "/no-such-page".to_owned(),
+    ];
+    for page in pages {
+        browser.open(&format!("{tenant}{page}")).await?;
+        browser.find("h1").await?;
+        fits(browser).await.with_context(|| page.clone())?;
+    }
+    Ok(())
+}
+
+async fn world() -> Result<Company> {
+    let mut company = Company::start(PEOPLE).await?;
+    company.add_agent("agent1").await?;
+    company.add_agent("agent2").await?;
+    let action = company.sync().await?;
+    ensure!(action["status"] == "success", "the first sync: {action}");
+    Ok(company)
+}
+
+async fn sign_in(browser: &Browser, user: &str, password: &str) -> Result<()> {
+    browser.type_into("#user", user).await?;
+    browser.type_into("#password", password).await?;
+    browser.click("[data-testid=sign-in]").await
+}
+
+/// Nothing makes the page wider than the screen, and it is drawn for a telephone and not as a small desk.
+async fn fits(browser: &Browser) -> Result<()> {
+    let seen = browser
+        .script(
+            "const e = document.scrollingElement;
+             const wide = [...document.querySelectorAll('body *')]
+               .filter(x => x.getBoundingClientRect().right > e.clientWidth + 1)
+               .slice(0, 3).map(x => x.tagName + '.' + x.className);
+             return { content: e.scrollWidth, screen: e.clientWidth, wide, url: location.pathname };",
+        )
+        .await?;
+    let number = |name: &str| seen[name].as_u64().unwrap_or(u64::MAX);
+    ensure!(number("screen") <= u64::from(PHONE_WIDTH), "the page is not drawn for a telephone: {seen}");
+    ensure!(number("content") <= number("screen"), "it scrolls sideways: {seen}");
+    Ok(())
+}
