@@ -48,7 +48,7 @@ pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(60);
 /// How long an iq may wait for its result.
 pub const IQ_WITHIN: Duration = Duration::from_secs(30);
 
-/// The cloud's deadline for a password check, from the API call to the verdict (design 3.4).
+/// The cloud's deadline for a password check, from the API call to the verdict.
 pub const AUTHENTICATE_WITHIN: Duration = Duration::from_secs(4);
 
 /// Records in one upload batch.

@@ -3,6 +3,8 @@
 //! XML carries the stream because strangers speak it; JSON carries the content because the API, the store and the
 //! upload use the same types.
 
+use std::borrow::Cow;
+
 use minidom::Element;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -26,7 +28,7 @@ pub trait Payload: Serialize + DeserializeOwned {
     /// Never for the types of this module: their JSON cannot fail.
     fn to_element(&self) -> Element {
         let json = serde_json::to_string(self).expect("payload types serialise to JSON");
-        Element::builder(Self::NAME, Self::NS).append(json).build()
+        Element::builder(Self::NAME, Self::NS).append(&*fit_for_xml(&json)).build()
     }
 
     /// Whether `element` is one of these.
@@ -47,6 +49,17 @@ pub trait Payload: Serialize + DeserializeOwned {
             return Err(PayloadError::TooLarge { name: Self::NAME, bytes: text.len() });
         }
         serde_json::from_str(&text).map_err(|source| PayloadError::Malformed { name: Self::NAME, source })
+    }
+}
+
+/// JSON text that XML can carry. JSON escapes control characters itself; what is left are the two characters that XML
+/// 1.0 (§2.2) has no way to write and JSON takes as they are. Outside its strings JSON has neither, so the escape is
+/// right wherever one is found. Without it, one such character in a person's name would end the stream.
+fn fit_for_xml(json: &str) -> Cow<'_, str> {
+    if json.contains(['\u{fffe}', '\u{ffff}']) {
+        Cow::Owned(json.replace('\u{fffe}', "\\ufffe").replace('\u{ffff}', "\\uffff"))
+    } else {
+        Cow::Borrowed(json)
     }
 }
 
@@ -150,7 +163,7 @@ impl Request {
             .attr(xso::exports::rxml::xml_ncname!("module").to_owned(), self.module.as_str())
             .attr(xso::exports::rxml::xml_ncname!("request").to_owned(), self.request.as_str())
             .attr(xso::exports::rxml::xml_ncname!("ttl-ms").to_owned(), self.ttl_ms.to_string())
-            .append(self.body.expose())
+            .append(&*fit_for_xml(self.body.expose()))
             .build()
     }
 

@@ -1,0 +1,7 @@
+//! The wire types from outside: everything that is written can be read, nothing that arrives can hurt, and what the
+//! standards show is understood.
+
+mod any;
+mod hostile;
+mod round_trip;
+mod standards;
