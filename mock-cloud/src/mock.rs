@@ -33,7 +33,7 @@ use crate::{api, channel, dispatch, port};
 /// The mock's name in the ready line and in errors.
 const SERVICE: &str = "mock-cloud";
 
-/// How long peers get to take the news that the cloud stops; the whole stop has a second (design 3.2).
+/// How long peers get to take the news that the cloud stops; the whole stop has a second.
 const GOODBYE: Duration = Duration::from_millis(300);
 
 /// Why the cloud does not start.

@@ -1,4 +1,4 @@
-//! The command line (design 3.3). Each command is a function that could be called by a test.
+//! The command line. Each command is a function that could be called by a test.
 
 pub mod check;
 pub mod configure;

@@ -27,7 +27,7 @@ use crate::arm::Arm;
 /// A run of a collection on a shared server under load.
 const SYNC_WITHIN: Duration = Duration::from_secs(60);
 
-/// What the cloud gives a password check (design 3.4).
+/// What the cloud gives a password check.
 const AUTH_TTL: Duration = Duration::from_secs(4);
 
 /// `[directory.default]` for an arm: LDAPS, the test's subtree.
