@@ -42,7 +42,7 @@ fn payload<T: Payload + PartialEq + std::fmt::Debug>(value: &T) -> Result<(), Te
 fn json<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(
     value: &T,
 ) -> Result<(), TestCaseError> {
-    let line = serde_json::to_string(value).unwrap();
+    let line = serde_json::to_string(value).expect("plain types become JSON");
     prop_assert!(!line.contains('\n'), "a record is one line");
     let back: T = serde_json::from_str(&line).map_err(|error| TestCaseError::fail(error.to_string()))?;
     prop_assert_eq!(&back, value);
