@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use causeway_agent::cli::{self, Arguments};
@@ -95,10 +95,35 @@ impl Company {
     /// When it does not come online in time; with its last status.
     pub async fn add_agent(&mut self, name: &str) -> Result<()> {
         let data_dir = self.enrol(name).await?;
-        let agent = Agent::start(AgentConfig::load(&data_dir)?).await?;
+        self.start_agent(name, &data_dir).await
+    }
+
+    /// Starts an enrolled agent and waits until it is online.
+    ///
+    /// # Errors
+    /// When it does not come online in time; with its last status.
+    pub async fn start_agent(&mut self, name: &str, data_dir: &Path) -> Result<()> {
+        let agent = Agent::start(AgentConfig::load(data_dir)?).await?;
         ensure!(agent.wait_online(WITHIN).await, "{name} is not online: {:?}", agent.status());
+        let instance = agent.status().instance.clone();
         self.agents.insert(name.to_owned(), agent);
-        Ok(())
+        self.modules_work(&instance).await
+    }
+
+    /// Waits until the cloud knows that both modules of an agent run.
+    async fn modules_work(&self, instance: &str) -> Result<()> {
+        let started = Instant::now();
+        loop {
+            let agents = self.tenant.all("agents").await?;
+            let agent = agents.iter().find(|agent| agent["id"] == instance);
+            let running = |module: &Value| module["state"] == "ok" || module["state"] == "idle";
+            let modules = agent.and_then(|agent| agent["modules"].as_array());
+            if modules.is_some_and(|modules| modules.len() == 2 && modules.iter().all(running)) {
+                return Ok(());
+            }
+            ensure!(started.elapsed() < WITHIN, "after {WITHIN:?} the cloud sees {agent:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// A running agent.

@@ -108,7 +108,10 @@ impl RedbStorage {
         let (jobs, queue) = mpsc::channel(STORAGE_QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("storage".to_owned())
-            .spawn(move || serve(&database, queue))
+            .spawn({
+                let keeper = Keeper { path: path.clone(), machine: machine.to_owned(), database: Some(database) };
+                move || serve(keeper, queue)
+            })
             .map_err(|source| io_error(&path, source))?;
         Ok(Opened { storage: Self { jobs }, thread, set_aside })
     }
@@ -256,8 +259,42 @@ fn restrict(_: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// The open file. After an I/O error (a full disk) the library refuses everything until the file is opened again, so it
+/// is closed then and opened again for the next job.
+struct Keeper {
+    path: PathBuf,
+    machine: String,
+    database: Option<Database>,
+}
+
+impl Keeper {
+    fn with<T>(&mut self, job: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Cause> {
+        let database = match self.database.take() {
+            Some(database) => database,
+            None => self.open_again()?,
+        };
+        let result = job(&database);
+        let is_over = matches!(&result, Err(redb::Error::Io(_) | redb::Error::PreviousIo));
+        if !is_over {
+            self.database = Some(database);
+        }
+        result.map_err(|error| Arc::new(error) as Cause)
+    }
+
+    fn open_again(&self) -> Result<Database, Cause> {
+        let database = open_checked(&self.path, &self.machine).map_err(|trouble| match trouble {
+            Trouble::Damaged(what) => Arc::new(std::io::Error::other(what)) as Cause,
+            Trouble::Refused(error) => Arc::new(error) as Cause,
+        })?;
+        tracing::info!(path = %self.path.display(), "The state file is open again");
+        Ok(database)
+    }
+}
+
+type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
 /// The thread: reads are answered at once from what is committed, commits are gathered.
-fn serve(database: &Database, mut queue: mpsc::Receiver<Job>) {
+fn serve(mut keeper: Keeper, mut queue: mpsc::Receiver<Job>) {
     while let Some(job) = queue.blocking_recv() {
         let mut group = Vec::new();
         let mut next = Some(job);
@@ -265,10 +302,12 @@ fn serve(database: &Database, mut queue: mpsc::Receiver<Job>) {
             match job {
                 Job::Commit(batch, reply) => group.push((batch, reply)),
                 Job::GetMany(table, keys, reply) => {
-                    let _ = reply.send(get_many(database, table, &keys).map_err(read_failed));
+                    let found = keeper.with(|database| get_many(database, table, &keys));
+                    let _ = reply.send(found.map_err(read_failed));
                 }
                 Job::Scan { table, prefix, after, limit, reply } => {
-                    let found = scan(database, table, &prefix, after.as_deref(), limit);
+                    let found =
+                        keeper.with(|database| scan(database, table, &prefix, after.as_deref(), limit));
                     let _ = reply.send(found.map_err(read_failed));
                 }
             }
@@ -277,18 +316,20 @@ fn serve(database: &Database, mut queue: mpsc::Receiver<Job>) {
             }
         }
         if !group.is_empty() {
-            commit_group(database, group);
+            commit_group(&mut keeper, group);
         }
     }
 }
 
-fn read_failed(error: redb::Error) -> StorageError {
-    StorageError::Read { source: Arc::new(error) }
+fn read_failed(source: Cause) -> StorageError {
+    StorageError::Read { source }
 }
 
-fn commit_group(database: &Database, group: Vec<(Batch, Reply<()>)>) {
+fn commit_group(keeper: &mut Keeper, group: Vec<(Batch, Reply<()>)>) {
     let (batches, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-    let result = commit(database, batches).map_err(|error| StorageError::Write { source: Arc::new(error) });
+    let result = keeper
+        .with(|database| commit(database, batches))
+        .map_err(|source| StorageError::Write { source });
     for reply in replies {
         // Whoever has stopped waiting has its batch committed all the same.
         let _ = reply.send(result.clone());
