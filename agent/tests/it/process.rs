@@ -131,7 +131,7 @@ fn no_secret_of_any_kind_is_ever_printed_or_left_behind() {
     // A person writes a password where none belongs.
     let path = dir.path().join(FILE_NAME);
     let mut settings = fs::read_to_string(&path).unwrap();
-    settings.push_str("\n[modules.user_auth]\ndirectory = \"canary-directory\"\n");
+    settings.push_str("\n[directory.unused]\nbind_dn = \"canary-directory\"\n");
     fs::write(&path, settings).unwrap();
 
     let log = dir.path().join("log.txt");
