@@ -79,7 +79,8 @@ impl Company {
         let account = self.ldap.service_account();
         let ca_file = data_dir.join("directory-ca.pem");
         std::fs::write(&ca_file, self.ldap.ca().ca_pem())?;
-        let directory = json!({ "servers": [self.ldap.url("ldaps")], "bind_dn": account.dn, "ca_file": ca_file });
+        let directory =
+            json!({ "servers": [self.ldap.url("ldaps")], "bind_dn": account.dn, "ca_file": ca_file });
         let table = BTreeMap::from([("directory", BTreeMap::from([("default", directory)]))]);
         let path = data_dir.join(config::FILE_NAME);
         let text = std::fs::read_to_string(&path).context("read agent.toml")?;

@@ -13,7 +13,16 @@ use causeway_mock_kit::world::{Company, Member};
 /// When `out` cannot be written.
 pub fn write_company(company: &Company, base: &str, out: &mut impl Write) -> io::Result<()> {
     let organisation = base.split([',', '=']).nth(1).unwrap_or("acme");
-    entry(out, base, &[("objectClass", "dcObject"), ("objectClass", "organization"), ("dc", organisation), ("o", &company.organisation)])?;
+    entry(
+        out,
+        base,
+        &[
+            ("objectClass", "dcObject"),
+            ("objectClass", "organization"),
+            ("dc", organisation),
+            ("o", &company.organisation),
+        ],
+    )?;
     for unit in ["people", "groups"] {
         entry(out, &format!("ou={unit},{base}"), &[("objectClass", "organizationalUnit"), ("ou", unit)])?;
     }

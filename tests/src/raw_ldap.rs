@@ -77,7 +77,8 @@ impl RawLdap {
                 match operation(&message)? {
                     (SEARCH_ENTRY, _) => scan.entries += 1,
                     (SEARCH_DONE, at) => {
-                        let code = message.get(at + 2).copied().context("search done without a result code")?;
+                        let code =
+                            message.get(at + 2).copied().context("search done without a result code")?;
                         if code != 0 {
                             bail!("search ended with result code {code}");
                         }
@@ -192,7 +193,9 @@ fn operation(message: &[u8]) -> Result<(u8, usize)> {
 /// The cookie of the paged results response, which is the last element of the message.
 fn paged_cookie(message: &[u8]) -> Result<Vec<u8>> {
     let oid = b"1.2.840.113556.1.4.319";
-    let Some(found) = message.windows(oid.len()).position(|window| window == oid) else { return Ok(Vec::new()) };
+    let Some(found) = message.windows(oid.len()).position(|window| window == oid) else {
+        return Ok(Vec::new());
+    };
     let mut at = found + oid.len();
     // Into: OCTET STRING value, SEQUENCE; over: INTEGER size (and a criticality, should one be there).
     if message.get(at) == Some(&0x01) {

@@ -56,7 +56,9 @@ impl Browser {
             .spawn()
             .context("start chromedriver")?;
         let stdout = child.stdout.take().context("stdout is piped")?;
-        let port = tokio::time::timeout(DRIVER_WITHIN, read_port(stdout)).await.context("chromedriver is silent")??;
+        let port = tokio::time::timeout(DRIVER_WITHIN, read_port(stdout))
+            .await
+            .context("chromedriver is silent")??;
         let http = Client::new(&format!("http://127.0.0.1:{port}"), None, None)?;
         let options = json!({
             "binary": chromium,
@@ -64,7 +66,8 @@ impl Browser {
             "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-proxy-server",
                      "--force-device-scale-factor=1", "--window-size=1280,900"],
         });
-        let wanted = json!({ "browserName": "chrome", "acceptInsecureCerts": true, "goog:chromeOptions": options });
+        let wanted =
+            json!({ "browserName": "chrome", "acceptInsecureCerts": true, "goog:chromeOptions": options });
         let answer = http.post("/session", &json!({ "capabilities": { "alwaysMatch": wanted } })).await?;
         ensure!(answer.status.is_success(), "no browser session: {}", answer.body["value"]["message"]);
         let session = answer.body["value"]["sessionId"].as_str().context("a session has an id")?.to_owned();
@@ -140,7 +143,10 @@ impl Browser {
     pub async fn click(&self, css: &str) -> Result<()> {
         let element = self.find(css).await?;
         let path = format!("/element/{}/click", element.id);
-        self.command(Method::POST, &path, Some(json!({}))).await.with_context(|| format!("click {css}")).map(drop)
+        self.command(Method::POST, &path, Some(json!({})))
+            .await
+            .with_context(|| format!("click {css}"))
+            .map(drop)
     }
 
     /// # Errors
@@ -149,7 +155,10 @@ impl Browser {
         let element = self.find(css).await?;
         self.command(Method::POST, &format!("/element/{}/clear", element.id), Some(json!({}))).await?;
         let path = format!("/element/{}/value", element.id);
-        self.command(Method::POST, &path, Some(json!({ "text": text }))).await.with_context(|| css.to_owned()).map(drop)
+        self.command(Method::POST, &path, Some(json!({ "text": text })))
+            .await
+            .with_context(|| css.to_owned())
+            .map(drop)
     }
 
     /// # Errors

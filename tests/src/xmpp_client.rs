@@ -56,21 +56,27 @@ impl XmppClient {
     /// # Errors
     /// Where the login failed.
     pub async fn login(account: &Account) -> Result<Self> {
-        let tcp = TcpStream::connect(&account.address).await.with_context(|| format!("connect to {}", account.address))?;
+        let tcp = TcpStream::connect(&account.address)
+            .await
+            .with_context(|| format!("connect to {}", account.address))?;
         tcp.set_nodelay(true)?;
         let mut tls = (*account.tls).clone();
         tls.alpn_protocols = vec![ALPN_XMPP.to_vec()];
         let name = ServerName::try_from(account.server_name.clone())?;
         let tls = TlsConnector::from(Arc::new(tls)).connect(name, tcp).await.context("TLS")?;
         let io = BufStream::with_capacity(BUFFER_BYTES, BUFFER_BYTES, tls);
-        let pending = initiate_stream(io, ns::CLIENT, header(&account.domain), Timeouts::default()).await.context("stream header")?;
+        let pending = initiate_stream(io, ns::CLIENT, header(&account.domain), Timeouts::default())
+            .await
+            .context("stream header")?;
         let (features, mut stream) = pending.recv_features::<StreamElement>().await.context("features")?;
         if !features.sasl_mechanisms.contains(scram::MECHANISM) {
             bail!("the server offers {:?}, not {}", features.sasl_mechanisms, scram::MECHANISM);
         }
         authenticate(&mut stream, account).await?;
-        let pending = stream.initiate_reset().send_header(header(&account.domain)).await.context("second header")?;
-        let (_, stream): (StreamFeatures, Stream) = pending.recv_features().await.context("second features")?;
+        let pending =
+            stream.initiate_reset().send_header(header(&account.domain)).await.context("second header")?;
+        let (_, stream): (StreamFeatures, Stream) =
+            pending.recv_features().await.context("second features")?;
         let mut client = Self { stream, domain: account.domain.parse()?, next_id: 0 };
         client.bind().await?;
         Ok(client)
@@ -139,7 +145,10 @@ async fn authenticate(stream: &mut Stream, account: &Account) -> Result<()> {
         other => bail!("auth was answered with {other:?}"),
     };
     let (body, verifier) = client.respond(&challenge)?;
-    stream.send(&StreamElement::Sasl(SaslElement::Response(Response { body }))).await.context("send response")?;
+    stream
+        .send(&StreamElement::Sasl(SaslElement::Response(Response { body })))
+        .await
+        .context("send response")?;
     match stream.next().await {
         Some(Ok(StreamElement::Sasl(SaslElement::Success(success)))) => Ok(verifier.verify(&success.body)?),
         other => bail!("response was answered with {other:?}"),

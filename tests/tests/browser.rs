@@ -68,7 +68,8 @@ async fn first_minutes(browser: &Browser) -> Result<()> {
         browser.click("#nav-home").await?;
         browser.shows("[data-testid=feed]", "").await?;
         browser.set_size(1280, 860, false).await?;
-        std::fs::write(&file, browser.picture().await?).with_context(|| format!("write {}", file.display()))?;
+        std::fs::write(&file, browser.picture().await?)
+            .with_context(|| format!("write {}", file.display()))?;
     }
     Ok(())
 }
@@ -88,7 +89,8 @@ async fn on_a_telephone(browser: &Browser) -> Result<()> {
     let group = company.tenant.all("groups").await?;
     let agent = company.tenant.all("agents").await?;
     let action = company.sync().await?;
-    let id = |items: &[Value]| items.first().and_then(|item| item["id"].as_str()).unwrap_or_default().to_owned();
+    let id =
+        |items: &[Value]| items.first().and_then(|item| item["id"].as_str()).unwrap_or_default().to_owned();
     let pages = [
         String::new(),
         "/agents".to_owned(),

@@ -79,7 +79,8 @@ impl Checker {
     }
 
     pub(crate) async fn check(&self, username: &str, password: &str) -> AuthReply {
-        let request = AuthRequest { username: username.to_owned(), password: Secret::new(password.to_owned()) };
+        let request =
+            AuthRequest { username: username.to_owned(), password: Secret::new(password.to_owned()) };
         self.module.authenticate(&self.cx, request, AUTH_TTL).await
     }
 }

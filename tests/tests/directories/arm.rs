@@ -113,7 +113,11 @@ impl Arm {
     /// A further server of the domain that `first` is on, over the same subtree.
     pub(crate) async fn container_at(product: Product, running: Running, first: &Self) -> Result<Self> {
         let mut admin = connect(&running.url("ldaps"), &running.ca_pem).await?;
-        admin.simple_bind(&running.login, &running.password).await?.success().context("bind as administrator")?;
+        admin
+            .simple_bind(&running.login, &running.password)
+            .await?
+            .success()
+            .context("bind as administrator")?;
         let ca_file = std::env::temp_dir().join(format!("causeway-directories-{}-2.pem", first.tag));
         std::fs::copy(&first.ca_file, &ca_file).context("copy the CA")?;
         Ok(Self {
@@ -134,7 +138,11 @@ impl Arm {
 
     async fn enter(server: Server, alive: Box<dyn Any + Send + Sync>) -> Result<Self> {
         let mut admin = connect(&server.ldaps_url, &server.ca_pem).await?;
-        admin.simple_bind(&server.login, &server.password).await?.success().context("bind as administrator")?;
+        admin
+            .simple_bind(&server.login, &server.password)
+            .await?
+            .success()
+            .context("bind as administrator")?;
         let tag = unique_tag();
         let ca_file = std::env::temp_dir().join(format!("causeway-directories-{tag}.pem"));
         std::fs::write(&ca_file, &server.ca_pem).context("write the CA")?;
@@ -200,7 +208,10 @@ impl Arm {
                 format!("CN={},{parent}", ldap3::dn_escape(*name))
             }
             Product::OpenLdap | Product::Ds389 => {
-                attributes.push(("objectClass", values(&["top", "person", "organizationalPerson", "inetOrgPerson"])));
+                attributes.push((
+                    "objectClass",
+                    values(&["top", "person", "organizationalPerson", "inetOrgPerson"]),
+                ));
                 attributes.push(("uid", values(&[login])));
                 attributes.push(("userPassword", values(&[password])));
                 format!("uid={},{parent}", ldap3::dn_escape(*login))
@@ -217,7 +228,8 @@ impl Arm {
         attributes.push(("member", values(members)));
         match self.product {
             Product::ActiveDirectory => {
-                let login = self.login_of(&format!("g-{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")));
+                let login =
+                    self.login_of(&format!("g-{}", name.replace(|c: char| !c.is_ascii_alphanumeric(), "-")));
                 attributes.push(("objectClass", values(&["top", "group"])));
                 attributes.push(("sAMAccountName", values(&[&login])));
             }
@@ -265,13 +277,18 @@ impl Arm {
     /// What an administrator must do after a rename where the server does not keep references itself.
     pub(crate) async fn relink(&mut self, group: &str, old: &str, new: &str) -> Result<()> {
         let found = self.read(group, &["member"]).await?;
-        let listed = found.attrs.get("member").is_some_and(|all| all.iter().any(|one| one.eq_ignore_ascii_case(old)));
+        let listed =
+            found.attrs.get("member").is_some_and(|all| all.iter().any(|one| one.eq_ignore_ascii_case(old)));
         if listed {
             let changes = vec![
                 Mod::Add(b"member".to_vec(), values(&[new])),
                 Mod::Delete(b"member".to_vec(), values(&[old])),
             ];
-            self.admin().modify(group, changes).await?.success().with_context(|| format!("relink {group}"))?;
+            self.admin()
+                .modify(group, changes)
+                .await?
+                .success()
+                .with_context(|| format!("relink {group}"))?;
         }
         Ok(())
     }
@@ -294,8 +311,9 @@ impl Arm {
             vec![Box::new(EntriesOnly::new()), Box::new(PagedResults::new(500))];
         let (root, attributes) = (self.root.clone(), attributes.to_vec());
         let admin = self.admin();
-        let mut stream =
-            admin.streaming_search_with(adapters, &root, Scope::Subtree, "(objectClass=*)", attributes).await?;
+        let mut stream = admin
+            .streaming_search_with(adapters, &root, Scope::Subtree, "(objectClass=*)", attributes)
+            .await?;
         let mut found = Vec::new();
         while let Some(entry) = stream.next().await? {
             found.push(SearchEntry::construct(entry));
@@ -352,7 +370,8 @@ pub(crate) fn values(all: &[&str]) -> HashSet<Vec<u8>> {
 
 /// Bytes of an attribute; the client sorts values that happen to be UTF-8 apart.
 pub(crate) fn first_bytes(entry: &SearchEntry, name: &str) -> Option<Vec<u8>> {
-    let text = find(&entry.attrs, name).and_then(|values| values.first()).map(|text| text.clone().into_bytes());
+    let text =
+        find(&entry.attrs, name).and_then(|values| values.first()).map(|text| text.clone().into_bytes());
     text.or_else(|| find(&entry.bin_attrs, name).and_then(|values| values.first()).cloned())
 }
 

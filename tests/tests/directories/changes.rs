@@ -68,7 +68,9 @@ async fn cast(arm: &mut Arm) -> Result<Cast> {
     let mut people = Vec::new();
     for number in 0..6 {
         let (login, name) = (arm.login_of(&format!("c{number}-")), format!("Person {number}"));
-        people.push(arm.add_person(&north, &NewPerson { name: &name, login: &login, password: PASSWORD }).await?);
+        people.push(
+            arm.add_person(&north, &NewPerson { name: &name, login: &login, password: PASSWORD }).await?,
+        );
     }
     let all: Vec<&str> = people.iter().map(String::as_str).collect();
     let team = arm.add_group(&south, "Team", &all[..4]).await?;
@@ -133,9 +135,17 @@ async fn delete(arm: &mut Arm, cast: &Cast) -> Result<()> {
 /// One look for changes: by the way that was asked for, and with the right result.
 async fn step(collector: &Collector, arm: &mut Arm, way: &str, what: &str) -> Result<()> {
     let result = collector.sync().await?;
-    ensure!(word(&result, "strategy") == way, "{what}: by {} instead of {way}: {result}", word(&result, "strategy"));
+    ensure!(
+        word(&result, "strategy") == way,
+        "{what}: by {} instead of {way}: {result}",
+        word(&result, "strategy")
+    );
     let mode = if way == "scan" { "scan" } else { "delta" };
-    ensure!(word(&result, "mode") == mode, "{what}: a {} instead of a {mode}: {result}", word(&result, "mode"));
+    ensure!(
+        word(&result, "mode") == mode,
+        "{what}: a {} instead of a {mode}: {result}",
+        word(&result, "mode")
+    );
     let same = compare(&told(&collector.cloud)?, &seen(arm).await?);
     same.map_err(|error| error.context(format!("{what}; the agent said {result}")))
 }
@@ -150,6 +160,10 @@ async fn quiet(collector: &Collector, arm: &Arm, what: &str) -> Result<()> {
         .flatten()
         .filter(|(name, _)| name.contains(".upsert") || name.contains(".delete"))
         .collect();
-    ensure!(sent.is_empty() && collector.cloud.objects() == before, "{what} below {}, yet: {result}", arm.root);
+    ensure!(
+        sent.is_empty() && collector.cloud.objects() == before,
+        "{what} below {}, yet: {result}",
+        arm.root
+    );
     Ok(())
 }

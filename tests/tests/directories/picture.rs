@@ -37,11 +37,8 @@ pub(crate) fn told(cloud: &MemoryCloud) -> Result<Picture> {
     let mut edges = Vec::new();
     for ((kind, key, member), value) in cloud.objects() {
         let text = |name: &str| value[name].as_str().map(str::to_owned);
-        let mut object = Object {
-            dn: text("dn").unwrap_or_default(),
-            parent: text("parent"),
-            ..Object::default()
-        };
+        let mut object =
+            Object { dn: text("dn").unwrap_or_default(), parent: text("parent"), ..Object::default() };
         let fields: &[&'static str] = match kind {
             Kind::Member => {
                 edges.push((key, member.context("a membership without a member")?));
@@ -66,7 +63,9 @@ pub(crate) fn told(cloud: &MemoryCloud) -> Result<Picture> {
     }
     for (group, member) in edges {
         let known = picture.contains_key(&member);
-        let Some(group) = picture.get_mut(&group) else { bail!("a membership of a group that was not sent: {group}") };
+        let Some(group) = picture.get_mut(&group) else {
+            bail!("a membership of a group that was not sent: {group}")
+        };
         anyhow::ensure!(known, "a member that was not sent: {member}");
         group.members.insert(member);
     }
@@ -93,14 +92,16 @@ pub(crate) async fn seen(arm: &mut Arm) -> Result<Picture> {
     let entries = arm.everything(&asked).await?;
     let mut ids = BTreeMap::new();
     for entry in &entries {
-        let id = first_bytes(entry, id_attribute).with_context(|| format!("{} has no {id_attribute}", entry.dn))?;
+        let id = first_bytes(entry, id_attribute)
+            .with_context(|| format!("{} has no {id_attribute}", entry.dn))?;
         ids.insert(entry.dn.to_lowercase(), id_text(product, &id)?);
     }
     let mut picture = Picture::new();
     for entry in &entries {
         let Some(mut object) = object(product, entry, login, off) else { continue };
         object.parent = parent(&entry.dn).and_then(|dn| ids.get(&dn.to_lowercase())).cloned();
-        object.members = texts(entry, "member").iter().filter_map(|dn| ids.get(&dn.to_lowercase()).cloned()).collect();
+        object.members =
+            texts(entry, "member").iter().filter_map(|dn| ids.get(&dn.to_lowercase()).cloned()).collect();
         picture.insert(ids[&entry.dn.to_lowercase()].clone(), object);
     }
     Ok(picture)
@@ -113,7 +114,9 @@ pub(crate) fn compare(told: &Picture, seen: &Picture) -> Result<()> {
         .into_iter()
         .filter(|id| told.get(*id) != seen.get(*id))
         .take(5)
-        .map(|id| format!("{id}\n  the agent told {:?}\n  the directory has {:?}", told.get(id), seen.get(id)))
+        .map(|id| {
+            format!("{id}\n  the agent told {:?}\n  the directory has {:?}", told.get(id), seen.get(id))
+        })
         .collect();
     if !differences.is_empty() {
         bail!("{} objects told, {} seen; they differ:\n{}", told.len(), seen.len(), differences.join("\n"));

@@ -22,7 +22,8 @@ const LOCKING_TRIES: usize = 6;
 
 async fn right_and_wrong_passwords(mut arm: Arm) -> Result<()> {
     let (login, root) = (arm.login_of("alice"), arm.root.clone());
-    let dn = arm.add_person(&root, &NewPerson { name: "Alice Probe", login: &login, password: PASSWORD }).await?;
+    let dn =
+        arm.add_person(&root, &NewPerson { name: "Alice Probe", login: &login, password: PASSWORD }).await?;
     let checker = Checker::new(&arm)?;
     let right = checker.check(&login, PASSWORD).await;
     ensure!(right.outcome == AuthOutcome::Ok, "{right:?}");
@@ -44,7 +45,8 @@ async fn right_and_wrong_passwords(mut arm: Arm) -> Result<()> {
 /// A simple bind with a name and no password succeeds as anonymous on most servers (RFC 4513 §5.1.2).
 async fn an_empty_password_is_never_sent(mut arm: Arm) -> Result<()> {
     let (login, root) = (arm.login_of("empty"), arm.root.clone());
-    let dn = arm.add_person(&root, &NewPerson { name: "Empty Probe", login: &login, password: PASSWORD }).await?;
+    let dn =
+        arm.add_person(&root, &NewPerson { name: "Empty Probe", login: &login, password: PASSWORD }).await?;
     let checker = Checker::new(&arm)?;
     let reply = checker.check(&login, "").await;
     ensure!(reply.outcome == AuthOutcome::BadCredentials, "{reply:?}");
@@ -62,10 +64,13 @@ async fn an_empty_password_is_never_sent(mut arm: Arm) -> Result<()> {
 async fn account_states(mut arm: Arm) -> Result<()> {
     let root = arm.root.clone();
     let (off, locked, new) = (arm.login_of("off"), arm.login_of("lock"), arm.login_of("new"));
-    let off_dn = arm.add_person(&root, &NewPerson { name: "Off Probe", login: &off, password: PASSWORD }).await?;
-    let locked_dn =
-        arm.add_person(&root, &NewPerson { name: "Locked Probe", login: &locked, password: PASSWORD }).await?;
-    let new_dn = arm.add_person(&root, &NewPerson { name: "New Probe", login: &new, password: PASSWORD }).await?;
+    let off_dn =
+        arm.add_person(&root, &NewPerson { name: "Off Probe", login: &off, password: PASSWORD }).await?;
+    let locked_dn = arm
+        .add_person(&root, &NewPerson { name: "Locked Probe", login: &locked, password: PASSWORD })
+        .await?;
+    let new_dn =
+        arm.add_person(&root, &NewPerson { name: "New Probe", login: &new, password: PASSWORD }).await?;
     arm.disable(&off_dn).await?;
     let mut other = arm.connect().await?;
     for attempt in 0..LOCKING_TRIES {
@@ -104,7 +109,8 @@ async fn hostile_names(mut arm: Arm) -> Result<()> {
     let long = "x".repeat(1_000);
     let wide = format!("{}\u{202e}", arm.tag);
     let injected = format!("*){}(uid=*", arm.tag);
-    for typed in ["*", "o'b*", &injected, "a\0b", "\\", "\u{202e}", &wide, &long, ")(", "(|(uid=*))", "\u{0}"] {
+    for typed in ["*", "o'b*", &injected, "a\0b", "\\", "\u{202e}", &wide, &long, ")(", "(|(uid=*))", "\u{0}"]
+    {
         let reply = checker.check(typed, PASSWORD).await;
         ensure!(reply.outcome == AuthOutcome::BadCredentials, "{typed:?}: {reply:?}");
     }

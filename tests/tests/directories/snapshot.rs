@@ -55,16 +55,21 @@ async fn scope_is_kept(mut arm: Arm) -> Result<()> {
     let visible = arm.add_unit("Visible").await?;
     let hidden = arm.add_unit("Hidden").await?;
     let (a, b, c) = (arm.login_of("a"), arm.login_of("b"), arm.login_of("c"));
-    let member = arm.add_person(&visible, &NewPerson { name: "A Visible", login: &a, password: PASSWORD }).await?;
-    let outside = arm.add_person(&hidden, &NewPerson { name: "B Hidden", login: &b, password: PASSWORD }).await?;
+    let member =
+        arm.add_person(&visible, &NewPerson { name: "A Visible", login: &a, password: PASSWORD }).await?;
+    let outside =
+        arm.add_person(&hidden, &NewPerson { name: "B Hidden", login: &b, password: PASSWORD }).await?;
     arm.add_person(&visible, &NewPerson { name: "C Filtered", login: &c, password: PASSWORD }).await?;
     arm.add_group(&visible, "Mixed", &[&member, &outside]).await?;
     let settings = json!({ "excluded_bases": [hidden], "user_filter": "(!(cn=C Filtered))" });
     let collector = Collector::start(&arm, settings)?;
     let result = collector.sync().await?;
     let told = told(&collector.cloud)?;
-    let users: Vec<&str> =
-        told.values().filter(|object| object.kind == "user").map(|object| object.fields["login"].as_str()).collect();
+    let users: Vec<&str> = told
+        .values()
+        .filter(|object| object.kind == "user")
+        .map(|object| object.fields["login"].as_str())
+        .collect();
     ensure!(users == [&*a], "{users:?} are visible: {result}");
     let group = told.values().find(|object| object.kind == "group");
     ensure!(group.is_some_and(|group| group.members.len() == 1), "{group:?}");
@@ -74,7 +79,8 @@ async fn scope_is_kept(mut arm: Arm) -> Result<()> {
 
 async fn one_user_on_demand(mut arm: Arm) -> Result<()> {
     let (login, root) = (arm.login_of("one"), arm.root.clone());
-    let dn = arm.add_person(&root, &NewPerson { name: "One Probe", login: &login, password: PASSWORD }).await?;
+    let dn =
+        arm.add_person(&root, &NewPerson { name: "One Probe", login: &login, password: PASSWORD }).await?;
     let collector = Collector::start(&arm, json!({}))?;
     collector.sync().await?;
     arm.replace(&dn, "sn", &["Changed"]).await?;

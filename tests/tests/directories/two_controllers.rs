@@ -26,7 +26,8 @@ async fn the_second_takes_over_with_the_place_in_history() -> Result<()> {
     std::fs::write(&one.ca_file, cas).context("write both authorities")?;
 
     let (login, root) = (one.login_of("dc"), one.root.clone());
-    let dn = one.add_person(&root, &NewPerson { name: "Dc Probe", login: &login, password: PASSWORD }).await?;
+    let dn =
+        one.add_person(&root, &NewPerson { name: "Dc Probe", login: &login, password: PASSWORD }).await?;
     let mut settings = directory(&one);
     settings["servers"] = servers;
     let collector = Collector::start_on(&one, json!({ "strategy": "dirsync" }), settings.clone())?;
@@ -64,7 +65,10 @@ async fn replicated(arm: &mut Arm, dn: &str) -> Result<()> {
     let started = Instant::now();
     loop {
         let Err(last) = arm.read(dn, &["cn"]).await else { return Ok(()) };
-        ensure!(started.elapsed() < REPLICATED_WITHIN, "{dn} has not arrived after {REPLICATED_WITHIN:?}: {last:#}");
+        ensure!(
+            started.elapsed() < REPLICATED_WITHIN,
+            "{dn} has not arrived after {REPLICATED_WITHIN:?}: {last:#}"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }

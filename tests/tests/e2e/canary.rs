@@ -49,21 +49,30 @@ async fn no_secret_is_anywhere_but_where_it_is_kept() -> Result<()> {
         let answer = company.tenant.get(list).await.with_context(|| list.to_owned())?;
         places.push(Place { name: format!("GET {list}"), bytes: answer.to_string().into_bytes() });
     }
-    let journals = [("the directory's journal", company.ldap.journal()), ("the cloud's journal", company.cloud.journal())];
+    let journals = [
+        ("the directory's journal", company.ldap.journal()),
+        ("the cloud's journal", company.cloud.journal()),
+    ];
     for (name, journal) in journals {
         let bytes = format!("{:?}", journal.after(0)).into_bytes();
         ensure!(bytes.len() > 100, "{name} is empty");
         places.push(Place { name: name.to_owned(), bytes });
     }
     let logged = log.0.lock().map(|bytes| bytes.clone()).unwrap_or_default();
-    ensure!(!listening || logged.len() > 10_000, "the log is too short to have been written: {}", logged.len());
+    ensure!(
+        !listening || logged.len() > 10_000,
+        "the log is too short to have been written: {}",
+        logged.len()
+    );
     places.push(Place { name: "the log at its finest level".to_owned(), bytes: logged });
 
     let mut kept = 0;
     let mut leaks = Vec::new();
     for Place { name, bytes } in &places {
         for Canary { what, text, kept_in } in &canaries {
-            let Some(spelling) = spellings(text).into_iter().find(|(_, octets)| holds(bytes, octets)) else { continue };
+            let Some(spelling) = spellings(text).into_iter().find(|(_, octets)| holds(bytes, octets)) else {
+                continue;
+            };
             if kept_in.iter().any(|file| name.ends_with(file)) {
                 kept += 1;
             } else {
@@ -109,12 +118,14 @@ async fn a_day(company: &mut Company) -> Result<Vec<Canary>> {
     canaries.push(Canary { what: "a password without a verdict", text: away, kept_in: &[] });
     canaries.push(Canary { what: "an unused enrolment key", text: unused, kept_in: &[] });
 
-    let private: serde_json::Value = serde_json::from_slice(&std::fs::read(data_dir.join(identity::FILE_NAME))?)?;
+    let private: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(data_dir.join(identity::FILE_NAME))?)?;
     let private = private["key_pem"].as_str().context("the agent has a key")?;
     let middle = private.lines().nth(1).context("a key has lines")?.to_owned();
     canaries.push(Canary { what: "the agent's private key", text: middle, kept_in: &[identity::FILE_NAME] });
     let bundle = company.folder.path().join("bundle.json");
-    let words = ["causeway-agent", "support-bundle", "--output", path(&bundle)?, "--data-dir", path(&data_dir)?];
+    let words =
+        ["causeway-agent", "support-bundle", "--output", path(&bundle)?, "--data-dir", path(&data_dir)?];
     cli::execute(Arguments::parse_from(words)).await?;
     company.stop_agent("agent").await;
     ensure!(canaries.iter().all(|canary| canary.text.len() > 7), "a secret too short to be searched for");
@@ -144,7 +155,10 @@ fn spellings(text: &str) -> Vec<(&'static str, Vec<u8>)> {
         ("in Base64", STANDARD.encode(text).trim_end_matches('=').as_bytes().to_vec()),
         ("in UTF-16", text.encode_utf16().flat_map(u16::to_le_bytes).collect()),
         ("in hex", text.bytes().map(|octet| format!("{octet:02x}")).collect::<String>().into_bytes()),
-        ("as a list of octets", format!("{:?}", text.as_bytes()).trim_matches(['[', ']']).as_bytes().to_vec()),
+        (
+            "as a list of octets",
+            format!("{:?}", text.as_bytes()).trim_matches(['[', ']']).as_bytes().to_vec(),
+        ),
     ]
 }
 

@@ -80,7 +80,9 @@ async fn an_enrolment_key_enrols_one_agent() -> Result<()> {
     let key = company.tenant.enrollment_key().await?;
     company.enrol_with(&key, &company.folder.path().join("first")).await?;
     let second = company.folder.path().join("second");
-    let Err(refused) = company.enrol_with(&key, &second).await else { anyhow::bail!("a key enrolled two agents") };
+    let Err(refused) = company.enrol_with(&key, &second).await else {
+        anyhow::bail!("a key enrolled two agents")
+    };
     let text = format!("{refused:#}");
     ensure!(text.contains("enrolment key") && !text.contains(&key), "{text}");
     ensure!(company.tenant.all("agents").await?.len() == 1, "a refused agent is listed");
@@ -151,7 +153,9 @@ fn told(alerts: &Value) -> bool {
     let mut all = alerts["items"].as_array().into_iter().flatten();
     all.any(|alert| {
         let text = |key: &str| alert[key].as_str().unwrap_or_default();
-        alert["closed_ms"].is_null() && text("detail").contains("No space left") && text("remedy").contains("disk")
+        alert["closed_ms"].is_null()
+            && text("detail").contains("No space left")
+            && text("remedy").contains("disk")
     })
 }
 

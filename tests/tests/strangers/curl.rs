@@ -30,11 +30,14 @@ async fn the_api_speaks_both_versions_and_refuses_in_words() -> Result<()> {
     let read: Value = serde_json::from_str(&document.body).context("the document is JSON")?;
     ensure!(read["openapi"].as_str().is_some_and(|version| version.starts_with('3')), "{}", read["openapi"]);
 
-    let made = curl(&cloud, &["--http1.1", "-H", &token, "-H", json, "-d", r#"{"name":"Acme"}"#], "/api/v1/tenants").await?;
+    let made =
+        curl(&cloud, &["--http1.1", "-H", &token, "-H", json, "-d", r#"{"name":"Acme"}"#], "/api/v1/tenants")
+            .await?;
     ensure!(made.status / 100 == 2 && made.version == "1.1", "{} {}", made.status, made.body);
     let tenant: Value = serde_json::from_str(&made.body)?;
     let tenant = tenant["id"].as_str().context("a tenant has an id")?;
-    let users = curl(&cloud, &["--http2", "-H", &token], &format!("/api/v1/tenants/{tenant}/users?limit=5")).await?;
+    let users =
+        curl(&cloud, &["--http2", "-H", &token], &format!("/api/v1/tenants/{tenant}/users?limit=5")).await?;
     let users: Value = serde_json::from_str(&users.body)?;
     ensure!(users["items"].as_array().is_some_and(Vec::is_empty) && users["next"].is_null(), "{users}");
 
@@ -46,8 +49,13 @@ async fn the_api_speaks_both_versions_and_refuses_in_words() -> Result<()> {
     ] {
         let answer = curl(&cloud, &arguments, &path).await?;
         ensure!(answer.status == status, "{path}: {} instead of {status}: {}", answer.status, answer.body);
-        ensure!(answer.content_type.starts_with("application/problem+json"), "{path}: {}", answer.content_type);
-        let problem: Value = serde_json::from_str(&answer.body).context("a problem document is JSON (RFC 9457)")?;
+        ensure!(
+            answer.content_type.starts_with("application/problem+json"),
+            "{path}: {}",
+            answer.content_type
+        );
+        let problem: Value =
+            serde_json::from_str(&answer.body).context("a problem document is JSON (RFC 9457)")?;
         ensure!(problem["status"] == status && problem["title"].is_string(), "{problem}");
     }
     Ok(())

@@ -41,7 +41,8 @@ async fn get_ad_users_lists_everyone_over_ntlm() -> Result<()> {
     for person in &mock.world().people {
         ensure!(listed.contains(&&*person.login), "{} is not listed in\n{printed}", person.login);
     }
-    let bound = |entry: &causeway_mock_kit::journal::Entry| entry.operation == "bind" && entry.outcome == "success";
+    let bound =
+        |entry: &causeway_mock_kit::journal::Entry| entry.operation == "bind" && entry.outcome == "success";
     let journal = mock.journal().after(0);
     ensure!(journal.iter().any(bound), "no bind succeeded: {journal:?}");
 

@@ -60,7 +60,13 @@ impl Peer {
         self.tool_at(program, &self.ldaps, arguments, input).await
     }
 
-    async fn tool_at(&self, program: &str, url: &str, arguments: &[&str], input: &str) -> Result<(i32, String)> {
+    async fn tool_at(
+        &self,
+        program: &str,
+        url: &str,
+        arguments: &[&str],
+        input: &str,
+    ) -> Result<(i32, String)> {
         let mut command = Command::new(program);
         command
             .args(["-H", url, "-x", "-D", &self.login, "-y"])
@@ -134,7 +140,9 @@ async fn an_entry_lives_and_dies(peer: Peer) -> Result<()> {
     let id = if peer.active_directory { "objectGUID" } else { "nsUniqueId" };
     let id = if peer.base.contains("dc=") && !found_id(&peer, &dn, id).await? { "entryUUID" } else { id };
     let filter = id_filter(&peer, &dn, id).await?;
-    let found = ok(peer.tool("ldapsearch", &["-LLL", "-o", "ldif-wrap=no", "-b", &peer.base, &filter, "1.1"], "").await?)?;
+    let found = ok(peer
+        .tool("ldapsearch", &["-LLL", "-o", "ldif-wrap=no", "-b", &peer.base, &filter, "1.1"], "")
+        .await?)?;
     ensure!(found.to_lowercase().contains(&format!("dn: {}", dn.to_lowercase())), "{filter}: {found}");
 
     let (code, text) = peer.tool("ldapcompare", &[&dn, "description:FIRST"], "").await?;
@@ -145,7 +153,8 @@ async fn an_entry_lives_and_dies(peer: Peer) -> Result<()> {
     ok(peer.tool("ldapmodify", &[], &change).await?)?;
     ok(peer.tool("ldapmodrdn", &["-r", &dn, "ou=renamed"], "").await?)?;
     let renamed = format!("ou=renamed,{unit}");
-    let found = ok(peer.tool("ldapsearch", &["-LLL", "-b", &unit, "(description=second)", "ou"], "").await?)?;
+    let found =
+        ok(peer.tool("ldapsearch", &["-LLL", "-b", &unit, "(description=second)", "ou"], "").await?)?;
     ensure!(found.contains("ou: renamed"), "{found}");
     ok(peer.tool("ldapdelete", &[&renamed, &unit], "").await?)?;
     let (code, text) = peer.tool("ldapsearch", &["-b", &unit, "-s", "base", "1.1"], "").await?;

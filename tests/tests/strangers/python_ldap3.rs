@@ -50,7 +50,13 @@ async fn against_mock(personality: &str) -> Result<()> {
     script(urls, mock.ca().pem_path(), &base, login, personality).await
 }
 
-async fn script(urls: [&str; 2], ca: &Path, base: &str, login: (&str, &str, &str), personality: &str) -> Result<()> {
+async fn script(
+    urls: [&str; 2],
+    ca: &Path,
+    base: &str,
+    login: (&str, &str, &str),
+    personality: &str,
+) -> Result<()> {
     let (dn, password, domain_user) = login;
     let ca = ca.to_str().context("the CA's path is UTF-8")?;
     let arguments = [urls[0], urls[1], ca, base, dn, "asmith", personality];

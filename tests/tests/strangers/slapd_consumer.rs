@@ -118,7 +118,18 @@ impl Consumer {
         wanted.sort();
         loop {
             let mut command = Command::new("ldapsearch");
-            command.args(["-x", "-LLL", "-o", "ldif-wrap=no", "-H", &self.url, "-b", &self.base, filter, "1.1"]);
+            command.args([
+                "-x",
+                "-LLL",
+                "-o",
+                "ldif-wrap=no",
+                "-H",
+                &self.url,
+                "-b",
+                &self.base,
+                filter,
+                "1.1",
+            ]);
             let run = program::run(&mut command, "", TOOL_WITHIN).await?;
             let found = names(&run.stdout);
             if found == wanted {
@@ -127,7 +138,8 @@ impl Consumer {
             if started.elapsed() > WITHIN {
                 let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
                 let tail: Vec<&str> = log.lines().rev().take(25).collect();
-                let missing: Vec<&String> = wanted.iter().filter(|name| !found.contains(name)).take(3).collect();
+                let missing: Vec<&String> =
+                    wanted.iter().filter(|name| !found.contains(name)).take(3).collect();
                 bail!(
                     "{what}: slapd (process {:?}) has {} of {} names, not {missing:?}; {}\n{}",
                     self.slapd.id(),

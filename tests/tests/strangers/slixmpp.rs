@@ -13,7 +13,6 @@ use causeway_scenarios::http::Client;
 use causeway_tests::{python, tls};
 use clap::Parser;
 
-
 const WITHIN: Duration = Duration::from_secs(110);
 
 const CONSOLE_PASSWORD: &str = "console of the strangers' test";
@@ -51,12 +50,14 @@ async fn an_agents_certificate_logs_in_by_external() -> Result<()> {
     let key = tenant.enrollment_key().await?;
     let folder = tempfile::tempdir()?;
     let data_dir = folder.path().join("agent");
-    let words = ["causeway-agent", "enroll", "--cloud", cloud.url("api"), "--key", &key, "--ca", &ca, "--data-dir"];
+    let words =
+        ["causeway-agent", "enroll", "--cloud", cloud.url("api"), "--key", &key, "--ca", &ca, "--data-dir"];
     let words = words.into_iter().map(str::to_owned).chain([path(&data_dir)?]);
     cli::execute(Arguments::parse_from(words)).await?;
 
     // What the agent keeps is what any other client would be given as two files.
-    let kept: serde_json::Value = serde_json::from_slice(&std::fs::read(data_dir.join(identity::FILE_NAME))?)?;
+    let kept: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(data_dir.join(identity::FILE_NAME))?)?;
     let (certificate, private) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
     std::fs::write(&certificate, kept["chain_pem"].as_str().context("a chain")?)?;
     std::fs::write(&private, kept["key_pem"].as_str().context("a key")?)?;

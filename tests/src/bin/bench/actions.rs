@@ -50,8 +50,20 @@ async fn measure(options: &Options) -> Result<Table> {
     let rate = total as f64 / started.elapsed().as_secs_f64();
     let mut table = Table::default();
     table.alone("durable actions ended", "1/s", vec![rate], format!("{RATE_PER_SEC}"));
-    table.alone("from the order to the terminal status: median", "ms", vec![percentile(&latencies, 50.0)], "-");
-    table.alone("from the order to the terminal status: p99", "ms", vec![percentile(&latencies, 99.0)], "at most 50");
-    table.note("each is one POST and one waiting GET; committed to disk by the cloud twice and by the agent twice");
+    table.alone(
+        "from the order to the terminal status: median",
+        "ms",
+        vec![percentile(&latencies, 50.0)],
+        "-",
+    );
+    table.alone(
+        "from the order to the terminal status: p99",
+        "ms",
+        vec![percentile(&latencies, 99.0)],
+        "at most 50",
+    );
+    table.note(
+        "each is one POST and one waiting GET; committed to disk by the cloud twice and by the agent twice",
+    );
     Ok(table)
 }

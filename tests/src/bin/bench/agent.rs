@@ -34,6 +34,11 @@ async fn measure(_: &Options) -> Result<Table> {
         .await?;
     let mut table = Table::default();
     table.alone("causeway-agent, release build", "MiB", vec![size], "at most 8");
-    table.alone("resident memory after the first sync of 250 people", "MiB", vec![rss_mib(pid)?], "at most 15");
+    table.alone(
+        "resident memory after the first sync of 250 people",
+        "MiB",
+        vec![rss_mib(pid)?],
+        "at most 15",
+    );
     Ok(table)
 }

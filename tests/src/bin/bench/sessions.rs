@@ -30,7 +30,10 @@ async fn measure(options: &Options) -> Result<Table> {
     let sessions = SESSIONS / options.shrink;
     let folder = tempfile::tempdir()?;
     let config = folder.path().join("cloud.toml");
-    std::fs::write(&config, format!("[channel]\nadmission_per_sec = 100000\nconsole_password = \"{PASSWORD}\"\n"))?;
+    std::fs::write(
+        &config,
+        format!("[channel]\nadmission_per_sec = 100000\nconsole_password = \"{PASSWORD}\"\n"),
+    )?;
     let cloud = Program::start("mock-cloud", &["--config", config.to_str().context("path")?]).await?;
     let ca = std::fs::read_to_string(cloud.text("/ca_pem")?)?;
     let ours = Account {
@@ -46,12 +49,21 @@ async fn measure(options: &Options) -> Result<Table> {
     let ejabberd = Ejabberd::start().await?.context("the ejabberd container is needed")?;
     let peer_pid = pid_of("beam.smp")?;
     let peer_sessions = PEER_SESSIONS / options.shrink;
-    let peer_cost = per_session_kib(&account(&ejabberd)?, peer_sessions, peer_pid).await.context("ejabberd")?;
+    let peer_cost =
+        per_session_kib(&account(&ejabberd)?, peer_sessions, peer_pid).await.context("ejabberd")?;
     let mut table = Table::default();
     let what = format!("one of {sessions} idle TLS sessions");
-    table.against(what, "KiB", vec![our_cost], (format!("ejabberd, {peer_sessions}"), vec![peer_cost]), "at most 40");
+    table.against(
+        what,
+        "KiB",
+        vec![our_cost],
+        (format!("ejabberd, {peer_sessions}"), vec![peer_cost]),
+        "at most 40",
+    );
     table.alone(format!("mock-cloud with {sessions} sessions"), "MiB RSS", vec![rss_mib(pid)?], "-");
-    table.note("growth of resident memory from the first tenth of the sessions to the last, divided by their number");
+    table.note(
+        "growth of resident memory from the first tenth of the sessions to the last, divided by their number",
+    );
     Ok(table)
 }
 
@@ -65,14 +77,17 @@ async fn per_session_kib(account: &Account, sessions: usize, pid: u32) -> Result
 }
 
 async fn log_in(account: &Account, sessions: usize) -> Result<Vec<XmppClient>> {
-    let logins = (0..sessions).map(|_| async { tokio::spawn(XmppClient::login_owned(account.clone())).await? });
-    let done: Vec<Result<XmppClient>> = futures_util::stream::iter(logins).buffer_unordered(LOGINS).collect().await;
+    let logins =
+        (0..sessions).map(|_| async { tokio::spawn(XmppClient::login_owned(account.clone())).await? });
+    let done: Vec<Result<XmppClient>> =
+        futures_util::stream::iter(logins).buffer_unordered(LOGINS).collect().await;
     done.into_iter().collect()
 }
 
 /// The newest process of that name: the one just started in a container.
 fn pid_of(name: &str) -> Result<u32> {
-    let processes = std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let processes =
+        std::fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let named = processes.filter(|pid: &u32| {
         std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name)
     });
