@@ -1,5 +1,9 @@
 //! The agent as a whole, against a cloud in memory and against real files, sockets and processes.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests themselves")]
+#![allow(clippy::result_large_err, reason = "a stanza error is what a refused iq gives")]
+#![allow(clippy::large_futures, reason = "a test's stack is large enough for a whole session")]
+
 mod actions;
 mod config;
 mod process;
