@@ -3,6 +3,7 @@
 mod accounts;
 mod logic;
 mod reading;
+mod story;
 mod tracking;
 mod writing;
 

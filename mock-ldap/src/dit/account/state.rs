@@ -48,69 +48,68 @@ impl Replica {
         policy: &AccountPolicy,
         now: i64,
     ) -> State {
+        match self.shared.personality.vendor {
+            Vendor::ActiveDirectory => self.state_by_control(reader, entry, now),
+            Vendor::OpenLdap => self.state_by_policy(entry, policy, now),
+            Vendor::Ds389 | Vendor::Oracle => self.state_by_password_policy(entry, now),
+            Vendor::EDirectory => self.state_by_login_attributes(entry, now),
+            Vendor::Domino => State::Open,
+        }
+    }
+
+    /// Active Directory: userAccountControl and its neighbours, in the order in which a domain controller looks.
+    fn state_by_control(&self, reader: &Reader<'_>, entry: &Entry, now: i64) -> State {
         let known = &self.shared.known;
-        let is_true = |attribute: Option<AttrId>| {
-            attribute.and_then(|it| entry.first(it)).is_some_and(|value| value.eq_ignore_ascii_case(b"TRUE"))
-        };
-        let past = |attribute: Option<AttrId>| {
-            attribute.and_then(|it| entry.first(it)).and_then(time_text::parse).is_some_and(|at| at <= now)
-        };
         let integer =
             |attribute: Option<AttrId>| attribute.and_then(|it| entry.integer(it)).unwrap_or_default();
-        match self.shared.personality.vendor {
-            Vendor::ActiveDirectory => {
-                let control = integer(known.user_account_control);
-                let expires = integer(known.account_expires);
-                if control & UAC_DISABLED != 0 {
-                    State::Disabled
-                } else if expires != 0 && expires != NEVER && time_text::from_filetime(expires) <= now {
-                    State::AccountExpired
-                } else if known
-                    .logon_hours
-                    .and_then(|it| entry.first(it))
-                    .is_some_and(|hours| !hour_allowed(hours, now))
-                {
-                    State::BadHours
-                } else if control & UAC_NEVER_EXPIRES == 0 && integer(known.pwd_last_set) == 0 {
-                    State::MustChange
-                } else if reader.password_expired(entry, control) {
-                    State::PasswordExpired
-                } else {
-                    State::Open
-                }
+        let control = integer(known.user_account_control);
+        let expires = integer(known.account_expires);
+        let hours = value(entry, known.logon_hours);
+        match () {
+            () if control & UAC_DISABLED != 0 => State::Disabled,
+            () if expires != 0 && expires != NEVER && time_text::from_filetime(expires) <= now => {
+                State::AccountExpired
             }
-            Vendor::OpenLdap => {
-                let permanent = known.pwd_locked.and_then(|it| entry.first(it)) == Some(b"000001010000Z");
-                match () {
-                    () if permanent => State::Locked,
-                    () if past(known.pwd_end) => State::AccountExpired,
-                    () if is_true(known.pwd_reset) => State::MustChange,
-                    () if aged(known.pwd_changed.and_then(|it| entry.first(it)), policy, now) => {
-                        State::PasswordExpired
-                    }
-                    () => State::Open,
-                }
-            }
-            Vendor::Ds389 | Vendor::Oracle => match () {
-                () if is_true(known.ns_account_lock) => State::Disabled,
-                () if is_true(known.pwd_reset) => State::MustChange,
-                () if past(known.password_expiration) => State::PasswordExpired,
-                () => State::Open,
-            },
-            Vendor::EDirectory => match () {
-                () if is_true(known.login_disabled) => State::Disabled,
-                () if past(known.login_expiration) => State::AccountExpired,
-                () if known
-                    .login_time_map
-                    .and_then(|it| entry.first(it))
-                    .is_some_and(|map| map.iter().all(|it| *it == 0)) =>
-                {
-                    State::BadHours
-                }
-                () if past(known.password_expiration) => State::PasswordExpired,
-                () => State::Open,
-            },
-            Vendor::Domino => State::Open,
+            () if hours.is_some_and(|hours| !hour_allowed(hours, now)) => State::BadHours,
+            () if control & UAC_NEVER_EXPIRES == 0 && integer(known.pwd_last_set) == 0 => State::MustChange,
+            () if reader.password_expired(entry, control) => State::PasswordExpired,
+            () => State::Open,
+        }
+    }
+
+    /// OpenLDAP: the attributes of the overlay ppolicy. The date in pwdAccountLockedTime means a lock without an end.
+    fn state_by_policy(&self, entry: &Entry, policy: &AccountPolicy, now: i64) -> State {
+        let known = &self.shared.known;
+        match () {
+            () if value(entry, known.pwd_locked) == Some(b"000001010000Z") => State::Locked,
+            () if past(entry, known.pwd_end, now) => State::AccountExpired,
+            () if is_true(entry, known.pwd_reset) => State::MustChange,
+            () if aged(value(entry, known.pwd_changed), policy, now) => State::PasswordExpired,
+            () => State::Open,
+        }
+    }
+
+    /// 389-ds and Oracle: nsAccountLock and the expiration time that the server writes itself.
+    fn state_by_password_policy(&self, entry: &Entry, now: i64) -> State {
+        let known = &self.shared.known;
+        match () {
+            () if is_true(entry, known.ns_account_lock) => State::Disabled,
+            () if is_true(entry, known.pwd_reset) => State::MustChange,
+            () if past(entry, known.password_expiration, now) => State::PasswordExpired,
+            () => State::Open,
+        }
+    }
+
+    /// eDirectory: the attributes of its login policy. A time map of nothing but zeros allows no hour.
+    fn state_by_login_attributes(&self, entry: &Entry, now: i64) -> State {
+        let known = &self.shared.known;
+        let never = value(entry, known.login_time_map).is_some_and(|map| map.iter().all(|it| *it == 0));
+        match () {
+            () if is_true(entry, known.login_disabled) => State::Disabled,
+            () if past(entry, known.login_expiration, now) => State::AccountExpired,
+            () if never => State::BadHours,
+            () if past(entry, known.password_expiration, now) => State::PasswordExpired,
+            () => State::Open,
         }
     }
 
@@ -222,6 +221,18 @@ impl Reader<'_> {
             _ => {}
         }
     }
+}
+
+fn value(entry: &Entry, attribute: Option<AttrId>) -> Option<&[u8]> {
+    attribute.and_then(|it| entry.first(it))
+}
+
+fn is_true(entry: &Entry, attribute: Option<AttrId>) -> bool {
+    value(entry, attribute).is_some_and(|value| value.eq_ignore_ascii_case(b"TRUE"))
+}
+
+fn past(entry: &Entry, attribute: Option<AttrId>, now: i64) -> bool {
+    value(entry, attribute).and_then(time_text::parse).is_some_and(|at| at <= now)
 }
 
 /// logonHours: 168 bits, Sunday 0:00 UTC first, least significant bit first (MS-SAMR 2.2.6.5).

@@ -189,15 +189,8 @@ impl Writer<'_> {
                 }
             }
             ModOp::Increment => {
-                let by = change.values.first().and_then(|value| matching::parse_integer(value));
-                let by =
-                    by.ok_or_else(|| self.refuse(ResultCode::CONSTRAINT_VIOLATION, "bad_value", &named))?;
-                for value in &mut values {
-                    let sum = matching::parse_integer(value).and_then(|number| number.checked_add(by));
-                    let sum = sum
-                        .ok_or_else(|| self.refuse(ResultCode::CONSTRAINT_VIOLATION, "bad_value", &named))?;
-                    *value = sum.to_string().into_bytes();
-                }
+                values = incremented(&values, &change.values)
+                    .ok_or_else(|| self.refuse(ResultCode::CONSTRAINT_VIOLATION, "bad_value", &named))?;
             }
         }
         self.check_single(attribute, values.len())?;
@@ -230,50 +223,42 @@ impl Writer<'_> {
             targets.clear();
             names.clear();
         }
-        let exists = || {
-            // Active Directory says that the member is there, not that the value is (MS-ADTS 3.1.1.5.3.2).
-            let (code, reason) = match self.vendor() {
-                Vendor::ActiveDirectory => (ResultCode::ENTRY_ALREADY_EXISTS, "member_exists"),
-                _ => (ResultCode::ATTRIBUTE_OR_VALUE_EXISTS, "value_exists"),
-            };
-            self.refuse(code, reason, &named)
-        };
         let folding = self.reader.tree.folding;
-        let same = |one: &[u8], other: &[u8]| {
-            matching::equals(Syntax::Dn, folding, one, &matching::normalize(Syntax::Dn, folding, other))
-        };
+        let removing = change.op == ModOp::Delete;
         for value in &change.values {
-            let removing = change.op == ModOp::Delete;
-            let link = match self.link_value(attribute, value) {
+            let done = match self.link_value(attribute, value) {
                 // What is not there cannot be taken away, and may always be absent.
                 Err(_) if removing && permissive => continue,
-                link => link?,
+                Ok(LinkValue::Object(target)) => {
+                    put_or_take(&mut targets, target, removing, |one, other| one == other)
+                }
+                Ok(LinkValue::Name(text)) => put_or_take(&mut names, text, removing, |one, other| {
+                    matching::equals(
+                        Syntax::Dn,
+                        folding,
+                        one,
+                        &matching::normalize(Syntax::Dn, folding, other),
+                    )
+                }),
+                Err(failure) => return Err(failure),
             };
-            match link {
-                LinkValue::Object(target) => {
-                    match (targets.iter().position(|&known| known == target), removing) {
-                        (Some(at), true) => drop(targets.remove(at)),
-                        (None, false) => targets.push(target),
-                        _ if permissive => {}
-                        (None, true) => return Err(self.missing_link(&named)),
-                        (Some(_), false) => return Err(exists()),
-                    }
-                }
-                LinkValue::Name(text) => {
-                    match (names.iter().position(|known| same(known, &text)), removing) {
-                        (Some(at), true) => drop(names.remove(at)),
-                        (None, false) => names.push(text),
-                        _ if permissive => {}
-                        (None, true) => return Err(self.missing_link(&named)),
-                        (Some(_), false) => return Err(exists()),
-                    }
-                }
+            if !done && !permissive {
+                return Err(if removing { self.missing_link(&named) } else { self.present_link(&named) });
             }
         }
         self.check_single(attribute, targets.len() + names.len())?;
         progress.draft.set(attribute, names);
         progress.links[slot].1 = targets;
         Ok(())
+    }
+
+    fn present_link(&self, named: &[(&str, &str)]) -> LdapFailure {
+        // Active Directory says that the member is there, not that the value is (MS-ADTS 3.1.1.5.3.2).
+        let (code, reason) = match self.vendor() {
+            Vendor::ActiveDirectory => (ResultCode::ENTRY_ALREADY_EXISTS, "member_exists"),
+            _ => (ResultCode::ATTRIBUTE_OR_VALUE_EXISTS, "value_exists"),
+        };
+        self.refuse(code, reason, named)
     }
 
     fn missing_link(&self, named: &[(&str, &str)]) -> LdapFailure {
@@ -377,4 +362,21 @@ impl Writer<'_> {
         }
         Ok(())
     }
+}
+
+/// Adds what is not there, or removes what is. `false` when there was nothing to do.
+fn put_or_take<T>(known: &mut Vec<T>, one: T, taking: bool, same: impl Fn(&T, &T) -> bool) -> bool {
+    match (known.iter().position(|other| same(other, &one)), taking) {
+        (Some(at), true) => drop(known.remove(at)),
+        (None, false) => known.push(one),
+        _ => return false,
+    }
+    true
+}
+
+/// Every value greater by the one named (RFC 4525); `None` when one is no number or the sum does not fit.
+fn incremented(values: &[Vec<u8>], by: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
+    let by = matching::parse_integer(by.first()?)?;
+    let sum = |value: &Vec<u8>| matching::parse_integer(value)?.checked_add(by);
+    values.iter().map(|value| Some(sum(value)?.to_string().into_bytes())).collect()
 }
