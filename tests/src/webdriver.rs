@@ -64,7 +64,7 @@ impl Browser {
             "binary": chromium,
             // No sandbox: CI runs as root in a container, where Chromium's own cannot be set up. /dev/shm is small there.
             "args": ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-proxy-server",
-                     "--force-device-scale-factor=1", "--window-size=1280,900"],
+                     "--hide-scrollbars", "--force-device-scale-factor=1", "--window-size=1280,900"],
         });
         let wanted =
             json!({ "browserName": "chrome", "acceptInsecureCerts": true, "goog:chromeOptions": options });

@@ -17,7 +17,7 @@ const FOR: Duration = Duration::from_secs(10);
 /// Longest action.
 const WITHIN: Duration = Duration::from_secs(30);
 
-pub fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
+pub(crate) fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
     Box::pin(measure(options))
 }
 

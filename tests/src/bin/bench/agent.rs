@@ -14,7 +14,7 @@ use crate::table::Table;
 /// Longest first sync of the default company.
 const SYNC_WITHIN: Duration = Duration::from_secs(60);
 
-pub fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
+pub(crate) fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
     Box::pin(measure(options))
 }
 

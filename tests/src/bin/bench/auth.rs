@@ -34,7 +34,7 @@ const LATENCY_FOR: Duration = Duration::from_secs(10);
 /// Longest direct bind.
 const BIND_WITHIN: Duration = Duration::from_secs(5);
 
-pub fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
+pub(crate) fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
     Box::pin(measure(options))
 }
 

@@ -22,7 +22,7 @@ const OUTSTANDING: u64 = 32;
 /// The console account's password; this cloud lives only as long as the benchmark.
 const PASSWORD: &str = "bench-console-password";
 
-pub fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
+pub(crate) fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
     Box::pin(measure(options))
 }
 
@@ -61,7 +61,7 @@ async fn measure(options: &Options) -> Result<Table> {
     Ok(table)
 }
 
-pub fn account(address: &Address) -> Result<Account> {
+pub(crate) fn account(address: &Address) -> Result<Account> {
     let (user, domain) = address.login.split_once('@').unwrap_or((&address.login, &address.base_dn));
     Ok(Account {
         address: format!("{}:{}", address.host, address.port("xmpps")),

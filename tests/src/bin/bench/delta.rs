@@ -21,7 +21,7 @@ const CHANGES: usize = 1_000;
 /// Longest sync.
 const SYNC_WITHIN: Duration = Duration::from_secs(600);
 
-pub fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
+pub(crate) fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
     Box::pin(measure(options))
 }
 

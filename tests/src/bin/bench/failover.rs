@@ -25,7 +25,7 @@ const AFTER: Duration = Duration::from_secs(6);
 /// Checks of one run: each is another person, so that two binds for one attempt can be seen.
 const CHECKS: usize = RATE_PER_SEC as usize * 8;
 
-pub fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
+pub(crate) fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
     Box::pin(measure(options))
 }
 

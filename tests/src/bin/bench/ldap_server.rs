@@ -26,7 +26,7 @@ const ATTRIBUTES: [&str; 8] =
     ["uid", "cn", "sn", "givenName", "displayName", "mail", "title", "telephoneNumber"];
 const BASE: &str = "dc=acme,dc=example";
 
-pub fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
+pub(crate) fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
     Box::pin(measure(options))
 }
 

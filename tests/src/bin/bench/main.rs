@@ -29,11 +29,11 @@ struct Bench {
 }
 
 /// What every benchmark is told.
-pub struct Options {
+pub(crate) struct Options {
     /// Rounds of each side.
-    pub rounds: usize,
+    pub(crate) rounds: usize,
     /// Divides the sizes, for a quick look; 1 is the real thing.
-    pub shrink: usize,
+    pub(crate) shrink: usize,
 }
 
 const BENCHES: &[Bench] = &[

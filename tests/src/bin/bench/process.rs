@@ -16,16 +16,16 @@ const READY_WITHIN: Duration = Duration::from_secs(120);
 const USER_HZ: f64 = 100.0;
 
 /// A running program.
-pub struct Program {
+pub(crate) struct Program {
     child: Child,
     /// Its ready line.
-    pub ready: Value,
+    pub(crate) ready: Value,
     /// From its start to the ready line.
-    pub ready_after: Duration,
+    pub(crate) ready_after: Duration,
 }
 
 /// The file of a program built beside this one.
-pub fn beside(name: &str) -> Result<PathBuf> {
+pub(crate) fn beside(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);
     if !path.exists() {
         bail!("{} is missing; build it with `cargo build --release --bins`", path.display());
@@ -35,7 +35,7 @@ pub fn beside(name: &str) -> Result<PathBuf> {
 
 impl Program {
     /// Starts a program of ours and waits for its ready line.
-    pub async fn start(name: &str, arguments: &[&str]) -> Result<Self> {
+    pub(crate) async fn start(name: &str, arguments: &[&str]) -> Result<Self> {
         let started = Instant::now();
         let mut child = Command::new(beside(name)?)
             .args(arguments)
@@ -56,7 +56,7 @@ impl Program {
     }
 
     /// A string of the ready line.
-    pub fn text(&self, pointer: &str) -> Result<&str> {
+    pub(crate) fn text(&self, pointer: &str) -> Result<&str> {
         self.ready
             .pointer(pointer)
             .and_then(Value::as_str)
@@ -64,23 +64,23 @@ impl Program {
     }
 
     /// Process id.
-    pub fn pid(&self) -> Result<u32> {
+    pub(crate) fn pid(&self) -> Result<u32> {
         self.child.id().context("the program has ended")
     }
 
     /// Kills it at once.
-    pub async fn kill(&mut self) -> Result<()> {
+    pub(crate) async fn kill(&mut self) -> Result<()> {
         Ok(self.child.kill().await?)
     }
 }
 
 /// Resident memory now, in MiB.
-pub fn rss_mib(pid: u32) -> Result<f64> {
+pub(crate) fn rss_mib(pid: u32) -> Result<f64> {
     status_mib(pid, "VmRSS:")
 }
 
 /// Highest resident memory so far, in MiB.
-pub fn peak_rss_mib(pid: u32) -> Result<f64> {
+pub(crate) fn peak_rss_mib(pid: u32) -> Result<f64> {
     status_mib(pid, "VmHWM:")
 }
 
@@ -92,7 +92,7 @@ fn status_mib(pid: u32, field: &str) -> Result<f64> {
 }
 
 /// Processor time used so far, user and system, in seconds.
-pub fn cpu_secs(pid: u32) -> Result<f64> {
+pub(crate) fn cpu_secs(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("read /proc")?;
     let after_name = stat.rsplit_once(')').context("unexpected /proc format")?.1;
     // Counted from state, the third field of proc(5): utime is the 14th, stime the 15th.

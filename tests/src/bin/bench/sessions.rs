@@ -22,7 +22,7 @@ const LOGINS: usize = 32;
 /// The console account's password; this cloud lives only as long as the benchmark.
 const PASSWORD: &str = "bench-console-password";
 
-pub fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
+pub(crate) fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
     Box::pin(measure(options))
 }
 

@@ -18,30 +18,30 @@ use crate::process::{Program, beside};
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 /// A directory, as an administrator would describe it to the agent.
-pub struct DirectoryAt {
+pub(crate) struct DirectoryAt {
     /// `ldaps://host:port` or `ldap://host:port`.
-    pub servers: Vec<String>,
+    pub(crate) servers: Vec<String>,
     /// Service account.
-    pub bind_dn: String,
+    pub(crate) bind_dn: String,
     /// Its password.
-    pub password: String,
+    pub(crate) password: String,
     /// PEM of the authority that signed the servers' certificates.
-    pub ca_pem: String,
+    pub(crate) ca_pem: String,
 }
 
 /// Cloud and agents.
-pub struct Stage {
+pub(crate) struct Stage {
     /// The cloud's process.
-    pub cloud: Program,
+    pub(crate) cloud: Program,
     /// Its tenant.
-    pub tenant: Tenant,
+    pub(crate) tenant: Tenant,
     agents: Vec<Agent>,
     folder: TempDir,
 }
 
 impl Stage {
     /// Starts a cloud with further settings in TOML, and a tenant in it.
-    pub async fn start(cloud_settings: &str) -> Result<Self> {
+    pub(crate) async fn start(cloud_settings: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let config = folder.path().join("cloud.toml");
         std::fs::write(&config, cloud_settings)?;
@@ -52,7 +52,7 @@ impl Stage {
     }
 
     /// Enrols and starts an agent that uses this directory.
-    pub async fn add_agent(&mut self, directory: &DirectoryAt) -> Result<&mut Agent> {
+    pub(crate) async fn add_agent(&mut self, directory: &DirectoryAt) -> Result<&mut Agent> {
         let name = format!("agent{}", self.agents.len() + 1);
         let data_dir = self.folder.path().join(&name);
         let program = AgentProgram::at(beside("causeway-agent")?);
@@ -71,12 +71,12 @@ impl Stage {
     }
 
     /// The agents, in the order they were added.
-    pub fn agents(&mut self) -> &mut [Agent] {
+    pub(crate) fn agents(&mut self) -> &mut [Agent] {
         &mut self.agents
     }
 
     /// Waits until `fits` says of `GET below-the-tenant` that it is as wanted; returns how long that took.
-    pub async fn wait(
+    pub(crate) async fn wait(
         &self,
         rest: &str,
         within: Duration,
@@ -96,7 +96,7 @@ impl Stage {
     }
 
     /// Waits until a module of every agent reports `ok`.
-    pub async fn module_ok(&self, module: &str) -> Result<()> {
+    pub(crate) async fn module_ok(&self, module: &str) -> Result<()> {
         let agents = self.agents.len();
         self.wait("agents", Duration::from_secs(60), |list| {
             let items = list["items"].as_array().into_iter().flatten();
@@ -112,14 +112,14 @@ impl Stage {
 }
 
 /// A client of a cloud's API.
-pub fn api(cloud: &Program) -> Result<Client> {
+pub(crate) fn api(cloud: &Program) -> Result<Client> {
     let ca = std::fs::read_to_string(cloud.text("/ca_pem")?)?;
     let token = cloud.text("/accounts/admin/token")?.to_owned();
     Client::new(cloud.text("/urls/api")?, Some(Arc::new(tls::trusting_only(&ca)?)), Some(token))
 }
 
 /// A mock-ldap process as a directory for agents.
-pub fn directory_of(mock: &Program) -> Result<DirectoryAt> {
+pub(crate) fn directory_of(mock: &Program) -> Result<DirectoryAt> {
     let servers = mock.ready["urls"].as_object().into_iter().flatten();
     let servers = servers.filter(|(name, _)| name.starts_with("ldaps")).filter_map(|(_, url)| url.as_str());
     Ok(DirectoryAt {

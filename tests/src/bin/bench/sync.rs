@@ -39,7 +39,7 @@ const ATTRIBUTES: [&str; 14] = [
     "memberUid",
 ];
 
-pub fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
+pub(crate) fn run(options: &Options) -> BoxFuture<'_, Result<Table>> {
     Box::pin(measure(options))
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 /// One benchmark's figures.
 #[derive(Debug, Default, Serialize)]
-pub struct Table {
+pub(crate) struct Table {
     rows: Vec<Row>,
     notes: Vec<String>,
 }
@@ -25,7 +25,7 @@ struct Row {
 
 impl Table {
     /// Adds a figure with its peer; round `n` of both sides was taken one after the other.
-    pub fn against(
+    pub(crate) fn against(
         &mut self,
         what: impl Into<String>,
         unit: &'static str,
@@ -43,7 +43,7 @@ impl Table {
     }
 
     /// Adds a figure that has no peer.
-    pub fn alone(
+    pub(crate) fn alone(
         &mut self,
         what: impl Into<String>,
         unit: &'static str,
@@ -54,12 +54,12 @@ impl Table {
     }
 
     /// Adds a sentence: versions, limits of the measurement.
-    pub fn note(&mut self, note: impl Into<String>) {
+    pub(crate) fn note(&mut self, note: impl Into<String>) {
         self.notes.push(note.into());
     }
 
     /// Writes `target/bench/<name>.json`.
-    pub fn write(&self, name: &str) -> Result<()> {
+    pub(crate) fn write(&self, name: &str) -> Result<()> {
         let folder = Path::new("target/bench");
         std::fs::create_dir_all(folder).context("make target/bench")?;
         let path = folder.join(format!("{name}.json"));
@@ -117,7 +117,7 @@ fn number(n: f64) -> String {
 }
 
 /// The middle figure; the mean of the two middle ones for an even number.
-pub fn median(figures: &[f64]) -> f64 {
+pub(crate) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     match sorted.len() {
@@ -128,7 +128,7 @@ pub fn median(figures: &[f64]) -> f64 {
 }
 
 /// The figure that `percent` of all do not exceed.
-pub fn percentile(figures: &[f64], percent: f64) -> f64 {
+pub(crate) fn percentile(figures: &[f64], percent: f64) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let index = ((sorted.len() as f64 * percent / 100.0).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
