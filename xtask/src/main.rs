@@ -63,6 +63,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Images => peers::images::build_all(&session).map(|_| ExitCode::SUCCESS),
         Command::Bench { names } => {
+            // The benchmarks start these as processes of their own, from the folder they are in themselves.
+            let programs = ["-p", "causeway-agent", "-p", "causeway-mock-ldap", "-p", "causeway-mock-cloud"];
+            session.stream(session.cargo(&["build", "--release", "--bins"]).args(programs))?;
             let mut bench = session.cargo(&[
                 "run",
                 "--release",
