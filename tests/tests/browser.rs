@@ -9,6 +9,9 @@ use serde_json::Value;
 
 const PEOPLE: usize = 60;
 
+/// In the picture: as many as the demo has.
+const PEOPLE_IN_PICTURE: usize = 250;
+
 /// Width of a small telephone in CSS pixels.
 const PHONE_WIDTH: u32 = 390;
 
@@ -29,7 +32,8 @@ async fn every_page_fits_a_telephone() -> Result<()> {
 }
 
 async fn first_minutes(browser: &Browser) -> Result<()> {
-    let company = world().await?;
+    let picture = std::env::var_os("CAUSEWAY_PORTAL_PICTURE");
+    let company = world(if picture.is_some() { PEOPLE_IN_PICTURE } else { PEOPLE }).await?;
     let portal = company.cloud.url("portal").trim_end_matches('/').to_owned();
     let tenant = format!("{portal}/t/{}", company.tenant.id());
 
@@ -64,7 +68,7 @@ async fn first_minutes(browser: &Browser) -> Result<()> {
     let timeline = browser.shows("[data-testid=timeline]", "Timeline").await?;
     ensure!(timeline.lines().count() > 4, "a short timeline: {timeline:?}");
 
-    if let Some(file) = std::env::var_os("CAUSEWAY_PORTAL_PICTURE") {
+    if let Some(file) = picture {
         browser.click("#nav-home").await?;
         browser.shows("[data-testid=feed]", "").await?;
         browser.set_size(1280, 860, false).await?;
@@ -75,7 +79,7 @@ async fn first_minutes(browser: &Browser) -> Result<()> {
 }
 
 async fn on_a_telephone(browser: &Browser) -> Result<()> {
-    let company = world().await?;
+    let company = world(PEOPLE).await?;
     let portal = company.cloud.url("portal").trim_end_matches('/').to_owned();
     let tenant = format!("{portal}/t/{}", company.tenant.id());
     browser.set_size(PHONE_WIDTH, 844, true).await?;
@@ -118,8 +122,8 @@ async fn on_a_telephone(browser: &Browser) -> Result<()> {
     Ok(())
 }
 
-async fn world() -> Result<Company> {
-    let mut company = Company::start(PEOPLE).await?;
+async fn world(people: usize) -> Result<Company> {
+    let mut company = Company::start(people).await?;
     company.add_agent("agent1").await?;
     company.add_agent("agent2").await?;
     let action = company.sync().await?;

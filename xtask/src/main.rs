@@ -40,7 +40,11 @@ enum Command {
     /// Build the container images that are missing
     Images,
     /// Benchmarks, each beside its peer in the same run; all of them without a name
-    Bench { names: Vec<String> },
+    Bench {
+        /// Names and options; `--help` shows them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        names: Vec<String>,
+    },
 }
 
 fn main() -> ExitCode {

@@ -109,7 +109,8 @@ impl RedbStorage {
         let thread = std::thread::Builder::new()
             .name("storage".to_owned())
             .spawn({
-                let keeper = Keeper { path: path.clone(), machine: machine.to_owned(), database: Some(database) };
+                let keeper =
+                    Keeper { path: path.clone(), machine: machine.to_owned(), database: Some(database) };
                 move || serve(keeper, queue)
             })
             .map_err(|source| io_error(&path, source))?;
@@ -327,9 +328,8 @@ fn read_failed(source: Cause) -> StorageError {
 
 fn commit_group(keeper: &mut Keeper, group: Vec<(Batch, Reply<()>)>) {
     let (batches, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-    let result = keeper
-        .with(|database| commit(database, batches))
-        .map_err(|source| StorageError::Write { source });
+    let result =
+        keeper.with(|database| commit(database, batches)).map_err(|source| StorageError::Write { source });
     for reply in replies {
         // Whoever has stopped waiting has its batch committed all the same.
         let _ = reply.send(result.clone());

@@ -108,6 +108,6 @@ async fn a_lease_passes_to_the_next_agent_with_a_higher_fence() {
 
     drop(taken);
     let again = soon("the lease again", two.lease()).await;
-    assert!(again.fence() >= fence + 1);
+    assert!(again.fence() > fence);
     eventually("still held", || async { again.is_lost() }, |lost| !lost).await;
 }

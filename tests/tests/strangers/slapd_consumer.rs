@@ -31,14 +31,14 @@ async fn slapd_follows_every_change_of_mock_ldap() -> Result<()> {
     let base = mock.directory().base_dn().to_owned();
     let dn = format!("ou=Probe,{base}");
     provider.change("ldapadd", &format!("dn: {dn}\nobjectClass: organizationalUnit\nou: Probe\n\n")).await?;
-    consumer.until("an added entry", "(ou=Probe)", &[dn.clone()]).await?;
+    consumer.until("an added entry", "(ou=Probe)", std::slice::from_ref(&dn)).await?;
     let change = format!("dn: {dn}\nchangetype: modify\nadd: description\ndescription: followed\n-\n\n");
     provider.change("ldapmodify", &change).await?;
-    consumer.until("a changed entry", "(description=followed)", &[dn.clone()]).await?;
+    consumer.until("a changed entry", "(description=followed)", std::slice::from_ref(&dn)).await?;
     let rename = format!("dn: {dn}\nchangetype: modrdn\nnewrdn: ou=Renamed\ndeleteoldrdn: 1\n\n");
     provider.change("ldapmodify", &rename).await?;
     let renamed = format!("ou=Renamed,{base}");
-    consumer.until("a renamed entry", "(description=followed)", &[renamed.clone()]).await?;
+    consumer.until("a renamed entry", "(description=followed)", std::slice::from_ref(&renamed)).await?;
     provider.change("ldapmodify", &format!("dn: {renamed}\nchangetype: delete\n\n")).await?;
     consumer.until("no deleted entry", "(description=followed)", &[]).await?;
     consumer.until("everything else", "(objectClass=*)", &all).await
