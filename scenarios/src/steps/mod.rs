@@ -13,7 +13,7 @@ use crate::spec::Verb;
 use crate::world::World;
 
 /// The verb as it is spelt in the file.
-pub fn name(verb: &Verb) -> &'static str {
+pub(crate) fn name(verb: &Verb) -> &'static str {
     match verb {
         Verb::StartAgent(_) => "start_agent",
         Verb::KillAgent(_) => "kill_agent",
@@ -36,7 +36,7 @@ pub fn name(verb: &Verb) -> &'static str {
 }
 
 /// A sentence for a step that has none of its own.
-pub fn describe(verb: &Verb) -> String {
+pub(crate) fn describe(verb: &Verb) -> String {
     match verb {
         Verb::StartAgent(step) => format!("Start {}", step.agent),
         Verb::KillAgent(step) => format!("Kill {} (SIGKILL)", step.agent),
@@ -63,7 +63,7 @@ pub fn describe(verb: &Verb) -> String {
 ///
 /// # Errors
 /// When what the step says does not hold.
-pub async fn perform(verb: &Verb, world: &mut World) -> Result<String> {
+pub(crate) async fn perform(verb: &Verb, world: &mut World) -> Result<String> {
     match verb {
         Verb::StartAgent(step) => world.start_agent(&step.agent).await,
         Verb::KillAgent(step) => world.kill_agent(&step.agent).await,

@@ -2,25 +2,25 @@
 
 /// One directory's words.
 #[derive(Clone, Copy, Debug)]
-pub struct Vocabulary {
+pub(super) struct Vocabulary {
     /// Where everything is, if not below the directory's base.
-    pub base: Option<&'static str>,
+    pub(super) base: Option<&'static str>,
     /// Every person's account, service accounts included.
-    pub user_filter: &'static str,
+    pub(super) user_filter: &'static str,
     /// Every group.
-    pub group_filter: &'static str,
+    pub(super) group_filter: &'static str,
     /// The attribute with the login name.
-    pub login: &'static str,
+    pub(super) login: &'static str,
     /// The attribute with the members' DNs.
-    pub member: &'static str,
+    pub(super) member: &'static str,
     /// Object classes of a new person.
-    pub person_classes: &'static [&'static str],
+    pub(super) person_classes: &'static [&'static str],
     /// The attribute that names a person's entry.
-    pub person_rdn: &'static str,
+    pub(super) person_rdn: &'static str,
 }
 
 /// The words of a personality, by its name in mock-ldap's settings.
-pub fn of(personality: &str) -> Vocabulary {
+pub(super) fn of(personality: &str) -> Vocabulary {
     let inet = Vocabulary {
         base: None,
         user_filter: "(objectClass=inetOrgPerson)",
