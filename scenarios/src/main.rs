@@ -1,5 +1,6 @@
 //! `causeway`: the demo, the scenarios, and every mock behind one program.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -141,8 +142,9 @@ async fn run_one(mock: Mock) -> Result<()> {
 }
 
 fn list() -> Result<()> {
+    let mut out = std::io::stdout().lock();
     for Case { id, scenario } in spec::built_in()? {
-        println!("{id:<28} {}\n{:<28} covers {}", scenario.name, "", scenario.covers.join(", "));
+        writeln!(out, "{id:<28} {}\n{:<28} covers {}", scenario.name, "", scenario.covers.join(", "))?;
     }
     Ok(())
 }

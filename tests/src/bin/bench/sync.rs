@@ -101,7 +101,8 @@ async fn full_sync(directory: &DirectoryAt, cloud_settings: &str, people: usize)
     stage.wait("uploads", SYNC_WITHIN, committed).await?;
     let wall = started.elapsed().as_secs_f64();
     if cloud_settings.is_empty() {
-        let total = stage.tenant.get("users?limit=1").await?["total"].as_u64().unwrap_or(0);
+        let sources = stage.tenant.get("sources").await?;
+        let total = sources["items"][0]["counts"]["users"].as_u64().unwrap_or(0);
         ensure!(total as usize >= people, "only {total} people arrived");
     }
     Ok(FullSync {
