@@ -306,7 +306,15 @@ impl Session {
         if let Some((code, attribute)) = refused {
             let response = controls::sort_response(code, attribute);
             if critical {
-                let failure = LdapFailure::new(ResultCode::UNAVAILABLE_CRITICAL_EXTENSION, "");
+                // RFC 2891 asks for unavailableCriticalExtension; these two answer with a reason instead.
+                let (code, text) = match self.directory.personality().vendor {
+                    Vendor::OpenLdap => {
+                        (ResultCode(code), "serverSort control: Unrecognized attribute type in sort key")
+                    }
+                    Vendor::Ds389 => (ResultCode::UNWILLING_TO_PERFORM, "Sort Response Control"),
+                    _ => (ResultCode::UNAVAILABLE_CRITICAL_EXTENSION, ""),
+                };
+                let failure = LdapFailure::new(code, text);
                 return Err(Refusal { failure, controls: vec![response] });
             }
             return Ok(response);

@@ -286,11 +286,11 @@ impl Writer<'_> {
         let classes = self.class_set(&names)?;
         // RFC 4512 2.4.2: the structural class of an object never changes.
         if classes.structural != progress.draft.classes.structural {
-            return Err(self.refuse(
-                ResultCode::OBJECT_CLASS_VIOLATION,
-                "class_violation",
-                &[("attribute", "objectClass")],
-            ));
+            let (code, reason) = match self.vendor() {
+                Vendor::OpenLdap => (ResultCode::OBJECT_CLASS_MODS_PROHIBITED, "structural_change"),
+                _ => (ResultCode::OBJECT_CLASS_VIOLATION, "class_violation"),
+            };
+            return Err(self.refuse(code, reason, &[("attribute", "objectClass")]));
         }
         progress.draft.classes = classes;
         self.replica.shared.known.object_class.iter().for_each(|&attribute| progress.note(attribute));
@@ -311,11 +311,12 @@ impl Writer<'_> {
             let mut values = progress.draft.values(attribute).iter();
             let kept = values.any(|value| matching::equals(syntax, folding, value, &wanted));
             if !kept || self.is_active_directory() {
-                return Err(self.refuse(
-                    ResultCode::NOT_ALLOWED_ON_RDN,
-                    "rdn_not_allowed",
-                    &[("attribute", &part.attribute)],
-                ));
+                // slapd calls an entry without its name's value misnamed.
+                let (code, reason) = match self.vendor() {
+                    Vendor::OpenLdap => (ResultCode::NAMING_VIOLATION, "naming_violation"),
+                    _ => (ResultCode::NOT_ALLOWED_ON_RDN, "rdn_not_allowed"),
+                };
+                return Err(self.refuse(code, reason, &[("attribute", &part.attribute)]));
             }
         }
         Ok(())

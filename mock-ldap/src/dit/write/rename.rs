@@ -36,7 +36,10 @@ impl Writer<'_> {
             Some(superior) => self.parent(&Dn::parse(superior).map_err(bad_name)?)?,
             None => old_parent,
         };
-        if tree.within(parent, id) || tree.root_of(parent) != tree.root_of(id) {
+        if tree.within(parent, id) {
+            return Err(self.refuse(ResultCode::UNWILLING_TO_PERFORM, "below_itself", &[]));
+        }
+        if tree.root_of(parent) != tree.root_of(id) {
             return Err(unwilling());
         }
         let taken = tree.child_by_key(parent, &rdn.key(tree.folding));

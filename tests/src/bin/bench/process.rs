@@ -67,11 +67,6 @@ impl Program {
     pub(crate) fn pid(&self) -> Result<u32> {
         self.child.id().context("the program has ended")
     }
-
-    /// Kills it at once.
-    pub(crate) async fn kill(&mut self) -> Result<()> {
-        Ok(self.child.kill().await?)
-    }
 }
 
 /// Resident memory now, in MiB.
