@@ -119,6 +119,8 @@ impl Replica {
         }
         match who.dn() {
             "" => String::new(),
+            // 389-ds writes a space.
+            dn if self.shared.personality.vendor == Vendor::Ds389 => format!("dn: {dn}"),
             dn => format!("dn:{dn}"),
         }
     }
