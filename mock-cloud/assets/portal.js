@@ -98,7 +98,9 @@
     let wasLost = false;
     stream.onopen = () => {
       say("good", "Live");
-      if (!wasLost) return;
+      // A feed names the last event it shows and gets what came since; other parts may have missed something between
+      // the making of the page and now.
+      if (feed && !wasLost) return;
       wasLost = false;
       for (const part of document.querySelectorAll("[data-live]")) wanted.add(part.id);
       schedule(250);

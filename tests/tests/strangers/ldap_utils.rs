@@ -188,6 +188,9 @@ async fn who_i_am(peer: Peer) -> Result<()> {
     Ok(())
 }
 
+/// What is tried, the tool, its arguments, its input, and the exit code by [`Family`].
+type Refusal<'a> = (&'a str, &'a str, &'a [&'a str], &'a str, [i32; 3]);
+
 async fn refusals_have_their_codes(peer: Peer) -> Result<()> {
     let nobody = format!("ou=nobody,{}", peer.base);
     let unit = format!("ou=r{},{}", std::process::id(), peer.base);
@@ -199,7 +202,7 @@ async fn refusals_have_their_codes(peer: Peer) -> Result<()> {
     let below =
         format!("dn: {unit}\nchangetype: modrdn\nnewrdn: ou=x\ndeleteoldrdn: 1\nnewsuperior: {unit}\n\n");
     // What each family of servers says: Active Directory, slapd, 389-ds.
-    let cases: [(&str, &str, &[&str], &str, [i32; 3]); 7] = [
+    let cases: [Refusal<'_>; 7] = [
         ("delete of nothing", "ldapdelete", &[&nobody], "", [32, 32, 32]),
         ("a bad name", "ldapsearch", &["-b", "this is no name", "1.1"], "", [34, 34, 34]),
         ("an entry without a parent", "ldapadd", &[], &child, [32, 32, 32]),
