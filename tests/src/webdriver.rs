@@ -1,6 +1,7 @@
 //! Headless Chromium through `chromedriver`, by plain WebDriver calls (W3C WebDriver; JSON over HTTP). A client of a
 //! hundred lines instead of a crate: the tests need ten of its commands.
 
+use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,9 @@ const DRIVER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Lines of its output looked at for the port.
 const LINES_MAX: usize = 20;
+
+/// Starts of chromedriver until one gets its ports.
+const DRIVER_STARTS_MAX: usize = 3;
 
 /// Key of an element's reference (W3C WebDriver §12.1).
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -47,18 +51,7 @@ impl Browser {
     pub async fn start() -> Result<Option<Self>> {
         let Some(chromium) = program::find("chromium", "chromium") else { return Ok(None) };
         let Some(driver) = program::find("chromedriver", "chromium-driver") else { return Ok(None) };
-        let mut child = Command::new(driver)
-            .arg("--port=0")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .context("start chromedriver")?;
-        let stdout = child.stdout.take().context("stdout is piped")?;
-        let port = tokio::time::timeout(DRIVER_WITHIN, read_port(stdout))
-            .await
-            .context("chromedriver is silent")??;
+        let (child, port) = start_driver(&driver).await?;
         let http = Client::new(&format!("http://127.0.0.1:{port}"), None, None)?;
         let options = json!({
             "binary": chromium,
@@ -207,6 +200,31 @@ impl Browser {
         ensure!(answer.status.is_success(), "the browser answers {}: {}", value["error"], value["message"]);
         Ok(value)
     }
+}
+
+/// Starts chromedriver on a port of its choice. It takes a free port of IPv4 and then wants the same one of IPv6, which
+/// somebody else may have; it then ends, and another try finds another port.
+async fn start_driver(driver: &Path) -> Result<(Child, u16)> {
+    let mut last = None;
+    for _ in 0..DRIVER_STARTS_MAX {
+        let mut child = Command::new(driver)
+            .arg("--port=0")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .context("start chromedriver")?;
+        let stdout = child.stdout.take().context("stdout is piped")?;
+        match tokio::time::timeout(DRIVER_WITHIN, read_port(stdout))
+            .await
+            .context("chromedriver is silent")?
+        {
+            Ok(port) => return Ok((child, port)),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.context("chromedriver was never started")?)
 }
 
 /// The port is in a line such as `ChromeDriver was started successfully on port 40123.`
