@@ -34,7 +34,8 @@ pub(super) fn apply(
     epoch: u64,
     changes: &[Change],
 ) -> Result<Counts, StoreError> {
-    let mut writer = Writer { connection, tenant, source, epoch: signed(epoch), numbers: HashMap::new() };
+    let (numbers, tally) = (HashMap::new(), Tally::default());
+    let mut writer = Writer { connection, tenant, source, epoch: signed(epoch), numbers, tally };
     let mut counts = Counts::default();
     for change in changes {
         match &change.row {
@@ -49,7 +50,40 @@ pub(super) fn apply(
         }
         counts.upserts += 1;
     }
+    writer.tally.add_to(connection, source)?;
     Ok(counts)
+}
+
+/// How many rows of each kind a source gained (or lost). Kept in `sources`, so that showing them counts nothing; not by
+/// triggers, because with one every row's statement opens and truncates a journal, which grew with the square of an
+/// upload's size.
+#[derive(Default)]
+struct Tally {
+    ous: i64,
+    users: i64,
+    groups: i64,
+    members: i64,
+}
+
+impl Tally {
+    fn of(&mut self, kind: Kind) -> &mut i64 {
+        match kind {
+            Kind::Ou => &mut self.ous,
+            Kind::User => &mut self.users,
+            Kind::Group => &mut self.groups,
+            Kind::Member => &mut self.members,
+        }
+    }
+
+    fn add_to(&self, connection: &Connection, source: i64) -> Result<(), StoreError> {
+        connection
+            .prepare_cached(
+                "UPDATE sources SET ous = ous + ?2, users = users + ?3, groups = groups + ?4, members = members + ?5 \
+                 WHERE id = ?1",
+            )?
+            .execute(params![source, self.ous, self.users, self.groups, self.members])?;
+        Ok(())
+    }
 }
 
 /// Objects a snapshot's commit would delete, and objects there are. Memberships follow their objects and do not count.
@@ -69,12 +103,16 @@ pub(super) fn doomed(connection: &Connection, source: i64, epoch: u64) -> Result
 
 /// Deletes what a snapshot did not name.
 pub(super) fn sweep(connection: &Connection, source: i64, epoch: u64) -> Result<u64, StoreError> {
-    let mut deletes = 0;
-    for table in ["members", "users", "groups", "ous"] {
+    let (mut deletes, mut tally) = (0, Tally::default());
+    for (table, kind) in
+        [("members", Kind::Member), ("users", Kind::User), ("groups", Kind::Group), ("ous", Kind::Ou)]
+    {
         let sql = format!("DELETE FROM {table} WHERE source = ?1 AND epoch <> ?2");
         let deleted = connection.prepare_cached(&sql)?.execute(params![source, signed(epoch)])?;
+        *tally.of(kind) -= i64::try_from(deleted).unwrap_or(i64::MAX);
         deletes += u64::try_from(deleted).unwrap_or(u64::MAX);
     }
+    tally.add_to(connection, source)?;
     Ok(deletes)
 }
 
@@ -85,6 +123,7 @@ struct Writer<'a> {
     epoch: i64,
     /// Numbers of the ids met in this batch: memberships name the same group many times.
     numbers: HashMap<String, i64>,
+    tally: Tally,
 }
 
 impl Writer<'_> {
@@ -95,10 +134,11 @@ impl Writer<'_> {
         }
         let number = match self.known_number(key)? {
             Some(number) => number,
-            None => self
-                .connection
-                .prepare_cached("INSERT INTO objects (source, key) VALUES (?1, ?2) RETURNING id")?
-                .query_row(params![self.source, key], |row| row.get(0))?,
+            None => {
+                let mut insert =
+                    self.connection.prepare_cached("INSERT INTO objects (source, key) VALUES (?1, ?2)")?;
+                insert.insert(params![self.source, key])?
+            }
         };
         self.numbers.insert(key.to_owned(), number);
         Ok(number)
@@ -112,8 +152,22 @@ impl Writer<'_> {
             .optional()?)
     }
 
+    /// Counts the object if its row is not there yet.
+    fn count(&mut self, kind: Kind, id: i64) -> Result<(), StoreError> {
+        let sql = match kind {
+            Kind::Ou => "SELECT 1 FROM ous WHERE id = ?1",
+            Kind::User => "SELECT 1 FROM users WHERE id = ?1",
+            Kind::Group | Kind::Member => "SELECT 1 FROM groups WHERE id = ?1",
+        };
+        if !self.connection.prepare_cached(sql)?.exists([id])? {
+            *self.tally.of(kind) += 1;
+        }
+        Ok(())
+    }
+
     fn user(&mut self, key: &str, user: &UserRecord) -> Result<(), StoreError> {
         let id = self.number(key)?;
+        self.count(Kind::User, id)?;
         let name = user.display_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(&user.login);
         let texts = [
             Some(user.login.as_str()),
@@ -158,6 +212,7 @@ impl Writer<'_> {
 
     fn group(&mut self, key: &str, group: &GroupRecord) -> Result<(), StoreError> {
         let id = self.number(key)?;
+        self.count(Kind::Group, id)?;
         let texts = [Some(group.name.as_str()), group.description.as_deref(), group.mail.as_deref()];
         self.connection
             .prepare_cached(
@@ -187,6 +242,7 @@ impl Writer<'_> {
 
     fn ou(&mut self, key: &str, ou: &OuRecord) -> Result<(), StoreError> {
         let id = self.number(key)?;
+        self.count(Kind::Ou, id)?;
         self.connection
             .prepare_cached(
                 "INSERT INTO ous (id, tenant, source, key, epoch, name, dn, parent, sort, search) \
@@ -211,12 +267,20 @@ impl Writer<'_> {
 
     fn member(&mut self, group: &str, member: &str) -> Result<(), StoreError> {
         let (group, member) = (self.number(group)?, self.number(member)?);
-        self.connection
+        let inserted = self
+            .connection
             .prepare_cached(
                 "INSERT INTO members (group_id, member_id, source, epoch) VALUES (?1, ?2, ?3, ?4) \
-                 ON CONFLICT (group_id, member_id) DO UPDATE SET epoch = excluded.epoch",
+                 ON CONFLICT (group_id, member_id) DO NOTHING",
             )?
             .execute(params![group, member, self.source, self.epoch])?;
+        if inserted == 1 {
+            self.tally.members += 1;
+            return Ok(());
+        }
+        self.connection
+            .prepare_cached("UPDATE members SET epoch = ?3 WHERE group_id = ?1 AND member_id = ?2")?
+            .execute(params![group, member, self.epoch])?;
         Ok(())
     }
 
@@ -237,6 +301,7 @@ impl Writer<'_> {
             (Kind::Member, None) => 0,
             _ => statement.execute([id])?,
         };
+        *self.tally.of(kind) -= i64::try_from(deleted).unwrap_or(i64::MAX);
         Ok(u64::try_from(deleted).unwrap_or(u64::MAX))
     }
 }

@@ -188,32 +188,6 @@ CREATE TABLE members (
 ) WITHOUT ROWID;
 CREATE INDEX members_by_member ON members(member_id);
 
--- An upsert that finds its row fires no insert trigger, so these count rows and not writes.
-CREATE TRIGGER users_in AFTER INSERT ON users BEGIN
-  UPDATE sources SET users = users + 1 WHERE id = new.source;
-END;
-CREATE TRIGGER users_out AFTER DELETE ON users BEGIN
-  UPDATE sources SET users = users - 1 WHERE id = old.source;
-END;
-CREATE TRIGGER groups_in AFTER INSERT ON groups BEGIN
-  UPDATE sources SET groups = groups + 1 WHERE id = new.source;
-END;
-CREATE TRIGGER groups_out AFTER DELETE ON groups BEGIN
-  UPDATE sources SET groups = groups - 1 WHERE id = old.source;
-END;
-CREATE TRIGGER ous_in AFTER INSERT ON ous BEGIN
-  UPDATE sources SET ous = ous + 1 WHERE id = new.source;
-END;
-CREATE TRIGGER ous_out AFTER DELETE ON ous BEGIN
-  UPDATE sources SET ous = ous - 1 WHERE id = old.source;
-END;
-CREATE TRIGGER members_in AFTER INSERT ON members BEGIN
-  UPDATE sources SET members = members + 1 WHERE id = new.source;
-END;
-CREATE TRIGGER members_out AFTER DELETE ON members BEGIN
-  UPDATE sources SET members = members - 1 WHERE id = old.source;
-END;
-
 CREATE TABLE uploads (
   seq INTEGER PRIMARY KEY AUTOINCREMENT,
   tenant TEXT NOT NULL REFERENCES tenants(id) ON DELETE CASCADE,
