@@ -52,7 +52,7 @@ async fn strategy_rounds(
     let mut stage = Stage::start("").await?;
     stage.add_agent(&directory_of(&mock)?).await?;
     let started = Instant::now();
-    let settings = json!({ "strategy": strategy, "interval_secs": 86_400 });
+    let settings = json!({ "strategy": strategy, "delta_every_secs": 86_400 });
     stage.tenant.configure("user_visibility", true, &settings).await?;
     let committed = |list: &Value| {
         list["items"].as_array().into_iter().flatten().any(|upload| upload["state"] == "committed")
