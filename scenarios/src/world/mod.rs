@@ -513,7 +513,7 @@ fn difference(directory: &Census, cloud: &Census) -> Option<String> {
         let Some(there) = cloud.groups.get(dn) else {
             return Some(format!("the cloud lacks the group {dn:?}"));
         };
-        if let Some(member) = members.symmetric_difference(there).find(|member| !there.contains(*member)) {
+        if let Some(member) = members.difference(there).next() {
             return Some(format!("the cloud lacks {member:?} in {dn:?}"));
         }
         // What only the cloud has may be a primary group, which a directory does not list as a member.
