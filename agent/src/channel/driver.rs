@@ -3,99 +3,33 @@
 //! Nothing here waits for the peer to read: what goes out waits in a bounded queue that is written between reads, so
 //! two ends with full buffers cannot block each other.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::io;
-use std::pin::Pin;
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use causeway_protocol::channel::liveness::{Liveness, Watch};
-use causeway_protocol::channel::payload::{Action, Configure, Payload, Reply, Request, Welcome};
-use causeway_protocol::channel::sm::{SmError, StreamManagement, Ticket};
-use causeway_protocol::channel::{SmElement, StreamElement, ns};
+use causeway_protocol::channel::payload::{Payload, Reply};
+use causeway_protocol::channel::sm::{StreamManagement, Ticket};
+use causeway_protocol::channel::{SmElement, StreamElement};
 use causeway_protocol::limits::{ACK_WITHIN, LOGIN_WITHIN};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use minidom::Element;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
-use tokio_xmpp::xmlstream::ReadError;
 use xmpp_parsers::iq::{Iq, IqHeader, IqPayload};
 use xmpp_parsers::ping::Ping;
 use xmpp_parsers::sm;
-use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
+use xmpp_parsers::stanza_error::StanzaError;
 
-use super::login::{self, Ended, Stream};
-use super::{Answer, IqError, Orders, Outgoing, stanza_error};
+use super::inbound::too_high;
+use super::login::{Ended, Stream};
+use super::pump::{Step, io_step};
+use super::session::Session;
+use super::{Orders, Outgoing};
 use crate::clock::Clock;
-use crate::limits::{ACCEPTS_AT_ONCE, CLOSE_WITHIN, RECENT_REQUESTS_MAX, WRITE_QUEUE_MAX};
-
-/// What outlives a connection: counters, unanswered iqs, the name to resume by.
-pub(crate) struct Session {
-    /// Names the session for a resumption.
-    pub(crate) resume_id: Option<String>,
-    /// Counters; none when the cloud has no stream management.
-    pub(crate) sm: Option<StreamManagement<Iq>>,
-    /// Elements that came before counting began.
-    pub(crate) early: Vec<StreamElement>,
-    /// The cloud's name on the stream.
-    pub(crate) domain: String,
-    /// Distinguishes sessions, so that answers to an older one's requests are dropped.
-    pub(crate) number: u64,
-    waiting: HashMap<String, oneshot::Sender<Answer>>,
-    next_id: u64,
-    welcomed: bool,
-    recent: Recent,
-}
-
-impl Session {
-    pub(crate) fn new(number: u64, domain: String) -> Self {
-        Self {
-            resume_id: None,
-            sm: None,
-            early: Vec::new(),
-            domain,
-            number,
-            waiting: HashMap::new(),
-            next_id: 0,
-            welcomed: false,
-            recent: Recent::default(),
-        }
-    }
-
-    /// The session is gone for good.
-    pub(crate) fn give_up(self) {
-        for (_, answer) in self.waiting {
-            let _ = answer.send(Err(IqError::Lost));
-        }
-    }
-}
-
-/// Ids of requests already taken. After a resumption the cloud repeats stanzas that were not acknowledged, and a
-/// password must not be tried twice.
-#[derive(Default)]
-struct Recent {
-    order: VecDeque<String>,
-    ids: HashSet<String>,
-}
-
-impl Recent {
-    /// False when the id is known already.
-    fn insert(&mut self, id: &str) -> bool {
-        if !self.ids.insert(id.to_owned()) {
-            return false;
-        }
-        self.order.push_back(id.to_owned());
-        if self.order.len() > RECENT_REQUESTS_MAX
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.ids.remove(&oldest);
-        }
-        true
-    }
-}
+use crate::limits::{ACCEPTS_AT_ONCE, CLOSE_WITHIN, WRITE_QUEUE_MAX};
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -126,35 +60,25 @@ pub(crate) struct Workplace {
 
 /// An answer to a request, from the task that worked on it.
 pub(crate) struct RequestReply {
-    session: u64,
-    header: IqHeader,
-    reply: Reply,
+    pub(super) session: u64,
+    pub(super) header: IqHeader,
+    pub(super) reply: Reply,
 }
 
-struct Connection<'a> {
-    stream: Stream,
-    session: &'a mut Session,
-    orders: Arc<dyn Orders>,
-    reply_sender: mpsc::Sender<RequestReply>,
+pub(super) struct Connection<'a> {
+    pub(super) stream: Stream,
+    pub(super) session: &'a mut Session,
+    pub(super) orders: Arc<dyn Orders>,
+    pub(super) reply_sender: mpsc::Sender<RequestReply>,
     clock: Clock,
-    online: &'a (dyn Fn(bool) + Send + Sync),
-    queue: VecDeque<StreamElement>,
+    pub(super) online: &'a (dyn Fn(bool) + Send + Sync),
+    pub(super) queue: VecDeque<StreamElement>,
     flushed: bool,
-    accepts: FuturesUnordered<BoxFuture<'static, (Option<Ticket>, Iq)>>,
+    pub(super) accepts: FuturesUnordered<BoxFuture<'static, (Option<Ticket>, Iq)>>,
     watch: Watch,
     seen_bytes: u64,
     ask_ack_at: Option<Instant>,
-    hello: Option<(String, Instant)>,
-}
-
-#[expect(
-    clippy::large_enum_variant,
-    reason = "lives for one turn of the loop; a box would cost an allocation per stanza"
-)]
-enum Step {
-    Read(Option<Result<StreamElement, ReadError>>),
-    Wrote,
-    Failed(io::Error),
+    pub(super) hello: Option<(String, Instant)>,
 }
 
 /// Runs one connection until it ends. `resumed` carries the cloud's `h` when the session was resumed.
@@ -262,168 +186,7 @@ impl Connection<'_> {
         }
     }
 
-    fn read(&mut self, read: Option<Result<StreamElement, ReadError>>) -> Result<(), End> {
-        match read {
-            Some(Ok(element)) => self.take(element),
-            Some(Err(ReadError::SoftTimeout)) => Ok(()),
-            Some(Err(ReadError::StreamFooterReceived)) => Err(End::Closed),
-            None => Err(End::Cut("the cloud closed the connection".to_owned())),
-            Some(Err(ReadError::HardError(error))) => match error.kind() {
-                _ if self.stream.get_stream().has_ended() => {
-                    Err(End::Cut("the connection to the cloud was cut".to_owned()))
-                }
-                io::ErrorKind::InvalidData => Err(End::Broken(error.to_string())),
-                _ => Err(End::Cut(error.to_string())),
-            },
-            // Whether it was a stanza and counts is unknowable now, so the counters are worthless.
-            Some(Err(ReadError::ParseError(error))) => Err(End::Broken(login::shorten(&error.to_string()))),
-        }
-    }
-
-    fn take(&mut self, element: StreamElement) -> Result<(), End> {
-        let ticket = match &mut self.session.sm {
-            Some(sm) if element.is_stanza() => Some(sm.received()),
-            _ => None,
-        };
-        match element {
-            StreamElement::Iq(iq) => self.take_iq(iq, ticket),
-            StreamElement::Message(_) | StreamElement::Presence(_) => {
-                self.handled(ticket);
-                Ok(())
-            }
-            StreamElement::Sm(element) => self.take_sm(&element),
-            StreamElement::Error(error) => Err(End::Ended(error.0.into())),
-            StreamElement::Sasl(_) => {
-                Err(End::Broken("a SASL element in the middle of a session".to_owned()))
-            }
-            StreamElement::Unknown(element) => {
-                tracing::debug!(name = element.name(), "An unknown element is ignored");
-                Ok(())
-            }
-        }
-    }
-
-    fn take_sm(&mut self, element: &SmElement) -> Result<(), End> {
-        let Some(sm) = &mut self.session.sm else {
-            return Err(End::Broken("stream management without being enabled".to_owned()));
-        };
-        match element {
-            SmElement::Request(_) => {
-                let h = sm.h();
-                self.queue.push_back(StreamElement::Sm(SmElement::Ack(sm::A::new(h))));
-                Ok(())
-            }
-            SmElement::Ack(ack) => sm.acked(ack.h).map(drop).map_err(too_high),
-            _ => Err(End::Broken("stream management out of order".to_owned())),
-        }
-    }
-
-    fn take_iq(&mut self, iq: Iq, ticket: Option<Ticket>) -> Result<(), End> {
-        let from_cloud = iq
-            .from()
-            .is_none_or(|from| from.node().is_none() && from.domain().as_str() == self.session.domain);
-        let (header, payload) = iq.split();
-        match payload {
-            IqPayload::Result(payload) => self.take_answer(&header.id, Ok(payload), ticket),
-            IqPayload::Error(error) => {
-                self.take_answer(&header.id, Err(IqError::Refused(Box::new(error))), ticket)
-            }
-            // Only the cloud itself gives orders; whoever else gets a stanza through learns nothing.
-            IqPayload::Set(_) | IqPayload::Get(_) if !from_cloud => {
-                self.answer_now(header, Err(unavailable()), ticket);
-                Ok(())
-            }
-            IqPayload::Set(payload) => {
-                self.take_order(header, &payload, ticket);
-                Ok(())
-            }
-            IqPayload::Get(payload) => {
-                let alive = payload.is("ping", ns::PING);
-                // A repeated id belongs to a request whose answer is under way; see [`Recent`].
-                if alive && self.session.recent.ids.contains(&header.id) {
-                    self.handled(ticket);
-                } else {
-                    let answer =
-                        if alive && Ping::try_from(payload).is_ok() { Ok(()) } else { Err(unavailable()) };
-                    self.answer_now(header, answer, ticket);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn take_answer(&mut self, id: &str, answer: Answer, ticket: Option<Ticket>) -> Result<(), End> {
-        self.handled(ticket);
-        if self.hello.as_ref().is_some_and(|(hello, _)| hello == id) {
-            self.hello = None;
-            return self.take_welcome(answer);
-        }
-        if let Some(waiting) = self.session.waiting.remove(id) {
-            let _ = waiting.send(answer);
-        }
-        Ok(())
-    }
-
-    fn take_welcome(&mut self, answer: Answer) -> Result<(), End> {
-        let element = match answer {
-            Ok(Some(element)) => element,
-            Ok(None) => return Err(End::Broken("an empty answer to our hello".to_owned())),
-            Err(IqError::Refused(error)) => return Err(End::Refused(error)),
-            Err(error) => return Err(End::Broken(error.to_string())),
-        };
-        let welcome = Welcome::from_element(&element)
-            .map_err(|error| End::Broken(crate::chain::Chain(&error).to_string()))?;
-        self.session.welcomed = true;
-        self.orders.welcomed(welcome);
-        (self.online)(true);
-        Ok(())
-    }
-
-    fn take_order(&mut self, header: IqHeader, payload: &Element, ticket: Option<Ticket>) {
-        let accepted = if Action::names(payload) {
-            match Action::from_element(payload) {
-                Ok(action) => self.orders.accept(action),
-                Err(error) => return self.answer_now(header, Err(bad_request(&error)), ticket),
-            }
-        } else if Configure::names(payload) {
-            match Configure::from_element(payload) {
-                Ok(config) => self.orders.configure(config),
-                Err(error) => return self.answer_now(header, Err(bad_request(&error)), ticket),
-            }
-        } else if Request::names(payload) {
-            return self.take_request(header, payload, ticket);
-        } else {
-            return self.answer_now(header, Err(unavailable()), ticket);
-        };
-        self.accepts.push(accepted.map(move |result| (ticket, answer_iq(header, result))).boxed());
-    }
-
-    /// A request lives in memory only, so receiving it is handling it.
-    fn take_request(&mut self, header: IqHeader, payload: &Element, ticket: Option<Ticket>) {
-        let request = match Request::from_element(payload) {
-            Ok(request) => request,
-            Err(error) => return self.answer_now(header, Err(bad_request(&error)), ticket),
-        };
-        self.handled(ticket);
-        if !self.session.recent.insert(&header.id) {
-            return;
-        }
-        let answer = self.orders.answer(request);
-        let (session, replies) = (self.session.number, self.reply_sender.clone());
-        let header = IqHeader { from: None, to: header.from, id: header.id };
-        tokio::spawn(async move {
-            let reply = answer.await;
-            // Fails only when the agent stops.
-            let _ = replies.send(RequestReply { session, header, reply }).await;
-        });
-    }
-
-    fn answer_now(&mut self, header: IqHeader, answer: Result<(), Box<StanzaError>>, ticket: Option<Ticket>) {
-        self.handled(ticket);
-        self.send_iq(answer_iq(header, answer));
-    }
-
-    fn handled(&mut self, ticket: Option<Ticket>) {
+    pub(super) fn handled(&mut self, ticket: Option<Ticket>) {
         if let (Some(sm), Some(ticket)) = (&mut self.session.sm, ticket) {
             sm.handled(ticket);
         }
@@ -436,7 +199,7 @@ impl Connection<'_> {
         id
     }
 
-    fn send_iq(&mut self, iq: Iq) {
+    pub(super) fn send_iq(&mut self, iq: Iq) {
         let Some(sm) = &mut self.session.sm else {
             self.queue.push_back(StreamElement::Iq(iq));
             return;
@@ -527,75 +290,4 @@ impl Connection<'_> {
         };
         let _ = tokio::time::timeout(CLOSE_WITHIN, farewell).await;
     }
-}
-
-/// Writes what waits, then reads. Ready when an element came, or when a full queue has room again.
-async fn io_step(
-    stream: &mut Stream,
-    queue: &mut VecDeque<StreamElement>,
-    flushed: &mut bool,
-    readable: bool,
-) -> Step {
-    let was_full = queue.len() >= WRITE_QUEUE_MAX;
-    std::future::poll_fn(|cx| {
-        if let Err(error) = write_some(stream, queue, flushed, cx) {
-            return Poll::Ready(Step::Failed(error));
-        }
-        if was_full && queue.len() < WRITE_QUEUE_MAX {
-            return Poll::Ready(Step::Wrote);
-        }
-        if !readable {
-            return Poll::Pending;
-        }
-        stream.poll_next_unpin(cx).map(Step::Read)
-    })
-    .await
-}
-
-fn write_some(
-    stream: &mut Stream,
-    queue: &mut VecDeque<StreamElement>,
-    flushed: &mut bool,
-    cx: &mut Context<'_>,
-) -> io::Result<()> {
-    type Out<'a> = &'a StreamElement;
-    while let Some(element) = queue.front() {
-        match futures_util::Sink::<Out<'_>>::poll_ready(Pin::new(&mut *stream), cx)? {
-            Poll::Pending => break,
-            Poll::Ready(()) => {
-                futures_util::Sink::<Out<'_>>::start_send(Pin::new(&mut *stream), element)?;
-                queue.pop_front();
-                *flushed = false;
-            }
-        }
-    }
-    if !*flushed && futures_util::Sink::<Out<'_>>::poll_flush(Pin::new(stream), cx)?.is_ready() {
-        *flushed = true;
-    }
-    Ok(())
-}
-
-fn answer_iq(header: IqHeader, answer: Result<(), Box<StanzaError>>) -> Iq {
-    let header = IqHeader { from: None, to: header.from, id: header.id };
-    header.assemble(match answer {
-        Ok(()) => IqPayload::Result(None),
-        Err(error) => IqPayload::Error(*error),
-    })
-}
-
-fn too_high(error: SmError) -> End {
-    End::Broken(error.to_string())
-}
-
-fn unavailable() -> Box<StanzaError> {
-    stanza_error(
-        ErrorType::Cancel,
-        DefinedCondition::ServiceUnavailable,
-        "the agent does not know this element",
-    )
-}
-
-fn bad_request(error: &causeway_protocol::channel::payload::PayloadError) -> Box<StanzaError> {
-    let text = login::shorten(&crate::chain::Chain(error).to_string());
-    stanza_error(ErrorType::Modify, DefinedCondition::BadRequest, &text)
 }

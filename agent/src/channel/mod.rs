@@ -1,15 +1,19 @@
 //! The channel: the one outbound connection to the cloud, from the agent's side.
 //!
-//! [`login`] gets from bytes to a session, [`driver`] runs one connection of a session, [`reconnect`] keeps a session
-//! alive over many connections, [`enrol`] gets the first certificate. Everything works over any byte stream that a
+//! [`login`] gets from bytes to a session, [`driver`] runs one connection of a session (`inbound` takes what the cloud
+//! sends, `pump` moves elements), `session` is what outlives a connection, [`reconnect`] keeps a session alive over
+//! many, [`enrol`] gets the first certificate. Everything works over any byte stream that a
 //! [`Connect`] delivers.
 
 pub mod driver;
 pub mod enrol;
+mod inbound;
 pub mod limited;
 pub mod login;
+mod pump;
 pub mod reconnect;
 pub mod scram;
+mod session;
 
 use causeway_protocol::channel::payload::{
     Action, Configure, Hello, Payload, PayloadError, Reply, Request, Welcome,

@@ -13,9 +13,10 @@ use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use xmpp_parsers::stream_error::DefinedCondition;
 
-use super::driver::{self, End, Session, Workplace};
+use super::driver::{self, End, Workplace};
 use super::limited::Limited;
 use super::login::{self, Credentials, Ended, LoginError, Stream};
+use super::session::Session;
 use super::{ChannelState, Connect, ConnectError, Ends, Orders};
 use crate::chain::Chain;
 use crate::clock::Clock;
