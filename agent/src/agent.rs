@@ -19,8 +19,9 @@ use crate::clock::Clock;
 use crate::cloud::{CloudConnector, CloudError};
 use crate::config::{Endpoint, FileError, SettingsFile};
 use crate::dial::Dial;
-use crate::dial::connect_proxy::Credentials;
-use crate::dial::direct::{Dialer, Proxy};
+use crate::dial::Dialer;
+use crate::dial::proxy::Ways;
+use crate::dial::proxy::settings::ProxySettings;
 use crate::dial::resolve::Names;
 use crate::dial::tls::Trust;
 use crate::dispatch::{Capacity, Dispatcher};
@@ -140,36 +141,26 @@ impl AgentConfig {
 /// The dialler `agent.toml` describes.
 ///
 /// # Errors
-/// When the proxy's address is wrong or there are no name servers.
+/// When the proxy's settings are wrong or there are no name servers.
 pub fn dialer(
     settings: &SettingsFile,
     secrets: &SecretStore,
     random: &RandomSource,
-) -> Result<Arc<dyn Dial>, StartError> {
+) -> Result<Arc<Dialer>, StartError> {
     let names = Names::new(&settings.settings.dns.servers, random.clone())
         .map_err(|source| StartError::Resolver { source: source.into() })?;
-    let proxy = match &settings.settings.proxy {
-        None => None,
-        Some(proxy) => {
-            let at = crate::config::proxy_endpoint(&proxy.url)
-                .map_err(|problem| StartError::Settings(settings.error_at("proxy.url", problem, "")))?;
-            let credentials = match &proxy.username {
-                None => None,
-                Some(username) => {
-                    let password = secrets.get(&proxy.password_secret).cloned().ok_or_else(|| {
-                        StartError::Settings(settings.error_at(
-                            "proxy.password_secret",
-                            format!("there is no secret {}", proxy.password_secret),
-                            "give it with: causeway-agent configure proxy --secret-from-stdin password",
-                        ))
-                    })?;
-                    Some(Credentials { username: username.clone(), password })
-                }
-            };
-            Some(Proxy { host: at.host, port: at.port, credentials })
-        }
-    };
-    Ok(Arc::new(Dialer::new(names, proxy)))
+    let ways = ways(settings, secrets).map_err(StartError::Settings)?;
+    Ok(Arc::new(Dialer::new(names, ways)))
+}
+
+/// The ways out `agent.toml` describes.
+fn ways(settings: &SettingsFile, secrets: &SecretStore) -> Result<Ways, FileError> {
+    let data_dir = settings.path.parent().unwrap_or(Path::new(""));
+    let default = ProxySettings::default();
+    let proxy = settings.settings.proxy.as_ref().unwrap_or(&default);
+    proxy
+        .ways(secrets, data_dir)
+        .map_err(|problem| settings.error_at(problem.key, problem.problem, problem.advice))
 }
 
 /// What `agent.toml` says about whom to trust.

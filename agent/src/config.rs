@@ -11,6 +11,7 @@ use serde_json::Value;
 use thiserror::Error;
 use toml::de::{DeTable, DeValue};
 
+pub use crate::dial::proxy::settings::ProxySettings as Proxy;
 use crate::limits::SETTINGS_FILE_MAX_BYTES;
 
 /// The file's name in the data directory.
@@ -46,24 +47,6 @@ pub struct Cloud {
     /// the system's store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
-}
-
-/// `[proxy]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Proxy {
-    /// `http://host:port` of a proxy that takes CONNECT.
-    pub url: String,
-    /// User name, where the proxy asks for one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub username: Option<String>,
-    /// Name of the secret that holds the password. Default `proxy_password`.
-    #[serde(default = "proxy_password")]
-    pub password_secret: String,
-}
-
-fn proxy_password() -> String {
-    "proxy_password".to_owned()
 }
 
 /// `[dns]`
@@ -220,9 +203,9 @@ impl SettingsFile {
             return Err(self.error_at("cloud.url", problem, "write it as https://cloud.example:443"));
         }
         if let Some(proxy) = proxy
-            && let Err(problem) = proxy_endpoint(&proxy.url)
+            && let Err(problem) = proxy.validate()
         {
-            return Err(self.error_at("proxy.url", problem, "write it as http://proxy.example:3128"));
+            return Err(self.error_at(problem.key, problem.problem, problem.advice));
         }
         if !(1..=1024).contains(&limits.requests_at_once) {
             return Err(self.error_at("limits.requests_at_once", "out of range", "choose 1 to 1024"));
@@ -257,17 +240,6 @@ impl Endpoint {
     pub fn bracketed(&self) -> String {
         if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() }
     }
-}
-
-/// Reads `http://host:port` or `host:port`.
-///
-/// # Errors
-/// Says what is wrong, without repeating the text.
-pub fn proxy_endpoint(url: &str) -> Result<Endpoint, &'static str> {
-    if url.starts_with("https://") || url.starts_with("socks") {
-        return Err("only proxies spoken to as http:// are supported");
-    }
-    authority(url.strip_prefix("http://").unwrap_or(url), 3128)
 }
 
 fn authority(rest: &str, default_port: u16) -> Result<Endpoint, &'static str> {
@@ -371,6 +343,5 @@ mod tests {
         assert_eq!(at("https://127.0.0.1:8443/"), Ok(("127.0.0.1".to_owned(), 8443)));
         assert_eq!(at("https://[::1]:8443"), Ok(("::1".to_owned(), 8443)));
         assert_eq!(at("https://c:99999"), Err("has an unusable port"));
-        assert_eq!(proxy_endpoint("proxy:3128").map(|e| e.port), Ok(3128));
     }
 }

@@ -21,6 +21,17 @@ pub const PROXY_BODY_MAX_BYTES: usize = 256 * 1024;
 /// A proxy that says nothing for so long is broken.
 pub const PROXY_WITHIN: Duration = Duration::from_secs(30);
 
+/// A proxy that failed is tried last for so long; browsers do the same.
+pub const PROXY_AVOIDED_FOR: Duration = Duration::from_secs(300);
+/// Failed proxies remembered; a script that invents names must not fill the memory.
+pub const FAILING_PROXIES_MAX: usize = 64;
+/// Exceptions from the proxy; the longest lists seen in the field have some hundreds.
+pub const BYPASS_ITEMS_MAX: usize = 1_024;
+/// Steps of one connection that the doctor shows ...
+pub const STEPS_MAX: usize = 200;
+/// ... and the length of each.
+pub const STEP_MAX_CHARS: usize = 400;
+
 /// What a module may take to end after its stop signal.
 pub const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 

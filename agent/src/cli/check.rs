@@ -97,7 +97,7 @@ pub async fn check(data_dir: &Path, only: Option<&str>) -> anyhow::Result<Vec<Ch
     };
     let random = RandomSource::system();
     let dial = match crate::dialer(&file, &secrets, &random) {
-        Ok(dial) => dial,
+        Ok(dial) => dial as Arc<dyn Dial>,
         Err(error) => {
             let remedy = "correct [dns] and [proxy] in agent.toml";
             results.push(CheckResult::fail("network settings", Chain(&error).to_string(), remedy));
@@ -205,8 +205,8 @@ async fn cloud(data_dir: &Path, file: &SettingsFile, dial: &Arc<dyn Dial>, resul
             return;
         }
     };
-    match &file.settings.proxy {
-        Some(proxy) => results.push(CheckResult::ok("way out", format!("proxy {} by agent.toml", proxy.url))),
+    match file.settings.proxy.as_ref().and_then(|proxy| proxy.url.as_ref()) {
+        Some(url) => results.push(CheckResult::ok("way out", format!("proxy {url} by agent.toml"))),
         None => {
             let resolved = dial.addresses(&endpoint.host).await;
             let name = format!("resolve {}", endpoint.host);

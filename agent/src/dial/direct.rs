@@ -1,67 +1,184 @@
-//! The production [`Dial`]: sockets of the operating system, and the proxy where one is configured.
+//! The production [`Dial`]: sockets of the operating system, and the ways out that settings or the network name.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::connect_proxy::{self, Answer, Credentials};
+use super::connect_proxy::{self, Answer, ProxyError};
+use super::proxy::failing::Failing;
+use super::proxy::{Access, Destination, Plan, ProxyServer, Route, Ways};
 use super::resolve::Names;
-use super::{Dial, DialError, DialStream, Service, Side, Target};
+use super::steps::Steps;
+use super::{Dial, DialError, DialStream, Service, Side, Target, tls};
+use crate::chain::Chain;
 use crate::limits::{CONNECT_WITHIN, KEEPALIVE_AFTER, KEEPALIVE_EVERY, KEEPALIVE_TRIES, NEXT_ADDRESS_AFTER};
 
-/// Opens real sockets.
+/// Opens real sockets. Clones share the ways out and what is known about failing proxies.
 #[derive(Clone)]
 pub struct Dialer {
     names: Names,
-    proxy: Option<Proxy>,
+    shared: Arc<Shared>,
 }
 
-/// A proxy given by hand.
-#[derive(Clone)]
-pub struct Proxy {
-    /// Where it is.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// Who we are to it.
-    pub credentials: Option<Credentials>,
+struct Shared {
+    ways: ArcSwap<Ways>,
+    failing: Failing,
+    /// The route of the newest connection to the outside.
+    used: Mutex<Option<Route>>,
 }
 
 impl Dialer {
-    /// Looks names up with `names`; leads connections to the outside through `proxy`.
-    pub fn new(names: Names, proxy: Option<Proxy>) -> Self {
-        Self { names, proxy }
+    /// Looks names up with `names`; leads connections to the outside by `ways`.
+    pub fn new(names: Names, ways: Ways) -> Self {
+        let shared =
+            Shared { ways: ArcSwap::from_pointee(ways), failing: Failing::default(), used: Mutex::default() };
+        Self { names, shared: Arc::new(shared) }
     }
 
-    async fn direct(&self, target: &Target) -> Result<TcpStream, DialError> {
+    /// Uses other ways from the next connection on; open ones stay.
+    pub fn set_ways(&self, ways: Ways) {
+        self.shared.ways.store(Arc::new(ways));
+        self.shared.failing.forget();
+    }
+
+    /// The ways in force.
+    pub fn ways(&self) -> Arc<Ways> {
+        self.shared.ways.load_full()
+    }
+
+    /// The route of the newest connection to the outside.
+    pub fn used(&self) -> Option<Route> {
+        self.shared.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The plan for a destination, proxies that failed lately at its end.
+    pub async fn plan(&self, to: &Destination) -> Plan {
+        let mut plan = self.ways().find(to).await;
+        plan.routes = self.shared.failing.order(plan.routes);
+        plan
+    }
+
+    /// Connects like [`Dial::connect`] and notes every step.
+    ///
+    /// # Errors
+    /// [`DialError`].
+    pub async fn connect_noting(&self, target: &Target, steps: &Steps) -> Result<DialStream, DialError> {
+        match target.side {
+            Side::Inside => self.direct(target, steps).await.map(DialStream::tcp),
+            Side::Outside => self.out(target, steps).await,
+        }
+    }
+
+    async fn out(&self, target: &Target, steps: &Steps) -> Result<DialStream, DialError> {
+        let ways = self.ways();
+        let mut plan = ways.find(&Destination::of(target)).await;
+        steps.note(|| format!("way to {target}: {plan}"));
+        plan.routes = self.shared.failing.order(plan.routes);
+        let many = plan.routes.len() > 1;
+        let mut tried = Vec::new();
+        for route in plan.routes {
+            match self.by(&route, target, ways.access(), steps).await {
+                Ok(stream) => {
+                    self.shared.failing.worked(&route);
+                    *self.shared.used.lock().unwrap_or_else(PoisonError::into_inner) = Some(route);
+                    return Ok(stream);
+                }
+                Err(error) => {
+                    steps.note(|| format!("{route} fails: {}", Chain(&error)));
+                    let blame = blame(&error);
+                    if blame == Blame::Proxy {
+                        self.shared.failing.failed(&route);
+                    }
+                    if blame == Blame::Verdict || !many {
+                        return Err(error);
+                    }
+                    tracing::debug!(%route, error = %Chain(&error), "A way out does not work");
+                    tried.push(format!("{route}: {}", Chain(&error)));
+                }
+            }
+        }
+        Err(DialError::NoWay {
+            target: target.clone(),
+            source: NoWay { plan: format!("{}: {}", plan.source, plan.rule), tried },
+        })
+    }
+
+    async fn by(
+        &self,
+        route: &Route,
+        target: &Target,
+        access: &Access,
+        steps: &Steps,
+    ) -> Result<DialStream, DialError> {
+        match route {
+            Route::Direct => self.direct(target, steps).await.map(DialStream::tcp),
+            Route::Proxy(server) => self.tunnel(server, target, access, steps).await,
+        }
+    }
+
+    async fn direct(&self, target: &Target, steps: &Steps) -> Result<TcpStream, DialError> {
         let addresses = self.names.addresses(&target.host).await?;
+        steps.note(|| format!("{} has the addresses {}", target.host, listed(&addresses)));
         let timed_out = || DialError::TimedOut { target: target.clone(), within: CONNECT_WITHIN };
-        timeout(CONNECT_WITHIN, first_of(&addresses, target.port))
+        let stream = timeout(CONNECT_WITHIN, first_of(&addresses, target.port))
             .await
             .map_err(|_| timed_out())?
-            .map_err(|source| DialError::Unreachable { target: target.clone(), source })
+            .map_err(|source| DialError::Unreachable { target: target.clone(), source })?;
+        steps.note(|| match stream.peer_addr() {
+            Ok(peer) => format!("connected to {peer}"),
+            Err(_) => format!("connected to {target}"),
+        });
+        Ok(stream)
     }
 
-    async fn tunnel(&self, proxy: &Proxy, target: &Target) -> Result<DialStream, DialError> {
-        let at = Target::inside(proxy.host.clone(), proxy.port);
+    /// A fresh connection to the proxy itself, secured where it wants that.
+    async fn to_proxy(
+        &self,
+        server: &ProxyServer,
+        access: &Access,
+        steps: &Steps,
+    ) -> Result<DialStream, DialError> {
+        let stream = DialStream::tcp(self.direct(&server.target(), steps).await?);
+        if !server.tls {
+            return Ok(stream);
+        }
+        let failed = |source| DialError::ProxyTls { proxy: server.target(), source };
+        let config = tls::client_config(&access.trust, None, &[b"http/1.1"]).map_err(failed)?;
+        let stream = tls::handshake(config, &server.host, stream).await.map_err(failed)?;
+        steps.note(|| format!("TLS to {server} verified by {}", access.trust));
+        Ok(DialStream::other(stream))
+    }
+
+    async fn tunnel(
+        &self,
+        server: &ProxyServer,
+        target: &Target,
+        access: &Access,
+        steps: &Steps,
+    ) -> Result<DialStream, DialError> {
+        let at = server.target();
         let failed = |source| DialError::Proxy { proxy: at.clone(), target: target.clone(), source };
-        let mut stream = self.direct(&at).await?;
+        let mut stream = self.to_proxy(server, access, steps).await?;
         // The first attempt goes without credentials: a proxy that wants none should not see any.
         let mut using = None;
         loop {
             match connect_proxy::connect(&mut stream, target, using).await.map_err(failed)? {
-                Answer::Tunnel(early) => return Ok(DialStream::tunnel(stream, early)),
+                Answer::Tunnel(early) => {
+                    steps.note(|| format!("{server} has opened the tunnel"));
+                    return Ok(stream.with_early(early));
+                }
                 Answer::CredentialsWanted { offered, reusable } => {
                     let tried = using.is_some();
-                    using = Some(
-                        connect_proxy::choose(&offered, proxy.credentials.as_ref(), tried).map_err(failed)?,
-                    );
+                    let credentials = access.credentials.as_ref();
+                    using = Some(connect_proxy::choose(&offered, credentials, tried).map_err(failed)?);
                     if !reusable {
-                        stream = self.direct(&at).await?;
+                        stream = self.to_proxy(server, access, steps).await?;
                     }
                 }
             }
@@ -69,14 +186,49 @@ impl Dialer {
     }
 }
 
+/// Every way that was named failed.
+#[derive(Debug, thiserror::Error)]
+#[error("{plan}; {}", if .tried.is_empty() { "it names no way we can use".to_owned() } else { .tried.join("; ") })]
+pub struct NoWay {
+    /// Who named the ways, and by which rule.
+    pub plan: String,
+    /// Each way and why it failed.
+    pub tried: Vec<String>,
+}
+
+/// Whose fault it is that a way does not work.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    /// The proxy is broken: the next way, and this one is avoided for a while.
+    Proxy,
+    /// The proxy works but does not reach the target: the next way may.
+    Target,
+    /// The proxy has decided about us: asking another one would only go around the company's rule, or lock an account.
+    Verdict,
+}
+
+fn blame(error: &DialError) -> Blame {
+    match error {
+        DialError::Proxy { source, .. } => match source {
+            ProxyError::Refused { status: 502..=504, .. } => Blame::Target,
+            ProxyError::Io { .. }
+            | ProxyError::TimedOut
+            | ProxyError::Closed
+            | ProxyError::Malformed { .. } => Blame::Proxy,
+            _ => Blame::Verdict,
+        },
+        // By the direct route these are about the target; `failed` ignores that route.
+        _ => Blame::Proxy,
+    }
+}
+
+fn listed(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 impl Dial for Dialer {
     fn connect(&self, target: Target) -> BoxFuture<'_, Result<DialStream, DialError>> {
-        Box::pin(async move {
-            match &self.proxy {
-                Some(proxy) if target.side == Side::Outside => self.tunnel(proxy, &target).await,
-                _ => self.direct(&target).await.map(DialStream::tcp),
-            }
-        })
+        Box::pin(async move { self.connect_noting(&target, &Steps::unrecorded()).await })
     }
 
     fn addresses(&self, host: &str) -> BoxFuture<'_, Result<Vec<IpAddr>, DialError>> {
@@ -87,6 +239,10 @@ impl Dial for Dialer {
     fn services(&self, name: &str) -> BoxFuture<'_, Result<Vec<Service>, DialError>> {
         let name = name.to_owned();
         Box::pin(async move { self.names.services(&name).await })
+    }
+
+    fn network_changed(&self) {
+        self.shared.failing.forget();
     }
 }
 

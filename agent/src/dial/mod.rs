@@ -3,7 +3,9 @@
 
 pub mod connect_proxy;
 pub mod direct;
+pub mod proxy;
 pub mod resolve;
+pub mod steps;
 pub mod tls;
 
 use std::fmt;
@@ -31,6 +33,9 @@ pub trait Dial: Send + Sync + 'static {
 
     /// Service records, in the order to try them (RFC 2782: priority, then weighted chance).
     fn services(&self, name: &str) -> BoxFuture<'_, Result<Vec<Service>, DialError>>;
+
+    /// This machine is on another network now: what was learnt about ways out is stale.
+    fn network_changed(&self) {}
 }
 
 /// Where to connect.
@@ -137,6 +142,24 @@ pub enum DialError {
         #[source]
         source: connect_proxy::ProxyError,
     },
+    /// No TLS with a proxy that should speak it.
+    #[error("secure the connection to proxy {proxy}")]
+    ProxyTls {
+        /// The proxy.
+        proxy: Target,
+        /// Why.
+        #[source]
+        source: tls::TlsError,
+    },
+    /// None of several ways leads there.
+    #[error("find a way to {target}")]
+    NoWay {
+        /// Where to.
+        target: Target,
+        /// Who named the ways, and why each failed.
+        #[source]
+        source: direct::NoWay,
+    },
 }
 
 /// A byte stream from somewhere.
@@ -161,9 +184,10 @@ impl DialStream {
         Self { early: Bytes::new(), inner: Inner::Tcp(stream) }
     }
 
-    /// A socket behind a proxy's answer, together with the bytes that came in the same segment.
-    pub fn tunnel(stream: TcpStream, early: Bytes) -> Self {
-        Self { early, inner: Inner::Tcp(stream) }
+    /// The same stream behind a proxy's answer, together with the bytes that came in the same segment.
+    #[must_use]
+    pub fn with_early(self, early: Bytes) -> Self {
+        Self { early, inner: self.inner }
     }
 
     /// Anything else: an in-memory pipe, a simulated socket.

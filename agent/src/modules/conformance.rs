@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use super::{FACTORIES, Module, ModuleContext, ModuleFactory, ModuleSettings, Outcome, Verdict};
 use crate::clock::Clock;
 use crate::dial::direct::Dialer;
+use crate::dial::proxy::Ways;
 use crate::dial::resolve::Names;
 use crate::limits::{DRAIN_WITHIN, MODULE_CHECK_WITHIN};
 use crate::link::Detached;
@@ -45,7 +46,7 @@ fn context() -> ModuleContext {
     let random = RandomSource::seeded(1);
     let names = Names::new(&["127.0.0.1:1".parse().unwrap()], random.clone()).unwrap();
     ModuleContext {
-        dial: Arc::new(Dialer::new(names, None)),
+        dial: Arc::new(Dialer::new(names, Ways::none())),
         storage: Arc::new(MemoryStorage::new()),
         cloud: Arc::new(Detached::default()),
         clock: Clock::system(),

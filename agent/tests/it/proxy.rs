@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use causeway_agent::chain::Chain;
+use causeway_agent::dial::Dialer;
 use causeway_agent::dial::connect_proxy::Credentials;
-use causeway_agent::dial::direct::{Dialer, Proxy};
+use causeway_agent::dial::proxy::bypass::Bypass;
+use causeway_agent::dial::proxy::{Access, ProxyServer, Ways};
 use causeway_agent::dial::resolve::Names;
 use causeway_agent::dial::{Dial, DialError, Target};
 use causeway_agent::random::RandomSource;
@@ -18,15 +20,14 @@ use crate::support::soon;
 fn dialer(proxy: Option<(SocketAddr, Option<(&str, &str)>)>) -> Dialer {
     let random = RandomSource::seeded(1);
     let names = Names::new(&["127.0.0.1:1".parse().unwrap()], random).unwrap();
-    let proxy = proxy.map(|(at, credentials)| Proxy {
-        host: at.ip().to_string(),
-        port: at.port(),
-        credentials: credentials.map(|(username, password)| Credentials {
-            username: username.to_owned(),
-            password: Secret::new(password),
-        }),
+    let Some((at, credentials)) = proxy else { return Dialer::new(names, Ways::none()) };
+    let server = ProxyServer { host: at.ip().to_string(), port: at.port(), tls: false };
+    let credentials = credentials.map(|(username, password)| Credentials {
+        username: username.to_owned(),
+        password: Secret::new(password),
     });
-    Dialer::new(names, proxy)
+    let access = Access { credentials, ..Access::default() };
+    Dialer::new(names, Ways::manual(server, Bypass::nothing(), access))
 }
 
 /// Greets first, then echoes: what it says travels right behind the proxy's 200.

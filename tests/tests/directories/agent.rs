@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use causeway_agent::clock::Clock;
 use causeway_agent::dial::Dialer;
+use causeway_agent::dial::proxy::Ways;
 use causeway_agent::dial::resolve::Names;
 use causeway_agent::modules::user_auth::UserAuth;
 use causeway_agent::modules::user_visibility::UserVisibility;
@@ -50,7 +51,7 @@ pub(crate) fn settings(arm: &Arm, desired: Value, directory: Value) -> ModuleSet
 pub(crate) fn context(cloud: &MemoryCloud) -> Result<ModuleContext> {
     let names = Names::new(&[], RandomSource::system()).context("read the system's resolver settings")?;
     Ok(ModuleContext {
-        dial: Arc::new(Dialer::new(names, None)),
+        dial: Arc::new(Dialer::new(names, Ways::none())),
         storage: Arc::new(MemoryStorage::new()),
         cloud: Arc::new(cloud.clone()),
         clock: Clock::system(),

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use causeway_agent::dial::direct::Dialer;
+use causeway_agent::dial::proxy::Ways;
 use causeway_agent::dial::resolve::Names;
 use causeway_agent::directory::connection::{Connection, Endpoint, Security};
 use causeway_agent::directory::message::ResultCode;
@@ -116,7 +117,7 @@ async fn direct_binds(mock: &Program, people: &[(String, String, String)], binds
     let (host, port) = authority.rsplit_once(':').context("no port")?;
     let endpoint = Endpoint { host: host.to_owned(), port: port.parse()?, security: Security::Tls };
     let config = Arc::new(tls::trusting_only(&directory.ca_pem)?);
-    let dial = Dialer::new(Names::new(&[], RandomSource::system())?, None);
+    let dial = Dialer::new(Names::new(&[], RandomSource::system())?, Ways::none());
     let opened = (0..BINDERS).map(|_| Connection::open(&dial, &endpoint, Some(&config)));
     let connections = try_join_all(opened).await?;
     let started = Instant::now();
