@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use rustls::ClientConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader, ReadBuf};
 use tokio::time::timeout;
 
 use super::entry::Entry;
@@ -146,7 +146,9 @@ impl Connection {
 
     async fn secure(self, host: &str, config: Arc<ClientConfig>) -> Result<Self, DirectoryError> {
         let server = self.server;
-        let stream = tls::handshake(config, host, self.stream)
+        // Many servers send each entry as a TLS record of its own; the library would read them one by one.
+        let stream = BufReader::with_capacity(limits::TLS_READ_BYTES, self.stream);
+        let stream = tls::handshake(config, host, stream)
             .await
             .map_err(|source| DirectoryError::Tls { server: server.to_string(), source: source.into() })?;
         let certificate =

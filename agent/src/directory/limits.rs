@@ -22,7 +22,10 @@ pub const EMPTY_PAGES_MAX: u32 = 1_000;
 /// Continuation references counted in one search before the server counts as broken. They are never followed.
 pub const REFERENCES_MAX: u32 = 10_000;
 
-/// Size of one read from the socket.
+/// Size of one read from the socket below TLS: two full records.
+pub const TLS_READ_BYTES: usize = 32 << 10;
+
+/// Size of one read of the LDAP stream.
 pub const READ_BYTES: usize = 64 << 10;
 
 /// Connect and TLS handshake together. A dead server must cost an authentication less than its budget of 4 s.

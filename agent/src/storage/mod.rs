@@ -82,6 +82,20 @@ pub enum Op {
     DeletePrefix(Table, Vec<u8>),
 }
 
+impl Op {
+    /// Whether it sets a value.
+    pub fn is_put(&self) -> bool {
+        matches!(self, Self::Put(..))
+    }
+
+    /// What it touches: the table, and the key or the beginning of the keys.
+    pub fn place(&self) -> (Table, &[u8]) {
+        match self {
+            Self::Put(table, key, _) | Self::Delete(table, key) | Self::DeletePrefix(table, key) => (*table, key),
+        }
+    }
+}
+
 impl Batch {
     /// Nothing yet.
     pub fn new() -> Self {

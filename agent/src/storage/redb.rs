@@ -1,5 +1,7 @@
 //! The state file: `redb` on a thread of its own, because its calls block, with one fsync for many batches.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -338,32 +340,58 @@ fn commit_group(keeper: &mut Keeper, group: Vec<(Batch, Reply<()>)>) {
 
 fn commit(database: &Database, batches: Vec<Batch>) -> Result<(), redb::Error> {
     let write = database.begin_write()?;
-    for op in batches.into_iter().flat_map(Batch::into_ops) {
-        apply(&write, op)?;
+    let mut tables = Tables { write: &write, open: BTreeMap::new() };
+    let mut ops: Vec<Op> = batches.into_iter().flat_map(Batch::into_ops).collect();
+    // Neighbours in the tree one after the other, so that a page is found and copied once. Stable: of two values for
+    // one key the later one wins, as it would in the order given.
+    for run in ops.chunk_by_mut(|one, next| one.is_put() == next.is_put()) {
+        if run.first().is_some_and(Op::is_put) {
+            run.sort_by(|one, other| one.place().cmp(&other.place()));
+        }
     }
+    for op in ops {
+        tables.apply(op)?;
+    }
+    drop(tables);
     write.commit()?;
     Ok(())
 }
 
-fn apply(write: &WriteTransaction, op: Op) -> Result<(), redb::Error> {
-    match op {
-        Op::Put(table, key, value) => {
-            write.open_table(definition(table))?.insert(key.as_slice(), value.as_slice())?;
-        }
-        Op::Delete(table, key) => {
-            write.open_table(definition(table))?.remove(key.as_slice())?;
-        }
-        Op::DeletePrefix(table, prefix) => {
-            let mut table = write.open_table(definition(table))?;
-            let end = prefix_end(&prefix);
-            let bounds = (
-                Bound::Included(prefix.as_slice()),
-                end.as_deref().map_or(Bound::Unbounded, Bound::Excluded),
-            );
-            table.retain_in::<&[u8], _>(bounds, |_, _| false)?;
-        }
+type OpenTable<'t> = redb::Table<'t, &'static [u8], &'static [u8]>;
+
+/// The tables of one transaction, each opened once.
+struct Tables<'t> {
+    write: &'t WriteTransaction,
+    open: BTreeMap<Table, OpenTable<'t>>,
+}
+
+impl<'t> Tables<'t> {
+    fn table(&mut self, table: Table) -> Result<&mut OpenTable<'t>, redb::Error> {
+        Ok(match self.open.entry(table) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(closed) => closed.insert(self.write.open_table(definition(table))?),
+        })
     }
-    Ok(())
+
+    fn apply(&mut self, op: Op) -> Result<(), redb::Error> {
+        match op {
+            Op::Put(table, key, value) => {
+                self.table(table)?.insert(key.as_slice(), value.as_slice())?;
+            }
+            Op::Delete(table, key) => {
+                self.table(table)?.remove(key.as_slice())?;
+            }
+            Op::DeletePrefix(table, prefix) => {
+                let end = prefix_end(&prefix);
+                let bounds = (
+                    Bound::Included(prefix.as_slice()),
+                    end.as_deref().map_or(Bound::Unbounded, Bound::Excluded),
+                );
+                self.table(table)?.retain_in::<&[u8], _>(bounds, |_, _| false)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The first key behind every key that begins with `prefix`; none when there is no such key.

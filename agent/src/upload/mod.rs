@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
-use self::batch::Builder;
+use self::batch::{Builder, Packer};
 use self::http::{Http, HttpError, Response};
 use crate::chain::Chain;
 use crate::channel::{Channel, IqError, login};
@@ -81,7 +81,12 @@ impl Uploads {
         tracing::info!(upload = grant.upload, epoch = grant.epoch, source = request.source, "Upload begun");
         let credits = grant.credits.clamp(1, UPLOAD_CREDITS_MAX);
         Ok(Box::new(Upload {
-            wire: Arc::new(Wire { uploads: self.clone(), grant, credits: AtomicU32::new(credits) }),
+            wire: Arc::new(Wire {
+                uploads: self.clone(),
+                grant,
+                credits: AtomicU32::new(credits),
+                packer: tokio::sync::Mutex::default(),
+            }),
             builder: Builder::default(),
             sending: JoinSet::new(),
             batches: 0,
@@ -211,6 +216,8 @@ struct Wire {
     uploads: Uploads,
     grant: UploadGrant,
     credits: AtomicU32,
+    /// One for all batches: a compressor holds megabytes, and each thread that ever made one would keep them.
+    packer: tokio::sync::Mutex<Packer>,
 }
 
 /// What to do after an answer.
@@ -222,9 +229,8 @@ enum Verdict {
 
 impl Wire {
     async fn send_batch(&self, number: u64, plain: Vec<u8>) -> Result<(), LinkError> {
-        let packed = tokio::task::spawn_blocking(move || batch::pack(&plain))
-            .await
-            .map_err(|_| LinkError::Stopping)?;
+        let packed = self.packer.lock().await.pack(&plain);
+        drop(plain);
         let path = format!("{BASE_PATH}/{}/batches/{number}", self.grant.upload);
         let make = || {
             Request::builder()

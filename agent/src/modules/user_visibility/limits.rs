@@ -5,9 +5,12 @@ use std::time::Duration;
 /// Changed objects one delta may hold in memory. More are not a delta any more; comparing everything is cheaper then.
 pub(super) const CHANGES_MAX: usize = 20_000;
 
-/// Storage operations written together during a scan: about 1.5 MB in memory, two of which are alive at once, and some
-/// thirty commits for a hundred thousand objects.
-pub(super) const OPS_PER_BATCH: usize = 8_192;
+/// Objects a scan holds before it writes them, sorted: 83 bytes each, two rounds alive at once, so about 6 MB. A hundred
+/// thousand objects take four rounds, each of which copies every page of the tree once.
+pub(super) const ROWS_PER_ROUND: usize = 32_768;
+
+/// Storage operations of one commit during a scan: about 1.5 MB in memory.
+pub(super) const OPS_PER_COMMIT: usize = 8_192;
 
 /// Units and containers held while their tree is put together.
 pub(super) const UNITS_MAX: usize = 200_000;

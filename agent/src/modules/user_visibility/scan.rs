@@ -36,7 +36,6 @@ pub(super) struct Scan<'a, 'o> {
     output: &'a mut Output<'o>,
     /// What the cloud has, to compare with; `None` for a snapshot.
     before: Option<&'a State>,
-    generation: u32,
     names: HashMap<NameHash, ObjectId>,
     seen: HashSet<ObjectId>,
     primaries: HashMap<NameHash, Vec<[u8; 16]>>,
@@ -63,13 +62,12 @@ impl<'a, 'o> Scan<'a, 'o> {
         before: Option<&'a State>,
         generation: u32,
     ) -> Self {
-        let writer = (!output.is_dry()).then(|| Writer::new(store.storage().clone()));
+        let writer = (!output.is_dry()).then(|| Writer::new(store.storage().clone(), generation));
         Self {
             source,
             store,
             output,
             before,
-            generation,
             names: HashMap::new(),
             seen: HashSet::new(),
             primaries: HashMap::new(),
@@ -198,7 +196,7 @@ impl<'a, 'o> Scan<'a, 'o> {
                 self.primaries.entry(primary).or_default().push(id.0);
             }
             if let Some(writer) = &mut self.writer {
-                writer.row(self.generation, id, &row).await?;
+                writer.row(id, row).await?;
             }
             if let Some(before) = before.filter(|before| before.kind != kind) {
                 self.output.push(mapper.delete(before.kind, id)).await?;
@@ -276,7 +274,7 @@ impl<'a, 'o> Scan<'a, 'o> {
             self.output.push(record).await?;
         }
         if let Some(writer) = &mut self.writer {
-            writer.group(self.generation, group, &listed, &primary, &unknown).await?;
+            writer.group(group, &listed, &primary, &unknown).await?;
         }
         Ok(())
     }
@@ -335,29 +333,28 @@ pub(super) fn state_after(
     }
 }
 
-/// Writes a generation beside the scan: one batch is on its way to the disk while the next is filled.
+/// Writes a generation beside the scan. Ids and names come in no order, so writing them as they come would copy nearly
+/// every page of the tree for every few thousand objects; sorted, a round copies each page once.
 struct Writer {
     storage: Arc<dyn Storage>,
-    batch: Batch,
+    generation: u32,
+    rows: Vec<(ObjectId, Row)>,
+    groups: Batch,
     writing: Option<JoinHandle<Result<(), StorageError>>>,
 }
 
 impl Writer {
-    fn new(storage: Arc<dyn Storage>) -> Self {
-        Self { storage, batch: Batch::new(), writing: None }
+    fn new(storage: Arc<dyn Storage>, generation: u32) -> Self {
+        Self { storage, generation, rows: Vec::new(), groups: Batch::new(), writing: None }
     }
 
-    async fn row(&mut self, generation: u32, id: ObjectId, row: &Row) -> Result<(), SyncError> {
-        put_row(&mut self.batch, generation, id, row);
-        for name in row.names() {
-            put_name(&mut self.batch, generation, name, id);
-        }
+    async fn row(&mut self, id: ObjectId, row: Row) -> Result<(), SyncError> {
+        self.rows.push((id, row));
         self.flush_if_full().await
     }
 
     async fn group(
         &mut self,
-        generation: u32,
         group: ObjectId,
         listed: &[[u8; 16]],
         primary: &[[u8; 16]],
@@ -366,25 +363,26 @@ impl Writer {
         let names: Vec<[u8; 16]> = unknown.iter().map(|name| name.0).collect();
         for (part, list) in [(Part::Listed, listed), (Part::Primary, primary), (Part::Unknown, &names)] {
             if !list.is_empty() {
-                put_part(&mut self.batch, generation, group, part, list);
+                put_part(&mut self.groups, self.generation, group, part, list);
             }
         }
         for name in unknown {
-            put_pending(&mut self.batch, generation, *name, group);
+            put_pending(&mut self.groups, self.generation, *name, group);
             self.flush_if_full().await?;
         }
         self.flush_if_full().await
     }
 
     async fn flush_if_full(&mut self) -> Result<(), SyncError> {
-        if self.batch.len() < limits::OPS_PER_BATCH { Ok(()) } else { self.flush().await }
+        let full = self.rows.len() >= limits::ROWS_PER_ROUND || self.groups.len() >= limits::OPS_PER_COMMIT;
+        if full { self.flush().await } else { Ok(()) }
     }
 
+    /// Hands a round to a task: one is on its way to the disk while the next is filled.
     async fn flush(&mut self) -> Result<(), SyncError> {
         self.wait().await?;
-        let batch = std::mem::take(&mut self.batch);
-        let storage = self.storage.clone();
-        self.writing = Some(tokio::spawn(async move { storage.commit(batch).await }));
+        let (rows, groups) = (std::mem::take(&mut self.rows), std::mem::take(&mut self.groups));
+        self.writing = Some(tokio::spawn(write_round(self.storage.clone(), self.generation, rows, groups)));
         Ok(())
     }
 
@@ -399,4 +397,29 @@ impl Writer {
         self.flush().await?;
         self.wait().await
     }
+}
+
+async fn write_round(
+    storage: Arc<dyn Storage>,
+    generation: u32,
+    mut rows: Vec<(ObjectId, Row)>,
+    groups: Batch,
+) -> Result<(), StorageError> {
+    let mut names: Vec<(NameHash, ObjectId)> =
+        rows.iter().flat_map(|(id, row)| row.names().map(|name| (name, *id))).collect();
+    // Stable: of two objects met under one name the later one has it.
+    names.sort_by_key(|(name, _)| *name);
+    rows.sort_unstable_by_key(|(id, _)| id.0);
+    for some in rows.chunks(limits::OPS_PER_COMMIT) {
+        let mut batch = Batch::new();
+        some.iter().for_each(|(id, row)| put_row(&mut batch, generation, *id, row));
+        storage.commit(batch).await?;
+    }
+    drop(rows);
+    for some in names.chunks(limits::OPS_PER_COMMIT) {
+        let mut batch = Batch::new();
+        some.iter().for_each(|(name, id)| put_name(&mut batch, generation, *name, *id));
+        storage.commit(batch).await?;
+    }
+    if groups.is_empty() { Ok(()) } else { storage.commit(groups).await }
 }
