@@ -91,7 +91,9 @@ impl Op {
     /// What it touches: the table, and the key or the beginning of the keys.
     pub fn place(&self) -> (Table, &[u8]) {
         match self {
-            Self::Put(table, key, _) | Self::Delete(table, key) | Self::DeletePrefix(table, key) => (*table, key),
+            Self::Put(table, key, _) | Self::Delete(table, key) | Self::DeletePrefix(table, key) => {
+                (*table, key)
+            }
         }
     }
 }

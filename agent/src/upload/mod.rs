@@ -20,7 +20,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
-use self::batch::{Builder, Packer};
+use self::batch::{Builder, Packed};
 use self::http::{Http, HttpError, Response};
 use crate::chain::Chain;
 use crate::channel::{Channel, IqError, login};
@@ -81,12 +81,7 @@ impl Uploads {
         tracing::info!(upload = grant.upload, epoch = grant.epoch, source = request.source, "Upload begun");
         let credits = grant.credits.clamp(1, UPLOAD_CREDITS_MAX);
         Ok(Box::new(Upload {
-            wire: Arc::new(Wire {
-                uploads: self.clone(),
-                grant,
-                credits: AtomicU32::new(credits),
-                packer: tokio::sync::Mutex::default(),
-            }),
+            wire: Arc::new(Wire { uploads: self.clone(), grant, credits: AtomicU32::new(credits) }),
             builder: Builder::default(),
             sending: JoinSet::new(),
             batches: 0,
@@ -154,14 +149,14 @@ impl Upload {
     }
 
     /// Hands a batch to a task of its own, as soon as the cloud allows one more on its way.
-    async fn send(&mut self, plain: Vec<u8>) -> Result<(), LinkError> {
+    async fn send(&mut self, packed: Packed) -> Result<(), LinkError> {
         while self.sending.len() >= self.wire.credits.load(Ordering::Relaxed) as usize {
             self.sent().await?;
         }
         let number = self.batches;
         self.batches += 1;
         let wire = self.wire.clone();
-        self.sending.spawn(async move { wire.send_batch(number, plain).await });
+        self.sending.spawn(async move { wire.send_batch(number, packed).await });
         Ok(())
     }
 
@@ -216,8 +211,6 @@ struct Wire {
     uploads: Uploads,
     grant: UploadGrant,
     credits: AtomicU32,
-    /// One for all batches: a compressor holds megabytes, and each thread that ever made one would keep them.
-    packer: tokio::sync::Mutex<Packer>,
 }
 
 /// What to do after an answer.
@@ -228,9 +221,7 @@ enum Verdict {
 }
 
 impl Wire {
-    async fn send_batch(&self, number: u64, plain: Vec<u8>) -> Result<(), LinkError> {
-        let packed = self.packer.lock().await.pack(&plain);
-        drop(plain);
+    async fn send_batch(&self, number: u64, packed: Packed) -> Result<(), LinkError> {
         let path = format!("{BASE_PATH}/{}/batches/{number}", self.grant.upload);
         let make = || {
             Request::builder()
