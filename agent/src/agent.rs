@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use xmpp_parsers::stanza_error::StanzaError;
 
+use crate::channel::causeway::CloudConversation;
+use crate::channel::login::Credentials as Login;
 use crate::channel::reconnect::{self, Parts};
 use crate::channel::{Channel, Connect, Orders};
 use crate::clock::Clock;
@@ -294,8 +296,9 @@ impl Agent {
         let connect = config.connect.unwrap_or_else(|| connector.clone() as Arc<dyn Connect>);
         let parts = Parts {
             connect,
-            orders,
+            conversation: Arc::new(CloudConversation::new(orders)),
             jid: identity.jid.clone(),
+            credentials: Login::Certificate(identity.jid.clone()),
             clock,
             random: random.clone(),
             stop: stop.clone(),

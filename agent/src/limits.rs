@@ -66,6 +66,10 @@ pub const CHANNEL_QUEUE_MAX: usize = 256;
 /// Elements waiting to be written before the channel's task takes no new ones.
 pub const WRITE_QUEUE_MAX: usize = 64;
 
+/// Elements waiting to be written at which a peer that asks and does not read is given up. More than the answers that
+/// can be owed at once for any other reason ([`ACCEPTS_AT_ONCE`], a full window of repeats after a resumption).
+pub const WRITE_QUEUE_HARD_MAX: usize = 2_048;
+
 /// Actions being committed to the inbox at once; the channel reads no further until one is. Twice a group commit, so
 /// that the next group fills while one is written.
 pub const ACCEPTS_AT_ONCE: usize = 2 * STORAGE_GROUP_MAX;
@@ -94,6 +98,11 @@ pub const CLONE_WAIT_TO: Duration = Duration::from_secs(900);
 pub const REFUSED_WAIT_FROM: Duration = Duration::from_secs(900);
 /// Upper end of the same.
 pub const REFUSED_WAIT_TO: Duration = Duration::from_secs(1_800);
+
+/// The cloud is full or tired of us (`resource-constraint`, `policy-violation`): not within a minute ...
+pub const CONSTRAINED_WAIT_FROM: Duration = Duration::from_secs(60);
+/// ... and spread up to the cap of the usual back-off.
+pub const CONSTRAINED_WAIT_TO: Duration = Duration::from_secs(300);
 
 /// Actions accepted and not finished; further ones are refused with "wait". Beyond this something is stuck.
 pub const ACTIONS_OPEN_MAX: usize = 10_000;

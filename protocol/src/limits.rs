@@ -8,6 +8,10 @@ pub const ELEMENT_PRE_AUTH_MAX_BYTES: usize = 10_000;
 /// Largest first-level element after authentication, in bytes; advertised by XEP-0478. The same as Prosody's default.
 pub const ELEMENT_MAX_BYTES: usize = 262_144;
 
+/// How deep elements may be inside each other, the first-level element being one. Stanzas of ours need two, a data form
+/// in an ad-hoc command (XEP-0004, XEP-0050) six; the tree of an element is taken down by recursion.
+pub const ELEMENT_DEPTH_MAX: u32 = 64;
+
 /// Largest JSON body of an action or request, in bytes: leaves room for escaping within [`ELEMENT_MAX_BYTES`]. What is
 /// bigger travels over HTTP.
 pub const BODY_MAX_BYTES: usize = 65_536;

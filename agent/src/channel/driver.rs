@@ -7,13 +7,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use causeway_protocol::channel::liveness::{Liveness, Watch};
-use causeway_protocol::channel::payload::{Payload, Reply};
 use causeway_protocol::channel::sm::{StreamManagement, Ticket};
 use causeway_protocol::channel::{SmElement, StreamElement};
 use causeway_protocol::limits::{ACK_WITHIN, LOGIN_WITHIN};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
+use jid::Jid;
 use minidom::Element;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -21,15 +21,17 @@ use tokio_util::sync::CancellationToken;
 use xmpp_parsers::iq::{Iq, IqHeader, IqPayload};
 use xmpp_parsers::ping::Ping;
 use xmpp_parsers::sm;
-use xmpp_parsers::stanza_error::StanzaError;
+use xmpp_parsers::stanza_error::{DefinedCondition as StanzaCondition, ErrorType, StanzaError};
+use xmpp_parsers::stream_error::{DefinedCondition, SentStreamError, StreamError};
 
-use super::inbound::too_high;
+use super::conversation::Conversation;
+use super::inbound::{breach, too_high};
 use super::login::{Ended, Stream};
 use super::pump::{Step, io_step};
-use super::session::Session;
-use super::{Orders, Outgoing};
+use super::session::{Session, Waiting, iq_id};
+use super::{IqError, Outgoing, stanza_error};
 use crate::clock::Clock;
-use crate::limits::{ACCEPTS_AT_ONCE, CLOSE_WITHIN, WRITE_QUEUE_MAX};
+use crate::limits::{ACCEPTS_AT_ONCE, CLOSE_WITHIN, WRITE_QUEUE_HARD_MAX, WRITE_QUEUE_MAX};
 
 /// Why a connection ended.
 #[derive(Debug)]
@@ -43,14 +45,23 @@ pub(crate) enum End {
     /// The cloud closed the stream properly.
     Closed,
     /// The cloud does what it must not; a new session is needed.
-    Broken(String),
+    Broken(Box<Breach>),
     /// The cloud refused our hello.
     Refused(Box<StanzaError>),
 }
 
+/// What the cloud did that it must not.
+#[derive(Debug)]
+pub(crate) struct Breach {
+    /// For people.
+    pub(crate) reason: String,
+    /// For the cloud.
+    pub(super) tell: StreamError,
+}
+
 /// What the driver works with; lives as long as the channel.
 pub(crate) struct Workplace {
-    pub(crate) orders: Arc<dyn Orders>,
+    pub(crate) conversation: Arc<dyn Conversation>,
     pub(crate) outgoing: mpsc::Receiver<Outgoing>,
     pub(crate) replies: mpsc::Receiver<RequestReply>,
     pub(crate) reply_sender: mpsc::Sender<RequestReply>,
@@ -62,13 +73,13 @@ pub(crate) struct Workplace {
 pub(crate) struct RequestReply {
     pub(super) session: u64,
     pub(super) header: IqHeader,
-    pub(super) reply: Reply,
+    pub(super) payload: Element,
 }
 
 pub(super) struct Connection<'a> {
     pub(super) stream: Stream,
     pub(super) session: &'a mut Session,
-    pub(super) orders: Arc<dyn Orders>,
+    pub(super) conversation: Arc<dyn Conversation>,
     pub(super) reply_sender: mpsc::Sender<RequestReply>,
     clock: Clock,
     pub(super) online: &'a (dyn Fn(bool) + Send + Sync),
@@ -78,7 +89,8 @@ pub(super) struct Connection<'a> {
     watch: Watch,
     seen_bytes: u64,
     ask_ack_at: Option<Instant>,
-    pub(super) hello: Option<(String, Instant)>,
+    /// Id of the opening iq and when its answer must have come.
+    pub(super) opening: Option<(String, Instant)>,
 }
 
 /// Runs one connection until it ends. `resumed` carries the cloud's `h` when the session was resumed.
@@ -93,7 +105,7 @@ pub(crate) async fn run(
     let mut connection = Connection {
         stream,
         session,
-        orders: place.orders.clone(),
+        conversation: place.conversation.clone(),
         reply_sender: place.reply_sender.clone(),
         clock: place.clock,
         online,
@@ -103,7 +115,7 @@ pub(crate) async fn run(
         watch: Watch::new(now.into_std()),
         seen_bytes: 0,
         ask_ack_at: None,
-        hello: None,
+        opening: None,
     };
     let end = match connection.begin(resumed) {
         Ok(()) => connection.serve(place).await,
@@ -123,16 +135,21 @@ impl Connection<'_> {
             self.queue.push_back(StreamElement::Sm(SmElement::Request(sm::R)));
             sm.requested();
         }
+        // They came before `<enabled/>`, so neither end counts them (XEP-0198 §4).
         for element in std::mem::take(&mut self.session.early) {
-            self.take(element)?;
+            self.take_counted(element, None)?;
         }
-        if self.session.welcomed {
-            (self.online)(true);
-        } else {
-            let hello = self.orders.hello().to_element();
-            let id = self.send_set(hello);
-            self.hello = Some((id, self.clock.now() + LOGIN_WITHIN));
+        if !self.session.opened {
+            match self.conversation.opening() {
+                Some(opening) => {
+                    let number = self.send_ask(None, false, opening)?;
+                    self.opening = Some((iq_id(number), self.clock.now() + LOGIN_WITHIN));
+                    return Ok(());
+                }
+                None => self.session.opened = true,
+            }
         }
+        (self.online)(true);
         Ok(())
     }
 
@@ -146,21 +163,23 @@ impl Connection<'_> {
                 () = place.stop.cancelled() => return End::Stopped,
                 Some((ticket, iq)) = self.accepts.next(), if !self.accepts.is_empty() => {
                     self.handled(ticket);
-                    self.send_iq(iq);
-                    continue;
+                    match self.send_iq(iq) {
+                        Ok(()) => continue,
+                        Err(end) => return end,
+                    }
                 }
                 Some(reply) = place.replies.recv(), if room => {
-                    if reply.session == self.session.number {
-                        let payload = Some(reply.reply.to_element());
-                        self.send_iq(reply.header.assemble(IqPayload::Result(payload)));
+                    if let Err(end) = self.reply(reply) {
+                        return end;
                     }
                     continue;
                 }
-                Some(outgoing) = place.outgoing.recv(), if room && self.session.welcomed => {
+                Some(outgoing) = place.outgoing.recv(), if room && self.session.opened => {
                     // Whoever has stopped waiting does not want it sent any more.
-                    if !outgoing.answer.is_closed() {
-                        let id = self.send_set(outgoing.payload);
-                        self.session.waiting.insert(id, outgoing.answer);
+                    if !outgoing.answer.is_closed()
+                        && let Err(end) = self.ask(outgoing)
+                    {
+                        return end;
                     }
                     continue;
                 }
@@ -192,28 +211,69 @@ impl Connection<'_> {
         }
     }
 
-    fn send_set(&mut self, payload: Element) -> String {
-        self.session.next_id += 1;
-        let id = format!("a{}", self.session.next_id);
-        self.send_iq(Iq::Set { from: None, to: None, id: id.clone(), payload });
-        id
+    /// Sends what somebody waits for the answer of, unless the server would end the stream over its size.
+    fn ask(&mut self, outgoing: Outgoing) -> Result<(), End> {
+        let Outgoing { to, get, payload, answer } = outgoing;
+        let (bytes, max_bytes) = (wire_bytes(&payload), self.session.peer_max_bytes);
+        if bytes > max_bytes {
+            let _ = answer.send(Err(IqError::TooLarge { bytes, max_bytes }));
+            return Ok(());
+        }
+        let number = self.send_ask(to.clone(), get, payload)?;
+        self.session.waiting.insert(number, Waiting { to, answer });
+        Ok(())
     }
 
-    pub(super) fn send_iq(&mut self, iq: Iq) {
-        let Some(sm) = &mut self.session.sm else {
-            self.queue.push_back(StreamElement::Iq(iq));
-            return;
-        };
-        // New iqs of ours are not taken at the limit; answers are, because refusing them would not make room.
-        let counted = sm.sent(iq.clone());
-        self.queue.push_back(StreamElement::Iq(iq));
-        match counted {
-            Ok(true) => self.request_ack(),
-            Ok(false) => {
-                self.ask_ack_at.get_or_insert(self.clock.now() + ACK_WITHIN);
-            }
-            Err(backlog) => tracing::warn!(error = %backlog, "The cloud does not acknowledge"),
+    /// Sends the answer to a request of this session; an error in its place if the server would end the stream over
+    /// its size.
+    fn reply(&mut self, reply: RequestReply) -> Result<(), End> {
+        let RequestReply { session, header, payload } = reply;
+        if session != self.session.number {
+            return Ok(());
         }
+        let (bytes, max_bytes) = (wire_bytes(&payload), self.session.peer_max_bytes);
+        self.send_iq(header.assemble(if bytes <= max_bytes {
+            IqPayload::Result(Some(payload))
+        } else {
+            let text = format!("the answer has {bytes} bytes, this stream takes {max_bytes}");
+            IqPayload::Error(*stanza_error(ErrorType::Cancel, StanzaCondition::NotAcceptable, &text))
+        }))
+    }
+
+    fn send_ask(&mut self, to: Option<Jid>, get: bool, payload: Element) -> Result<u64, End> {
+        self.session.next_id += 1;
+        let id = iq_id(self.session.next_id);
+        self.send_iq(match get {
+            true => Iq::Get { from: None, to, id, payload },
+            false => Iq::Set { from: None, to, id, payload },
+        })?;
+        Ok(self.session.next_id)
+    }
+
+    /// New iqs of ours are not taken while there is no room, so at the limits here it is answers that pile up: the
+    /// server asks and asks, and neither reads nor acknowledges. An iq that is not counted would break both ends'
+    /// counters, and one that is kept would cost memory without end.
+    pub(super) fn send_iq(&mut self, iq: Iq) -> Result<(), End> {
+        let counted = match &mut self.session.sm {
+            Some(sm) => sm.sent(iq.clone()).map_err(|backlog| {
+                breach(
+                    DefinedCondition::PolicyViolation,
+                    format!("the cloud does not acknowledge: {backlog}"),
+                )
+            })?,
+            None => false,
+        };
+        if self.queue.len() >= WRITE_QUEUE_HARD_MAX {
+            let reason = format!("the cloud does not read: {} elements wait for it", self.queue.len());
+            return Err(breach(DefinedCondition::PolicyViolation, reason));
+        }
+        self.queue.push_back(StreamElement::Iq(iq));
+        if counted {
+            self.request_ack();
+        } else if self.session.sm.is_some() {
+            self.ask_ack_at.get_or_insert(self.clock.now() + ACK_WITHIN);
+        }
+        Ok(())
     }
 
     fn request_ack(&mut self) {
@@ -242,13 +302,13 @@ impl Connection<'_> {
             Liveness::Quiet(until) => Instant::from_std(until),
             Liveness::Ask | Liveness::Dead => self.clock.now(),
         };
-        let hello = self.hello.as_ref().map(|(_, deadline)| *deadline);
-        [self.ask_ack_at, hello].into_iter().flatten().fold(silence, Instant::min)
+        let opening = self.opening.as_ref().map(|(_, deadline)| *deadline);
+        [self.ask_ack_at, opening].into_iter().flatten().fold(silence, Instant::min)
     }
 
     fn timer(&mut self) -> Result<(), End> {
         let now = self.clock.now();
-        if self.hello.as_ref().is_some_and(|(_, deadline)| *deadline <= now) {
+        if self.opening.as_ref().is_some_and(|(_, deadline)| *deadline <= now) {
             return Err(End::Cut("the cloud does not answer our hello".to_owned()));
         }
         let total = self.stream.get_stream().total();
@@ -264,7 +324,7 @@ impl Connection<'_> {
         if self.ask_ack_at.is_some_and(|at| at <= now) {
             self.request_ack();
         }
-        self.session.waiting.retain(|_, answer| !answer.is_closed());
+        self.session.waiting.retain(|_, waiting| !waiting.answer.is_closed());
         Ok(())
     }
 
@@ -276,18 +336,18 @@ impl Connection<'_> {
                 let _ = self.stream.shutdown().await;
             }
             .boxed(),
-            End::Broken(_) => async {
-                let error = xmpp_parsers::stream_error::StreamError::new(
-                    xmpp_parsers::stream_error::DefinedCondition::UndefinedCondition,
-                    "en",
-                    "the agent cannot follow this stream",
-                );
-                let error = xmpp_parsers::stream_error::SentStreamError(error);
-                let _ = self.stream.send(&error).await;
+            End::Broken(breach) => async {
+                let _ = self.stream.send(&SentStreamError(breach.tell.clone())).await;
                 let _ = self.stream.shutdown().await;
             }
             .boxed(),
         };
         let _ = tokio::time::timeout(CLOSE_WITHIN, farewell).await;
     }
+}
+
+/// Bytes of an iq with this payload, roughly: the frame around it has ids and addresses of ours only.
+fn wire_bytes(payload: &Element) -> usize {
+    const FRAME_BYTES: usize = 512;
+    FRAME_BYTES + String::from(payload).len()
 }

@@ -80,8 +80,8 @@ pub async fn enrol(connect: &dyn Connect, domain: &str, key: EnrolmentKey) -> Re
     let csr_pem = pending.request_pem().map_err(|source| EnrolError::Identity { source })?;
     let io = connect.connect(None).await.map_err(|source| EnrolError::Connect { source })?;
     let io = Limited::new(io, ELEMENT_PRE_AUTH_MAX_BYTES);
-    let credentials = Credentials::EnrolmentKey { id: &key.id, secret: key.secret };
-    let authenticated = timeout(LOGIN_WITHIN, login::authenticate(io, domain, credentials).boxed())
+    let credentials = Credentials::Password { username: key.id, secret: key.secret };
+    let authenticated = timeout(LOGIN_WITHIN, login::authenticate(io, domain, &credentials).boxed())
         .await
         .unwrap_or(Err(LoginError::TimedOut))
         .map_err(|source| EnrolError::Login { source })?;

@@ -5,12 +5,28 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
+use causeway_protocol::channel::nesting::{Nesting, TooDeep};
+use thiserror::Error;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 
 use crate::dial::ByteStream;
 
 /// Bytes read ahead. Stanzas are mostly below 1 KiB.
 const READ_AHEAD_BYTES: usize = 8 * 1024;
+
+/// The peer sent more than an element may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum OverLimit {
+    /// Too long.
+    #[error("the peer sent an element of more than {max} bytes")]
+    Bytes {
+        /// The limit.
+        max: usize,
+    },
+    /// Elements inside elements inside elements.
+    #[error("{0}")]
+    Depth(TooDeep),
+}
 
 /// Counts what the parser takes since the last complete element.
 pub struct Limited {
@@ -19,6 +35,8 @@ pub struct Limited {
     taken: AtomicUsize,
     total: AtomicU64,
     ended: AtomicBool,
+    nesting: Nesting,
+    restarted: AtomicBool,
 }
 
 impl Limited {
@@ -30,12 +48,15 @@ impl Limited {
             taken: AtomicUsize::new(0),
             total: AtomicU64::new(0),
             ended: AtomicBool::new(false),
+            nesting: Nesting::default(),
+            restarted: AtomicBool::new(false),
         }
     }
 
-    /// Another limit from now on (after login).
-    pub fn set_limit(&self, limit: usize) {
+    /// A new stream begins on the same connection (after login), with another limit.
+    pub fn restart(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
+        self.restarted.store(true, Ordering::Relaxed);
     }
 
     /// An element is complete; the next may have as many bytes again.
@@ -58,20 +79,25 @@ impl AsyncBufRead for Limited {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let limit = self.limit.load(Ordering::Relaxed);
         if self.taken.load(Ordering::Relaxed) > limit {
-            let text = format!("the peer sent an element of more than {limit} bytes");
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, text)));
+            let over = OverLimit::Bytes { max: limit };
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, over)));
         }
         let this = self.get_mut();
-        let read = ready!(Pin::new(&mut this.inner).poll_fill_buf(cx));
-        if matches!(read, Ok([])) {
+        let read = ready!(Pin::new(&mut this.inner).poll_fill_buf(cx))?;
+        if read.is_empty() {
             this.ended.store(true, Ordering::Relaxed);
         }
-        Poll::Ready(read)
+        if this.restarted.swap(false, Ordering::Relaxed) {
+            this.nesting.restart();
+        }
+        let fits = this.nesting.look(read).map_err(OverLimit::Depth);
+        Poll::Ready(fits.map(|()| read).map_err(|over| io::Error::new(io::ErrorKind::InvalidData, over)))
     }
 
     fn consume(mut self: Pin<&mut Self>, amount: usize) {
         self.taken.fetch_add(amount, Ordering::Relaxed);
         self.total.fetch_add(amount as u64, Ordering::Relaxed);
+        self.nesting.consumed(amount);
         Pin::new(&mut self.inner).consume(amount);
     }
 }

@@ -34,15 +34,16 @@ const NEVER: Duration = Duration::from_secs(24 * 3600);
 /// Stanzas that may come between `<enable/>` and `<enabled/>`.
 const EARLY_STANZAS_MAX: usize = 16;
 
-/// Who we are.
-pub enum Credentials<'a> {
+/// How we prove who we are.
+#[derive(Clone)]
+pub enum Credentials {
     /// The TLS certificate says it: SASL EXTERNAL.
-    Certificate(&'a BareJid),
-    /// An enrolment key: SCRAM-SHA-256.
-    EnrolmentKey {
-        /// Its public part.
-        id: &'a str,
-        /// Its secret part.
+    Certificate(BareJid),
+    /// A name and a secret, such as the two parts of an enrolment key: SCRAM-SHA-256.
+    Password {
+        /// The name.
+        username: String,
+        /// The secret.
         secret: Secret,
     },
 }
@@ -76,13 +77,15 @@ pub enum LoginError {
     /// The cloud does not accept us.
     #[error("the cloud does not accept our {what}: {reason}")]
     Refused {
-        /// `certificate` or `enrolment key`.
+        /// `certificate` or `secret`.
         what: &'static str,
         /// What it says.
         reason: String,
+        /// Whether it says that the same may succeed soon (`temporary-auth-failure`, RFC 6120 §6.5.11).
+        passing: bool,
     },
     /// The cloud cannot prove itself.
-    #[error("log in with the enrolment key")]
+    #[error("log in with a password")]
     Scram {
         /// Why.
         #[source]
@@ -137,9 +140,10 @@ impl From<StreamError> for Ended {
     }
 }
 
-/// Text of the peer for logs and people: one line, not too long.
+/// Text of the peer for logs, people and stanzas: one line, not too long, fit for XML.
 pub(crate) fn shorten(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(300).collect()
+    // The last two are no characters of XML 1.0 (§2.2) and would end a stream that carried them.
+    text.chars().filter(|c| !c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}')).take(300).collect()
 }
 
 /// Condition and text of a stanza error, for people.
@@ -168,18 +172,19 @@ pub struct Authenticated {
     pub features: StreamFeatures,
 }
 
-/// Opens the stream and proves who we are. `domain` is the cloud's name on the stream.
+/// Opens the stream and proves who we are. `domain` is the server's name on the stream.
 ///
 /// # Errors
 /// Says who is at fault. The caller bounds the time.
 pub async fn authenticate(
     io: Limited,
     domain: &str,
-    credentials: Credentials<'_>,
+    credentials: &Credentials,
 ) -> Result<Authenticated, LoginError> {
-    let from = match &credentials {
+    // Where a name goes with the password, the account is known only afterwards.
+    let from = match credentials {
         Credentials::Certificate(jid) => Some(jid.to_string()),
-        Credentials::EnrolmentKey { .. } => None,
+        Credentials::Password { .. } => None,
     };
     let header = || StreamHeader {
         from: from.as_deref().map(Cow::Borrowed),
@@ -191,9 +196,11 @@ pub async fn authenticate(
     let (features, mut stream) = receive_features(pending).await?;
     match credentials {
         Credentials::Certificate(_) => external(&mut stream, &features).await?,
-        Credentials::EnrolmentKey { id, secret } => scram(&mut stream, &features, id, secret).await?,
+        Credentials::Password { username, secret } => {
+            scram(&mut stream, &features, username, secret.clone()).await?;
+        }
     }
-    stream.get_stream().set_limit(ELEMENT_MAX_BYTES);
+    stream.get_stream().restart(ELEMENT_MAX_BYTES);
     let pending = stream.initiate_reset().send_header(header()).await.map_err(stream_failed)?;
     let (features, stream) = receive_features(pending).await?;
     Ok(Authenticated { stream, features })
@@ -246,7 +253,7 @@ async fn scram(
     send(stream, &StreamElement::Sasl(SaslElement::Auth(auth))).await?;
     let challenge = match next(stream).await? {
         StreamElement::Sasl(SaslElement::Challenge(challenge)) => challenge,
-        other => return Err(refused("enrolment key", &other)),
+        other => return Err(refused("secret", &other)),
     };
     let (response, verifier) = client.respond(challenge.body.trim()).map_err(failed)?;
     send(stream, &StreamElement::Sasl(SaslElement::Response(Response { body: response }))).await?;
@@ -254,7 +261,7 @@ async fn scram(
         StreamElement::Sasl(SaslElement::Success(success)) => {
             verifier.verify(success.body.trim()).map_err(failed)
         }
-        other => Err(refused("enrolment key", &other)),
+        other => Err(refused("secret", &other)),
     }
 }
 
@@ -269,9 +276,10 @@ fn refused(what: &'static str, got: &StreamElement) -> LoginError {
         .map_or_else(|| "no reason".to_owned(), |child| child.name().to_owned());
     let reason = match failure.texts.values().next() {
         Some(text) => format!("{condition} ({})", shorten(text)),
-        None => condition,
+        None => condition.clone(),
     };
-    LoginError::Refused { what, reason }
+    let passing = condition == "temporary-auth-failure";
+    LoginError::Refused { what, reason, passing }
 }
 
 fn unexpected(wanted: &'static str, got: &StreamElement) -> LoginError {
@@ -388,7 +396,7 @@ pub async fn resume(stream: &mut Stream, id: &str, h: u32) -> Result<Option<u32>
     let resume = sm::Resume { h, previd: sm::StreamId(id.to_owned()) };
     send(stream, &StreamElement::Sm(SmElement::Resume(resume))).await?;
     match next(stream).await? {
-        StreamElement::Sm(SmElement::Resumed(resumed)) => Ok(Some(resumed.h)),
+        StreamElement::Sm(SmElement::Resumed(resumed)) if resumed.previd.0 == id => Ok(Some(resumed.h)),
         StreamElement::Sm(SmElement::Failed(_)) => Ok(None),
         other => Err(unexpected("<resumed/>", &other)),
     }

@@ -2,15 +2,19 @@
 //!
 //! [`login`] gets from bytes to a session, [`driver`] runs one connection of a session (`inbound` takes what the cloud
 //! sends, `pump` moves elements), `session` is what outlives a connection, [`reconnect`] keeps a session alive over
-//! many, [`enrol`] gets the first certificate. Everything works over any byte stream that a
+//! many (`reaction` says what follows a stream error), [`enrol`] gets the first certificate. That much is XMPP and works
+//! with any server; what is said in a session is a [`conversation::Conversation`], and [`causeway`] is ours. Everything works over any byte stream that a
 //! [`Connect`] delivers.
 
-pub mod driver;
+pub mod causeway;
+pub mod conversation;
+pub(crate) mod driver;
 pub mod enrol;
 mod inbound;
 pub mod limited;
 pub mod login;
 mod pump;
+mod reaction;
 pub mod reconnect;
 pub mod scram;
 mod session;
@@ -20,6 +24,7 @@ use causeway_protocol::channel::payload::{
 };
 use causeway_protocol::limits::IQ_WITHIN;
 use futures_util::future::BoxFuture;
+use jid::Jid;
 use minidom::Element;
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -94,6 +99,9 @@ pub struct Channel {
 
 /// An iq on its way out.
 pub(crate) struct Outgoing {
+    /// `None` for our server.
+    to: Option<Jid>,
+    get: bool,
     payload: Element,
     answer: oneshot::Sender<Answer>,
 }
@@ -117,37 +125,58 @@ pub enum IqError {
     /// An error answer.
     #[error("the cloud answers {}", login::describe(.0))]
     Refused(Box<StanzaError>),
+    /// The server would end the stream over it.
+    #[error("the message has {bytes} bytes, the cloud takes {max_bytes}")]
+    TooLarge {
+        /// Its size on the wire.
+        bytes: usize,
+        /// The server's limit.
+        max_bytes: usize,
+    },
     /// The answer is not what was asked for.
     #[error("the cloud's answer is not usable: {0}")]
     Unusable(String),
 }
 
-/// The ends the reconnect loop works with.
-pub(crate) struct Ends {
+/// The ends [`reconnect::run`] works with.
+pub struct Ends {
     pub(crate) outgoing: mpsc::Receiver<Outgoing>,
     pub(crate) state: watch::Sender<ChannelState>,
     pub(crate) online: watch::Sender<bool>,
 }
 
 impl Channel {
-    pub(crate) fn new() -> (Self, Ends) {
+    /// A channel and what runs it.
+    pub fn new() -> (Self, Ends) {
         let (outgoing, queue) = mpsc::channel(CHANNEL_QUEUE_MAX);
         let (state_in, state) = watch::channel(ChannelState::default());
         let (online_in, online) = watch::channel(false);
         (Self { outgoing, state, online }, Ends { outgoing: queue, state: state_in, online: online_in })
     }
 
-    /// Sends an iq of type set and waits for its result.
+    /// Sends an iq of type set to the cloud and waits for its result.
     ///
     /// # Errors
     /// When there is no session, it ends, or the cloud refuses.
-    pub async fn ask(&self, payload: Element) -> Answer {
+    pub async fn ask(&self, payload: Element) -> Result<Option<Element>, IqError> {
+        self.send(None, false, payload).await
+    }
+
+    /// Sends an iq of type get and waits for its result; `to` is `None` for our server.
+    ///
+    /// # Errors
+    /// As [`Channel::ask`].
+    pub async fn get(&self, to: Option<Jid>, payload: Element) -> Result<Option<Element>, IqError> {
+        self.send(to, true, payload).await
+    }
+
+    async fn send(&self, to: Option<Jid>, get: bool, payload: Element) -> Answer {
         if !*self.online.borrow() {
             return Err(IqError::Offline);
         }
         let (answer, wait) = oneshot::channel();
         let sent = async {
-            self.outgoing.send(Outgoing { payload, answer }).await.map_err(|_| IqError::Offline)?;
+            self.outgoing.send(Outgoing { to, get, payload, answer }).await.map_err(|_| IqError::Offline)?;
             wait.await.unwrap_or(Err(IqError::Lost))
         };
         timeout(IQ_WITHIN, sent).await.unwrap_or(Err(IqError::TimedOut))
@@ -189,4 +218,13 @@ fn chain(error: &PayloadError) -> String {
 /// An error answer with a text.
 pub(crate) fn stanza_error(kind: ErrorType, condition: DefinedCondition, text: &str) -> Box<StanzaError> {
     Box::new(StanzaError::new(kind, condition, "en", text))
+}
+
+/// What we do not know or do not tell.
+pub(crate) fn unavailable() -> Box<StanzaError> {
+    stanza_error(
+        ErrorType::Cancel,
+        DefinedCondition::ServiceUnavailable,
+        "the agent does not know this element",
+    )
 }

@@ -5,56 +5,48 @@ use std::time::Duration;
 
 use causeway_protocol::channel::backoff::{Backoff, spread};
 use causeway_protocol::channel::sm::StreamManagement;
-use causeway_protocol::limits::{ELEMENT_PRE_AUTH_MAX_BYTES, LOGIN_WITHIN, RESUME_SECS};
+use causeway_protocol::limits::{ELEMENT_MAX_BYTES, ELEMENT_PRE_AUTH_MAX_BYTES, LOGIN_WITHIN, RESUME_SECS};
 use futures_util::FutureExt;
 use jid::BareJid;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
-use xmpp_parsers::stream_error::DefinedCondition;
 
+use super::conversation::Conversation;
 use super::driver::{self, End, Workplace};
 use super::limited::Limited;
 use super::login::{self, Credentials, Ended, LoginError, Stream};
+use super::reaction::{self, Next, later_refused};
 use super::session::Session;
-use super::{ChannelState, Connect, ConnectError, Ends, Orders};
+use super::{ChannelState, Connect, ConnectError, Ends};
 use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::limits::{
-    CHANNEL_QUEUE_MAX, CLONE_WAIT_FROM, CLONE_WAIT_TO, REDIRECTS_MAX, REFUSED_WAIT_FROM, REFUSED_WAIT_TO,
-    RETRY_HINT_MAX, SHUTDOWN_SPREAD,
-};
+use crate::limits::CHANNEL_QUEUE_MAX;
 use crate::random::RandomSource;
 
-/// What the loop is made of.
-pub(crate) struct Parts {
-    pub(crate) connect: Arc<dyn Connect>,
-    pub(crate) orders: Arc<dyn Orders>,
+/// What a channel is made of.
+pub struct Parts {
+    /// Opens byte streams to the server.
+    pub connect: Arc<dyn Connect>,
+    /// What its sessions are for.
+    pub conversation: Arc<dyn Conversation>,
     /// Whom we log in as.
-    pub(crate) jid: BareJid,
-    pub(crate) clock: Clock,
-    pub(crate) random: RandomSource,
-    pub(crate) stop: CancellationToken,
-}
-
-/// What to do next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Next {
-    /// The usual back-off.
-    Backoff,
-    /// Within so long, because the cloud asked us to leave in good order.
-    Spread { after: Duration, over: Duration },
-    /// At once, at another address.
-    Redirect(String),
-    /// Much later: asking sooner cannot help. A person must act.
-    Later { from: Duration, to: Duration },
+    pub jid: BareJid,
+    /// How we prove it.
+    pub credentials: Credentials,
+    /// Time.
+    pub clock: Clock,
+    /// Chance.
+    pub random: RandomSource,
+    /// Ends it.
+    pub stop: CancellationToken,
 }
 
 /// Runs until stopped.
-pub(crate) async fn run(parts: Parts, ends: Ends) {
+pub async fn run(parts: Parts, ends: Ends) {
     let (reply_sender, replies) = mpsc::channel(CHANNEL_QUEUE_MAX);
     let place = Workplace {
-        orders: parts.orders.clone(),
+        conversation: parts.conversation.clone(),
         outgoing: ends.outgoing,
         replies,
         reply_sender,
@@ -147,10 +139,8 @@ impl Life {
     }
 
     async fn log_in(&mut self, io: Limited) -> Result<(Stream, Option<u32>), LoginError> {
-        let jid = self.parts.jid.clone();
-        let domain = jid.domain().to_string();
         let login::Authenticated { mut stream, features } =
-            login::authenticate(io, &domain, Credentials::Certificate(&jid)).await?;
+            login::authenticate(io, self.parts.jid.domain().as_str(), &self.parts.credentials).await?;
         if let Some(session) = self.resumable() {
             let id = session.resume_id.clone().unwrap_or_default();
             let h = session.sm.as_ref().map_or(0, StreamManagement::h);
@@ -161,9 +151,18 @@ impl Life {
         if let Some(old) = self.session.take() {
             old.give_up();
         }
-        login::bind(&mut stream).await?;
+        let bound = login::bind(&mut stream).await?;
+        if bound.to_bare() != self.parts.jid {
+            let got = login::shorten(bound.as_str());
+            return Err(LoginError::Unexpected { wanted: "our own JID bound", got });
+        }
         self.sessions += 1;
-        let mut session = Session::new(self.sessions, domain);
+        let mut session = Session::new(self.sessions, bound);
+        session.peer_max_bytes = features
+            .limits
+            .as_ref()
+            .and_then(|limits| limits.max_bytes)
+            .map_or(ELEMENT_MAX_BYTES, |bytes| usize::try_from(bytes.get()).unwrap_or(usize::MAX));
         if features.stream_management.is_some()
             && let Some(enabled) = login::enable(&mut stream).await?
         {
@@ -186,11 +185,10 @@ impl Life {
     fn judge(&mut self, failure: Failure) -> (Next, String) {
         match failure {
             Failure::Connect(error) => (Next::Backoff, Chain(&error).to_string()),
-            Failure::Login(LoginError::Refused { what, reason }) => {
-                let refused = LoginError::Refused { what, reason };
-                (later_refused(), Chain(&refused).to_string())
+            Failure::Login(error @ LoginError::Refused { passing: false, .. }) => {
+                (later_refused(), Chain(&error).to_string())
             }
-            Failure::Login(LoginError::Ended { source }) => self.ended(source),
+            Failure::Login(LoginError::Ended { source }) => self.ended(&source),
             Failure::Login(error) => (Next::Backoff, Chain(&error).to_string()),
             Failure::Session(End::Cut(reason)) => (Next::Backoff, reason),
             Failure::Session(end) => {
@@ -198,9 +196,9 @@ impl Life {
                     session.give_up();
                 }
                 match end {
-                    End::Ended(ended) => self.ended(ended),
+                    End::Ended(ended) => self.ended(&ended),
                     End::Closed => (Next::Backoff, "the cloud closed the session".to_owned()),
-                    End::Broken(reason) => (Next::Backoff, reason),
+                    End::Broken(breach) => (Next::Backoff, breach.reason),
                     End::Refused(error) => {
                         (Next::Backoff, format!("the cloud refuses the session: {}", login::describe(&error)))
                     }
@@ -211,27 +209,12 @@ impl Life {
         }
     }
 
-    fn ended(&mut self, ended: Ended) -> (Next, String) {
-        let reason = format!("the cloud ended the session: {ended}");
-        let hint = |secs: Option<u64>| secs.map(|secs| Duration::from_secs(secs).min(RETRY_HINT_MAX));
-        let after = hint(ended.retry_after_secs);
-        let over = hint(ended.retry_spread_secs);
-        let next = match ended.condition {
-            DefinedCondition::SeeOtherHost(host) if self.redirects < REDIRECTS_MAX => {
-                self.redirects += 1;
-                Next::Redirect(host)
-            }
-            DefinedCondition::SystemShutdown => {
-                Next::Spread { after: after.unwrap_or_default(), over: over.unwrap_or(SHUTDOWN_SPREAD) }
-            }
-            DefinedCondition::Conflict => Next::Later { from: CLONE_WAIT_FROM, to: CLONE_WAIT_TO },
-            DefinedCondition::NotAuthorized => later_refused(),
-            _ if after.is_some() || over.is_some() => {
-                Next::Spread { after: after.unwrap_or_default(), over: over.unwrap_or_default() }
-            }
-            _ => Next::Backoff,
-        };
-        (next, reason)
+    fn ended(&mut self, ended: &Ended) -> (Next, String) {
+        let next = reaction::after(ended, self.redirects);
+        if matches!(next, Next::Redirect(_)) {
+            self.redirects += 1;
+        }
+        (next, format!("the cloud ended the session: {ended}"))
     }
 
     async fn pause(&mut self, next: Next, reason: String) {
@@ -260,8 +243,4 @@ impl Life {
             () = self.parts.clock.sleep(delay) => {}
         }
     }
-}
-
-fn later_refused() -> Next {
-    Next::Later { from: REFUSED_WAIT_FROM, to: REFUSED_WAIT_TO }
 }

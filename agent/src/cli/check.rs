@@ -276,7 +276,8 @@ fn certificate(identity: &Identity) -> CheckResult {
 async fn log_in(io: Limited, identity: &Identity) -> CheckResult {
     let name = "log in";
     let domain = identity.jid.domain().to_string();
-    let login = login::authenticate(io, &domain, Credentials::Certificate(&identity.jid)).boxed();
+    let credentials = Credentials::Certificate(identity.jid.clone());
+    let login = login::authenticate(io, &domain, &credentials).boxed();
     match timeout(LOGIN_WITHIN, login).await.unwrap_or(Err(LoginError::TimedOut)) {
         Ok(mut authenticated) => {
             let _ = timeout(crate::limits::CLOSE_WITHIN, authenticated.stream.shutdown()).await;

@@ -116,6 +116,9 @@ fn granted_later(error: IqError) -> Result<Option<Duration>, LinkError> {
                 })
             }
         }
+        error @ IqError::TooLarge { .. } => {
+            Err(LinkError::NoAnswer { operation: "begin an upload", detail: error.to_string() })
+        }
         IqError::Unusable(detail) => Err(LinkError::NoAnswer { operation: "begin an upload", detail }),
         IqError::Offline | IqError::Lost | IqError::TimedOut => Ok(None),
     }

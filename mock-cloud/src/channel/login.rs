@@ -107,6 +107,7 @@ where
     stream.get_stream().element_done();
     let (role, proof) = sasl.run(&mut stream).await?;
     let success = SaslElement::Success(Success { body: proof });
+    stream.get_stream().restart();
     let accepted = stream.accept_reset(&success).await.map_err(NoLogin::Header)?;
     let (_, pending) = greet(cloud, accepted).await?;
     let stream: Stream<'io, S> =

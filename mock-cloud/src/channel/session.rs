@@ -30,7 +30,7 @@ use xso::AsXml;
 use super::login::{LoggedIn, Role};
 use super::outbound::{Outgoing, number_in};
 use super::registry::{Answer, Control, Detached, Inlets, Session};
-use super::wire::{ElementTooLarge, Metered};
+use super::wire::{ElementTooDeep, ElementTooLarge, Metered};
 use super::{inbound, stream_error};
 use crate::limits::{
     BURST_MAX, ENROLMENT_WITHIN, GOODBYE_WITHIN, INBOUND_WORK_MAX, SILENCE_ASK_AFTER, SILENCE_MAX,
@@ -562,6 +562,9 @@ pub(super) fn fault_in(error: &io::Error) -> Option<(DefinedCondition, &'static 
     let inner = error.get_ref()?;
     if inner.is::<ElementTooLarge>() {
         return Some((DefinedCondition::PolicyViolation, "an element is larger than this stream allows"));
+    }
+    if inner.is::<ElementTooDeep>() {
+        return Some((DefinedCondition::PolicyViolation, "elements are nested too deeply"));
     }
     match inner.downcast_ref::<rxml::Error>() {
         Some(rxml::Error::InvalidEof(_)) => None,

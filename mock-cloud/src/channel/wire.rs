@@ -6,9 +6,10 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
+use causeway_protocol::channel::nesting::Nesting;
 use thiserror::Error;
 use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, ReadBuf};
 
@@ -20,6 +21,11 @@ pub(crate) struct ElementTooLarge {
     pub(crate) max_bytes: usize,
 }
 
+/// Why a read fails before the XML layer sees the bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("elements are nested too deeply")]
+pub(crate) struct ElementTooDeep;
+
 /// A byte stream that counts.
 #[derive(Debug)]
 pub(crate) struct Metered<S> {
@@ -27,6 +33,9 @@ pub(crate) struct Metered<S> {
     /// Bytes consumed since the last complete element. Atomic only because the XML layer hands out `&Self`.
     since_element: AtomicUsize,
     element_max_bytes: AtomicUsize,
+    nesting: Nesting,
+    between: AtomicBool,
+    restarted: AtomicBool,
 }
 
 impl<S> Metered<S> {
@@ -36,6 +45,9 @@ impl<S> Metered<S> {
             inner,
             since_element: AtomicUsize::new(0),
             element_max_bytes: AtomicUsize::new(element_max_bytes),
+            nesting: Nesting::default(),
+            between: AtomicBool::new(true),
+            restarted: AtomicBool::new(false),
         }
     }
 
@@ -49,9 +61,15 @@ impl<S> Metered<S> {
         self.element_max_bytes.store(element_max_bytes, Ordering::Relaxed);
     }
 
-    /// Whether an element (or whitespace before one) has begun and not ended.
+    /// What is read from now on is a new stream on the same connection.
+    pub(crate) fn restart(&self) {
+        self.restarted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether an element has begun and not ended. White space before one is none: clients keep connections alive
+    /// with it (RFC 6120 §4.6.1).
     pub(crate) fn is_inside_element(&self) -> bool {
-        self.since_element.load(Ordering::Relaxed) > 0
+        self.since_element.load(Ordering::Relaxed) > 0 && !self.between.load(Ordering::Relaxed)
     }
 }
 
@@ -83,11 +101,20 @@ impl<S: AsyncBufRead + Unpin> AsyncBufRead for Metered<S> {
         }
         let buffer = ready!(Pin::new(&mut this.inner).poll_fill_buf(cx))?;
         // Never hand out more than what is left, so that the limit is exact whatever the size of the reads below.
-        Poll::Ready(Ok(&buffer[..buffer.len().min(left)]))
+        let buffer = &buffer[..buffer.len().min(left)];
+        if this.restarted.swap(false, Ordering::Relaxed) {
+            this.nesting.restart();
+        }
+        if this.nesting.look(buffer).is_err() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, ElementTooDeep)));
+        }
+        this.between.store(this.nesting.is_between_elements(), Ordering::Relaxed);
+        Poll::Ready(Ok(buffer))
     }
 
     fn consume(mut self: Pin<&mut Self>, amount: usize) {
         self.since_element.fetch_add(amount, Ordering::Relaxed);
+        self.nesting.consumed(amount);
         Pin::new(&mut self.inner).consume(amount);
     }
 }

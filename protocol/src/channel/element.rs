@@ -2,8 +2,6 @@
 
 use minidom::Element;
 use xmpp_parsers::iq::Iq;
-use xmpp_parsers::message::Message;
-use xmpp_parsers::presence::Presence;
 use xmpp_parsers::sasl::Failure;
 use xmpp_parsers::sm;
 use xmpp_parsers::stream_error::ReceivedStreamError;
@@ -38,6 +36,17 @@ pub enum StreamElement {
     #[xml(transparent)]
     Unknown(Element),
 }
+
+/// `<message/>`. What it says is not ours to judge: strangers may send anything, and a content that the usual type
+/// refuses (an unknown `type` alone does it) must not end the stream, because stream management would end with it.
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq, Eq)]
+#[xml(namespace = ns::CLIENT, name = "message", on_unknown_attribute = Discard, on_unknown_child = Discard)]
+pub struct Message {}
+
+/// `<presence/>`; see [`Message`].
+#[derive(FromXml, AsXml, Debug, Clone, Default, PartialEq, Eq)]
+#[xml(namespace = ns::CLIENT, name = "presence", on_unknown_attribute = Discard, on_unknown_child = Discard)]
+pub struct Presence {}
 
 impl StreamElement {
     /// Whether XEP-0198 counts it: stanzas only.
@@ -74,9 +83,9 @@ pub enum SmElement {
     Request(sm::R),
 }
 
-/// `<failed/>`
+/// `<failed/>`. Servers may add a text (ejabberd does).
 #[derive(FromXml, AsXml, Debug, Clone, PartialEq)]
-#[xml(namespace = ns::SM, name = "failed")]
+#[xml(namespace = ns::SM, name = "failed", on_unknown_child = Discard)]
 pub struct SmFailed {
     /// Stanzas of the old session that the server had handled, if it still knows.
     #[xml(attribute(default))]

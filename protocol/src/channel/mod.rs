@@ -20,6 +20,7 @@
 pub mod backoff;
 pub mod element;
 pub mod liveness;
+pub mod nesting;
 pub mod ns;
 pub mod payload;
 pub mod sm;
