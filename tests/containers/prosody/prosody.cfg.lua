@@ -9,6 +9,8 @@ s2s_ports = {}
 interfaces = { "*" }
 c2s_require_encryption = true
 authentication = "internal_hashed"
+-- The default is SHA-1; an account has verifiers of one kind only.
+password_hash = "SHA-256"
 storage = "internal"
 smacks_hibernation_time = 300
 log = { warn = "*console" }
