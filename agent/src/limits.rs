@@ -32,6 +32,58 @@ pub const STEPS_MAX: usize = 200;
 /// ... and the length of each.
 pub const STEP_MAX_CHARS: usize = 400;
 
+/// A whole tunnel, all rounds and a KDC included.
+pub const PROXY_TUNNEL_WITHIN: Duration = Duration::from_secs(60);
+
+/// The body of a refusal; a proxy whose Content-Length promises more than it sends is not waited for.
+pub const PROXY_BODY_WITHIN: Duration = Duration::from_secs(3);
+
+/// CONNECT requests for one tunnel. The longest proper exchange takes five: nothing, a remembered nonce that is stale,
+/// and Negotiate with NTLM inside, which needs three.
+pub const PROXY_ROUNDS_MAX: usize = 8;
+
+/// Interim (1xx) answers before the real one. Proxies have no reason to send any.
+pub const PROXY_INTERIM_MAX: usize = 4;
+
+/// The line with a chunk's size, and a trailer line.
+pub const PROXY_CHUNK_LINE_MAX_BYTES: usize = 1024;
+
+/// Of a refusal's page so much is read for its text. squid's pages have 3 to 4 KiB, the text in the middle.
+pub const PROXY_TEXT_READ_MAX_BYTES: usize = 8 * 1024;
+
+/// Of the text so much is kept: what fits into a log line.
+pub const PROXY_TEXT_MAX_CHARS: usize = 300;
+
+/// Challenges in one answer; four schemes exist, Digest may come once for each algorithm.
+pub const CHALLENGES_MAX: usize = 16;
+
+/// Parameters of one challenge; Digest has nine.
+pub const CHALLENGE_PARAMETERS_MAX: usize = 32;
+
+/// An authentication message from the proxy. Windows' own limit for Kerberos tickets is 48,000 bytes.
+pub const PROXY_TOKEN_MAX_BYTES: usize = 48_000;
+
+/// Refused credentials are shown again after this. Active Directory's usual lock-out counts over 10 to 30 minutes.
+pub const CREDENTIAL_RETRY_AFTER: Duration = Duration::from_secs(30 * 60);
+
+/// Within that time one attempt per proxy, and so many over all proxies: below the smallest usual lock-out threshold, 3.
+pub const CREDENTIAL_REFUSALS_MAX: usize = 2;
+
+/// So many passwords without any answer count like a refusal: a proxy that hangs up on wrong ones exists.
+pub const CREDENTIAL_UNANSWERED_MAX: usize = 3;
+
+/// Proxies and refusals remembered; companies have a handful.
+pub const PROXIES_REMEMBERED_MAX: usize = 32;
+
+/// One exchange with a KDC.
+pub const KDC_WITHIN: Duration = Duration::from_secs(5);
+
+/// KDCs asked for one message.
+pub const KDC_TRIES: usize = 3;
+
+/// A ticket with the group memberships of a large company has up to 64 KiB (MS-PAC).
+pub const KDC_ANSWER_MAX_BYTES: usize = 256 * 1024;
+
 /// What a module may take to end after its stop signal.
 pub const DRAIN_WITHIN: Duration = Duration::from_secs(5);
 

@@ -60,6 +60,9 @@ pub const CONNECT_HEAD_MAX_BYTES: usize = 16 * 1024;
 /// schemes with several rounds.
 pub const CONNECT_REQUESTS_MAX: usize = 8;
 
+/// Digest nonces a proxy remembers; an old one is then stale.
+pub const DIGEST_NONCES_MAX: usize = 1_024;
+
 /// Time a proxy tries to reach a target.
 pub const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
 

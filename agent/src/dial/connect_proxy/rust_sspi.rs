@@ -1,0 +1,288 @@
+//! NTLM and Kerberos by the `sspi` crate: for systems without SSPI of their own.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use sspi::builders::FilledInitializeSecurityContext;
+use sspi::generator::{GeneratorInitSecurityContext, GeneratorState};
+use sspi::{
+    AuthIdentityBuffers, BufferType, ClientRequestFlags, CredentialsBuffers, DataRepresentation,
+    KerberosConfig, Negotiate, NegotiateConfig, Ntlm, SecurityBuffer, Sspi, SspiImpl, Username,
+    UsernameParts,
+};
+
+use super::kdc::{self, Kdc};
+use super::security::{Package, SecurityContext, SecurityContexts, SecurityError};
+use super::{Credentials, ProxyAuth};
+use crate::dial::Dial;
+
+/// Stands for the user's own realm where the crate wants an address; [`Kdc`] knows better.
+const HOME_REALM: &str = "home-realm.invalid";
+
+/// Makes contexts by the `sspi` crate.
+pub(super) struct RustSspi {
+    /// Reaches the KDC, never through a proxy.
+    dial: Arc<dyn Dial>,
+}
+
+impl RustSspi {
+    pub(super) fn new(dial: Arc<dyn Dial>) -> Self {
+        Self { dial }
+    }
+}
+
+impl SecurityContexts for RustSspi {
+    fn begin(
+        &self,
+        package: Package,
+        host: &str,
+        auth: &ProxyAuth,
+    ) -> Result<Box<dyn SecurityContext>, SecurityError> {
+        let impossible = |why: String| SecurityError::NotPossible { why };
+        let credentials = auth.credentials.as_ref().ok_or_else(|| impossible("no credentials".into()))?;
+        match package {
+            Package::Ntlm => {
+                let name =
+                    Username::parse(&credentials.username).map_err(|error| impossible(error.to_string()))?;
+                let handle = Some(buffers(&name, credentials));
+                Ok(Box::new(NtlmContext { ntlm: Ntlm::new(), handle, target: format!("HTTP/{host}") }))
+            }
+            Package::Negotiate => {
+                let numeric = host.parse::<std::net::IpAddr>().is_ok();
+                let principal = match principal(credentials, auth.kerberos_realm.as_deref()) {
+                    _ if numeric => Err("Kerberos needs the proxy's name, not its address".to_owned()),
+                    other => other,
+                };
+                let (kerberos, name) = match principal {
+                    Ok(found) => (Some(found.1), found.0),
+                    Err(why) if !auth.negotiate_ntlm => return Err(impossible(why)),
+                    Err(_) => {
+                        let name = Username::parse(&credentials.username);
+                        (None, name.map_err(|error| impossible(error.to_string()))?)
+                    }
+                };
+                let negotiate = negotiate(kerberos.is_some(), auth.negotiate_ntlm)?;
+                Ok(Box::new(NegotiateContext {
+                    negotiate,
+                    handle: Some(CredentialsBuffers::AuthIdentity(buffers(&name, credentials))),
+                    target: format!("HTTP/{host}"),
+                    realm: kerberos.unwrap_or_default(),
+                    kdc: Kdc::new(Arc::clone(&self.dial), auth.kerberos_kdcs.clone()),
+                }))
+            }
+        }
+    }
+}
+
+fn negotiate(kerberos: bool, ntlm: bool) -> Result<Negotiate, SecurityError> {
+    let packages = match (kerberos, ntlm) {
+        (true, true) => "kerberos,ntlm",
+        (true, false) => "kerberos",
+        (false, _) => "ntlm",
+    };
+    let kerberos = KerberosConfig::new_with_kdc_url(&format!("tcp://{HOME_REALM}"), "causeway".to_owned());
+    let config = NegotiateConfig::new(Box::new(kerberos), Some(packages.to_owned()), "causeway".to_owned());
+    Negotiate::new_client(config).map_err(|error| SecurityError::NotPossible { why: error.description })
+}
+
+fn buffers(name: &Username, credentials: &Credentials) -> AuthIdentityBuffers {
+    let (user, domain) = match name.parts() {
+        UsernameParts::UserPrincipalName(parts) => (parts.upn(), ""),
+        UsernameParts::DownLevelLogonName(parts) => {
+            (parts.account_name(), parts.netbios_domain().unwrap_or_default())
+        }
+    };
+    AuthIdentityBuffers::from_utf8(user, domain, credentials.password.expose())
+}
+
+/// The user as Kerberos knows it, and the realm.
+///
+/// `user@REALM` in capitals is a principal; `user@domain.example` is a name of Active Directory, which its KDC
+/// resolves (RFC 6806 §5); with a configured realm whatever stands around the account's name is left out.
+fn principal(credentials: &Credentials, realm: Option<&str>) -> Result<(Username, String), String> {
+    let name = Username::parse(&credentials.username).map_err(|error| error.to_string())?;
+    let down_level = |account: &str, realm: &str| {
+        let name = Username::new_down_level_logon_name(account, realm).map_err(|error| error.to_string())?;
+        Ok((name, realm.to_ascii_uppercase()))
+    };
+    match (name.parts(), realm) {
+        (UsernameParts::UserPrincipalName(parts), Some(realm)) => down_level(parts.account_name(), realm),
+        (UsernameParts::DownLevelLogonName(parts), Some(realm)) => down_level(parts.account_name(), realm),
+        (UsernameParts::UserPrincipalName(parts), None)
+            if !parts.suffix().contains(|c: char| c.is_lowercase()) =>
+        {
+            down_level(parts.account_name(), parts.suffix())
+        }
+        (UsernameParts::UserPrincipalName(parts), None) => {
+            let realm = parts.suffix().to_ascii_uppercase();
+            Ok((name.clone(), realm))
+        }
+        (UsernameParts::DownLevelLogonName(parts), None) => match parts.netbios_domain() {
+            Some(domain) if domain.contains('.') => down_level(parts.account_name(), domain),
+            _ => Err(format!(
+                "the Kerberos realm of {} is not known; set proxy.kerberos_realm",
+                credentials.username
+            )),
+        },
+    }
+}
+
+struct NtlmContext {
+    ntlm: Ntlm,
+    handle: Option<AuthIdentityBuffers>,
+    target: String,
+}
+
+impl SecurityContext for NtlmContext {
+    fn step<'a>(&'a mut self, token: Option<&'a [u8]>) -> BoxFuture<'a, Result<Vec<u8>, SecurityError>> {
+        Box::pin(async move {
+            let mut input = [token_buffer(token)];
+            let mut output = [token_buffer(None)];
+            let mut request = self
+                .ntlm
+                .initialize_security_context()
+                .with_credentials_handle(&mut self.handle)
+                .with_context_requirements(ClientRequestFlags::empty())
+                .with_target_data_representation(DataRepresentation::Native)
+                .with_target_name(&self.target)
+                .with_input(&mut input)
+                .with_output(&mut output);
+            let bad = |error: sspi::Error| SecurityError::BadToken { why: error.description };
+            ntlm_step(&mut self.ntlm, &mut request).map_err(bad)?;
+            let [output] = output;
+            Ok(output.buffer)
+        })
+    }
+}
+
+fn ntlm_step<'a>(
+    ntlm: &'a mut Ntlm,
+    request: &mut FilledInitializeSecurityContext<'a, 'a, Option<AuthIdentityBuffers>>,
+) -> sspi::Result<()> {
+    ntlm.initialize_security_context_impl(request)?.resolve_to_result().map(drop)
+}
+
+struct NegotiateContext {
+    negotiate: Negotiate,
+    handle: Option<CredentialsBuffers>,
+    target: String,
+    realm: String,
+    kdc: Kdc,
+}
+
+impl SecurityContext for NegotiateContext {
+    fn step<'a>(&'a mut self, token: Option<&'a [u8]>) -> BoxFuture<'a, Result<Vec<u8>, SecurityError>> {
+        Box::pin(async move {
+            let mut input = [token_buffer(token)];
+            let mut output = [token_buffer(None)];
+            let mut request = self
+                .negotiate
+                .initialize_security_context()
+                .with_credentials_handle(&mut self.handle)
+                .with_context_requirements(ClientRequestFlags::empty())
+                .with_target_data_representation(DataRepresentation::Native)
+                .with_target_name(&self.target)
+                .with_input(&mut input)
+                .with_output(&mut output);
+            let mut seen = Seen::default();
+            let outcome = match self.negotiate.initialize_security_context_impl(&mut request) {
+                Ok(work) => drive(work, &self.kdc, &self.realm, &mut seen).await,
+                Err(error) => Err(error),
+            };
+            match outcome {
+                Ok(()) => {
+                    let [output] = output;
+                    Ok(output.buffer)
+                }
+                Err(error) => Err(seen.judge(token.is_some(), error, &self.target)),
+            }
+        })
+    }
+}
+
+/// What the KDC said last, which `sspi` blurs.
+#[derive(Default)]
+struct Seen {
+    unreachable: Option<String>,
+    code: Option<u32>,
+}
+
+async fn drive(
+    mut work: GeneratorInitSecurityContext<'_>,
+    kdc: &Kdc,
+    home: &str,
+    seen: &mut Seen,
+) -> Result<(), sspi::Error> {
+    let mut state = work.start();
+    loop {
+        match state {
+            GeneratorState::Completed(result) => return result.map(drop),
+            GeneratorState::Suspended(request) => {
+                let answer = match request.url.host_str() {
+                    Some(HOME_REALM) | None => kdc.exchange(home, &request.data).await,
+                    // A realm that ours refers to, found by the system's Kerberos settings.
+                    Some(host) => {
+                        let at = format!("{host}:{}", request.url.port().unwrap_or(88));
+                        kdc.at(vec![at]).exchange(host, &request.data).await
+                    }
+                };
+                seen.code = answer.as_ref().ok().and_then(|answer| kdc::error_code(answer));
+                state = work.resume(answer.map_err(|why| {
+                    seen.unreachable = Some(why.clone());
+                    sspi::Error::new(sspi::ErrorKind::NoAuthenticatingAuthority, why)
+                }));
+            }
+        }
+    }
+}
+
+impl Seen {
+    /// Codes of RFC 4120 §7.5.9.
+    fn judge(self, begun: bool, error: sspi::Error, target: &str) -> SecurityError {
+        let credentials = |why: &str| SecurityError::Credentials { why: why.to_owned() };
+        let impossible = |why: String| SecurityError::NotPossible { why };
+        match (self.unreachable, self.code) {
+            (Some(why), _) => impossible(why),
+            (None, Some(6)) => credentials("the KDC does not know the user"),
+            (None, Some(12)) => credentials("the KDC's policy forbids the user to sign in"),
+            (None, Some(18)) => credentials("the KDC says the account is locked, disabled or expired"),
+            (None, Some(23)) => credentials("the KDC says the password has expired"),
+            (None, Some(24 | 31)) => credentials("the KDC says the password is wrong"),
+            (None, Some(7)) => impossible(format!("the KDC does not know the service {target}")),
+            (None, Some(14)) => impossible("the KDC shares no encryption type with us".into()),
+            (None, Some(37)) => impossible("our clock and the KDC's differ by more than it allows".into()),
+            (None, Some(68)) => impossible("the KDC is not one of the user's realm".into()),
+            (None, Some(code)) => impossible(format!("the KDC answers with error {code}")),
+            (None, None) if begun => SecurityError::BadToken { why: error.description },
+            (None, None) => impossible(error.description),
+        }
+    }
+}
+
+fn token_buffer(token: Option<&[u8]>) -> SecurityBuffer {
+    SecurityBuffer::new(token.unwrap_or_default().to_vec(), BufferType::Token)
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_protocol::Secret;
+
+    use super::*;
+
+    #[test]
+    fn the_realm_comes_from_the_name_or_the_settings() {
+        let of = |username: &str, realm: Option<&str>| {
+            let credentials = Credentials { username: username.into(), password: Secret::new("x") };
+            principal(&credentials, realm).map(|(name, realm)| (name.inner().to_owned(), realm)).ok()
+        };
+        let found = |name: &str, realm: &str| Some((name.to_owned(), realm.to_owned()));
+        assert_eq!(of("svc@ACME.EXAMPLE", None), found("ACME.EXAMPLE\\svc", "ACME.EXAMPLE"));
+        assert_eq!(of("svc@acme.example", None), found("svc@acme.example", "ACME.EXAMPLE"));
+        assert_eq!(of("acme.example\\svc", None), found("acme.example\\svc", "ACME.EXAMPLE"));
+        assert_eq!(of("ACME\\svc", None), None);
+        assert_eq!(of("svc", None), None);
+        for name in ["svc", "ACME\\svc", "svc@acme.example"] {
+            assert_eq!(of(name, Some("R.EXAMPLE")), found("R.EXAMPLE\\svc", "R.EXAMPLE"), "{name}");
+        }
+    }
+}
