@@ -98,11 +98,11 @@ fn connect(path: &Path) -> Result<Connection, StoreError> {
     let open = |source| StoreError::Open { path: path.to_owned(), source };
     let connection = Connection::open(path).map_err(open)?;
     // WAL lets readers go on while a batch is written; FULL makes every commit an fsync, so that what was answered
-    // is there after a power cut.
+    // is there after a power cut. A log of up to 64 MB: a page that many batches of an upload change is copied back once.
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
-             PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 4000;",
+             PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 16000;",
         )
         .map_err(open)?;
     connection.set_prepared_statement_cache_capacity(crate::limits::STATEMENTS_CACHED);

@@ -129,19 +129,33 @@ struct Writer<'a> {
 impl Writer<'_> {
     /// The small number of a directory id, made at first sight.
     fn number(&mut self, key: &str) -> Result<i64, StoreError> {
+        self.number_or_new(key).map(|(number, _)| number)
+    }
+
+    /// The same, and whether it was made now: then nothing else knows it yet.
+    fn number_or_new(&mut self, key: &str) -> Result<(i64, bool), StoreError> {
         if let Some(number) = self.numbers.get(key) {
-            return Ok(*number);
+            return Ok((*number, false));
         }
-        let number = match self.known_number(key)? {
-            Some(number) => number,
+        let (number, is_new) = match self.known_number(key)? {
+            Some(number) => (number, false),
             None => {
                 let mut insert =
                     self.connection.prepare_cached("INSERT INTO objects (source, key) VALUES (?1, ?2)")?;
-                insert.insert(params![self.source, key])?
+                (insert.insert(params![self.source, key])?, true)
             }
         };
         self.numbers.insert(key.to_owned(), number);
-        Ok(number)
+        Ok((number, is_new))
+    }
+
+    /// The number of an object about to be written, which is counted if its row is not there yet.
+    fn counted(&mut self, kind: Kind, key: &str) -> Result<i64, StoreError> {
+        let (id, is_new) = self.number_or_new(key)?;
+        if is_new || !self.has_row(kind, id)? {
+            *self.tally.of(kind) += 1;
+        }
+        Ok(id)
     }
 
     fn known_number(&self, key: &str) -> Result<Option<i64>, StoreError> {
@@ -152,22 +166,17 @@ impl Writer<'_> {
             .optional()?)
     }
 
-    /// Counts the object if its row is not there yet.
-    fn count(&mut self, kind: Kind, id: i64) -> Result<(), StoreError> {
+    fn has_row(&self, kind: Kind, id: i64) -> Result<bool, StoreError> {
         let sql = match kind {
             Kind::Ou => "SELECT 1 FROM ous WHERE id = ?1",
             Kind::User => "SELECT 1 FROM users WHERE id = ?1",
             Kind::Group | Kind::Member => "SELECT 1 FROM groups WHERE id = ?1",
         };
-        if !self.connection.prepare_cached(sql)?.exists([id])? {
-            *self.tally.of(kind) += 1;
-        }
-        Ok(())
+        Ok(self.connection.prepare_cached(sql)?.exists([id])?)
     }
 
     fn user(&mut self, key: &str, user: &UserRecord) -> Result<(), StoreError> {
-        let id = self.number(key)?;
-        self.count(Kind::User, id)?;
+        let id = self.counted(Kind::User, key)?;
         let name = user.display_name.as_deref().filter(|name| !name.is_empty()).unwrap_or(&user.login);
         let texts = [
             Some(user.login.as_str()),
@@ -211,8 +220,7 @@ impl Writer<'_> {
     }
 
     fn group(&mut self, key: &str, group: &GroupRecord) -> Result<(), StoreError> {
-        let id = self.number(key)?;
-        self.count(Kind::Group, id)?;
+        let id = self.counted(Kind::Group, key)?;
         let texts = [Some(group.name.as_str()), group.description.as_deref(), group.mail.as_deref()];
         self.connection
             .prepare_cached(
@@ -241,8 +249,7 @@ impl Writer<'_> {
     }
 
     fn ou(&mut self, key: &str, ou: &OuRecord) -> Result<(), StoreError> {
-        let id = self.number(key)?;
-        self.count(Kind::Ou, id)?;
+        let id = self.counted(Kind::Ou, key)?;
         self.connection
             .prepare_cached(
                 "INSERT INTO ous (id, tenant, source, key, epoch, name, dn, parent, sort, search) \
