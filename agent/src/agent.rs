@@ -38,6 +38,7 @@ use crate::random::RandomSource;
 use crate::rotation::Rotation;
 use crate::secrets::{FileModeSealer, Sealer, SecretStore, SecretsError};
 use crate::status::StatusCell;
+use crate::surroundings::Surroundings;
 use crate::storage::redb::{OpenError, RedbStorage};
 use crate::storage::watched::Watched;
 use crate::storage::{Scoped, Storage, StorageError};
@@ -214,8 +215,10 @@ impl Agent {
             Some(dial) => dial,
             None => dialer(&settings, &secrets, &random)?,
         };
+        let redirect_hosts = settings.settings.cloud.redirect_hosts.clone();
         let connector =
-            CloudConnector::new(dial.clone(), endpoint, trust(&settings, &data_dir), Some(&identity))
+            CloudConnector::by(clock, dial.clone(), endpoint, trust(&settings, &data_dir), Some(&identity))
+                .map(|connector| connector.remembering(&data_dir).allowing(redirect_hosts))
                 .map(Arc::new)
                 .map_err(|source| StartError::Cloud { source })?;
         let (whole, state_thread, set_aside) = match config.storage {
@@ -231,11 +234,18 @@ impl Agent {
 
         let (channel, ends) = Channel::new();
         let (stop, modules_stop) = (CancellationToken::new(), CancellationToken::new());
-        let leases =
-            Leases { channel: channel.clone(), clock, random: random.clone(), stop: modules_stop.clone() };
+        let (jumps, jumped) = watch::channel(0);
+        let leases = Leases {
+            channel: channel.clone(),
+            clock,
+            random: random.clone(),
+            stop: modules_stop.clone(),
+            jumps: jumped,
+        };
         let uploads =
             Uploads::new(channel.clone(), connector.clone(), clock, random.clone(), modules_stop.clone());
         let uplink = Uplink::new(channel.clone(), leases, uploads);
+        let roads = dial.clone();
         let template = ModuleContext {
             dial,
             storage: own.clone(),
@@ -303,8 +313,23 @@ impl Agent {
             random: random.clone(),
             stop: stop.clone(),
         };
-        let rotation =
-            Rotation { data_dir, identity, sealer, channel: channel.clone(), connector, clock, random };
+        let watched = connector.clone();
+        let surroundings = Surroundings {
+            clock,
+            own_address: Arc::new(move || watched.own_address()),
+            channel: channel.clone(),
+            dial: roads,
+            jumps,
+        };
+        let rotation = Rotation {
+            data_dir,
+            identity,
+            sealer,
+            channel: channel.clone(),
+            connector,
+            clock,
+            random,
+        };
         let running = RunningAgent {
             reporter,
             channel,
@@ -314,6 +339,7 @@ impl Agent {
             tasks: TaskTracker::new(),
             state_thread,
         };
+        running.until_stopped(surroundings.run());
         running.spawn_all(parts, ends, dispatcher, uplink, rotation, clock);
         Ok(running)
     }

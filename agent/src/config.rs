@@ -47,6 +47,10 @@ pub struct Cloud {
     /// the system's store.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<PathBuf>,
+    /// Further hosts the cloud may send this agent to when it moves its agents, for example `node2.cloud.example` or
+    /// `*.cloud.example`; they must show the certificate of the host in `url`. Default: that host only, at any port.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub redirect_hosts: Vec<String>,
 }
 
 /// `[dns]`

@@ -6,6 +6,7 @@ use std::time::Duration;
 use causeway_protocol::channel::backoff::spread;
 use causeway_protocol::channel::payload::{Lease, LeaseGrant, LeaseOp};
 use causeway_protocol::limits::{LEASE_MARGIN, LEASE_RENEW_EVERY};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
@@ -22,6 +23,8 @@ pub(crate) struct Leases {
     pub(crate) clock: Clock,
     pub(crate) random: RandomSource,
     pub(crate) stop: CancellationToken,
+    /// Changes when time did not pass as it should: a holder that slept cannot know whether its lease lived on.
+    pub(crate) jumps: watch::Receiver<u64>,
 }
 
 impl Leases {
@@ -90,6 +93,8 @@ struct Keeper {
 
 impl Keeper {
     async fn keep(self, asked: Instant, ttl_ms: u64) {
+        let mut jumps = self.leases.jumps.clone();
+        jumps.mark_unchanged();
         let mut ttl = Duration::from_millis(ttl_ms);
         let mut ends = asked + ttl - margin(ttl);
         let mut next = asked + period(ttl);
@@ -98,6 +103,7 @@ impl Keeper {
                 biased;
                 () = self.returned.cancelled() => return self.give_back().await,
                 () = self.leases.stop.cancelled() => return self.give_back().await,
+                Ok(()) = jumps.changed() => Err("this machine slept, or its clock was set"),
                 () = sleep_until(ends) => Err("it could not be renewed in time"),
                 () = sleep_until(next) => Ok(()),
             };

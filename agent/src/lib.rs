@@ -13,6 +13,7 @@ pub mod config;
 pub mod dial;
 pub mod directory;
 pub mod dispatch;
+mod glimpse;
 pub mod health;
 pub mod identity;
 mod leases;
@@ -26,7 +27,9 @@ pub mod secrets;
 pub mod status;
 pub mod storage;
 pub mod supervisor;
+mod surroundings;
 mod uplink;
 mod upload;
+pub mod way;
 
 pub use agent::{Agent, AgentConfig, RunningAgent, StartError, dialer, endpoint, trust};

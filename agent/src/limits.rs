@@ -253,3 +253,41 @@ pub const WORKER_THREADS_MAX: usize = 4;
 
 /// One module's part of the doctor.
 pub const MODULE_CHECK_WITHIN: Duration = Duration::from_secs(60);
+
+/// Answer to a WebSocket request on an open TLS connection; as long as the handshake before it.
+pub const UPGRADE_WITHIN: Duration = Duration::from_secs(10);
+/// Read and write buffer of a WebSocket; most messages are below 1 KiB.
+pub const WEBSOCKET_BUFFER_BYTES: usize = 4 * 1024;
+/// What a WebSocket holds unsent: the buffer, and two of the largest messages behind it.
+pub const WEBSOCKET_UNSENT_MAX_BYTES: usize =
+    WEBSOCKET_BUFFER_BYTES + 2 * (causeway_protocol::limits::ELEMENT_MAX_BYTES + 1_024);
+/// Handshakes cut in a row before a WebSocket is tried: one cut is bad luck, or a cloud without room.
+pub const CUTS_BEFORE_FALLBACK: u32 = 2;
+/// A WebSocket that works is used so long before the direct way is tried again.
+pub const FALLBACK_KEPT: Duration = Duration::from_secs(24 * 3_600);
+/// The same when the direct way was only cut: a crowded cloud does that too.
+pub const FALLBACK_KEPT_UNSURE: Duration = Duration::from_secs(3_600);
+
+/// A look at who answers in the cloud's place.
+pub const GLIMPSE_WITHIN: Duration = Duration::from_secs(5);
+/// The head of that answer.
+pub const GLIMPSE_MAX_BYTES: usize = 16 * 1024;
+/// Somebody stands between us and the cloud (captive portal, TLS inspection): a person has to sign in or to make an
+/// exception, and both take minutes.
+pub const INTERCEPTED_WAIT_FROM: Duration = Duration::from_secs(30);
+/// Upper end of the same.
+pub const INTERCEPTED_WAIT_TO: Duration = Duration::from_secs(60);
+
+/// How often the surroundings are looked at: a moved laptop is online again within seconds, and a look is two system
+/// calls.
+pub const SURROUNDINGS_LOOK_EVERY: Duration = Duration::from_secs(3);
+/// Time that is missing or too much between two looks before it counts as sleep or a set clock. Above what a busy
+/// machine delays a task, well below the life of a lease.
+pub const CLOCK_JUMP_MIN: Duration = Duration::from_secs(15);
+/// After a nudge agents dial within this: at once for a person, and yet not all agents of a rebooted switch in one
+/// moment.
+pub const NUDGE_SPREAD: Duration = Duration::from_millis(500);
+/// Nudges on their way; each makes the others superfluous.
+pub const NUDGES_MAX: usize = 4;
+/// After a redirect agents dial within this, when the cloud says nothing else; it sends them one by one.
+pub const REDIRECT_SPREAD: Duration = Duration::from_millis(500);

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use causeway_protocol::channel::backoff::spread;
 use causeway_protocol::channel::payload::{Certificate, CertificateRequest};
 use thiserror::Error;
 
 use crate::chain::Chain;
-use crate::channel::{Channel, IqError};
+use crate::channel::{Channel, IqError, Nudge};
 use crate::clock::Clock;
 use crate::cloud::{CloudConnector, CloudError};
 use crate::identity::{Identity, IdentityError, PendingKey, host_name};
@@ -52,22 +53,32 @@ impl Rotation {
     /// Renews whenever two thirds of the certificate's life are over.
     pub(crate) async fn run(mut self) {
         loop {
-            let due_in = match self.identity.validity() {
-                Ok(validity) => validity.renew_in(self.clock.now_ms()),
-                Err(error) => {
-                    tracing::error!(error = %Chain(&error), "Our certificate cannot be read");
-                    return;
-                }
-            };
+            let Some(due_in) = self.due_in() else { return };
             // Looked at again and again rather than slept through: machines sleep and clocks are set.
             if !due_in.is_zero() {
                 self.clock.sleep(due_in.min(ROTATION_LOOK_EVERY)).await;
                 continue;
             }
-            if let Err(error) = self.renew().await {
-                tracing::warn!(error = %Chain(&error), "Our certificate could not be renewed yet");
-                let wait = ROTATION_RETRY_AFTER + spread(ROTATION_RETRY_AFTER, self.random.next_u64());
-                self.clock.sleep(wait).await;
+            match self.renew().await {
+                Ok(()) if self.due_in().is_some_and(|due_in| !due_in.is_zero()) => continue,
+                // By a clock that is far ahead the new one is old too; the cloud must not pay for that.
+                Ok(()) => tracing::warn!("Our new certificate is due already; this machine's clock is wrong"),
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "Our certificate could not be renewed yet");
+                }
+            }
+            let wait = ROTATION_RETRY_AFTER + spread(ROTATION_RETRY_AFTER, self.random.next_u64());
+            self.clock.sleep(wait).await;
+        }
+    }
+
+    /// Until two thirds of the certificate's life are over.
+    fn due_in(&self) -> Option<Duration> {
+        match self.identity.validity() {
+            Ok(validity) => Some(validity.renew_in(self.clock.now_ms())),
+            Err(error) => {
+                tracing::error!(error = %Chain(&error), "Our certificate cannot be read");
+                None
             }
         }
     }
@@ -88,6 +99,8 @@ impl Rotation {
         self.connector.set_identity(&identity).map_err(|source| RotationError::Use { source })?;
         self.identity = identity;
         tracing::info!("Our certificate is renewed");
+        // Shown at once: the cloud takes the old one until then, and it should not have to for long.
+        self.channel.nudge(Nudge::Redial("our certificate is renewed".to_owned()));
         Ok(())
     }
 }

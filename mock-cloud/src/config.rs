@@ -55,6 +55,8 @@ pub struct ChannelConfig {
     pub clone_probe_ms: u64,
     /// Days an agent's certificate is valid. Default 90.
     pub certificate_days: u32,
+    /// Seconds instead of those days, to watch a renewal. Default 0: the days count.
+    pub certificate_secs: u32,
 }
 
 impl ChannelConfig {
@@ -81,6 +83,14 @@ impl ChannelConfig {
     /// See `clone_probe_ms`.
     pub fn clone_probe(&self) -> Duration {
         Duration::from_millis(self.clone_probe_ms)
+    }
+
+    /// See `certificate_days` and `certificate_secs`.
+    pub fn certificate_life(&self) -> Duration {
+        match self.certificate_secs {
+            0 => Duration::from_secs(u64::from(self.certificate_days) * 86_400),
+            secs => Duration::from_secs(u64::from(secs)),
+        }
     }
 }
 
@@ -133,6 +143,7 @@ impl Default for ChannelConfig {
             gone_after_ms: 5_000,
             clone_probe_ms: 2_000,
             certificate_days: 90,
+            certificate_secs: 0,
         }
     }
 }

@@ -87,8 +87,8 @@ pub(crate) async fn renew(
 }
 
 fn issue(cloud: &Cloud, identity: &AgentIdentity, request: &CertificateRequest) -> Result<Issued, Refused> {
-    let days = cloud.config.channel.certificate_days;
-    cloud.pki.issue(&request.csr_pem, identity, &jid(cloud, identity), cloud.now_ms(), days).map_err(
+    let life = cloud.config.channel.certificate_life();
+    cloud.pki.issue(&request.csr_pem, identity, &jid(cloud, identity), cloud.now_ms(), life).map_err(
         |refusal| {
             let condition = match refusal {
                 RequestRefusal::Signing(_) => DefinedCondition::InternalServerError,

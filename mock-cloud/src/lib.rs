@@ -8,6 +8,7 @@ pub mod api;
 pub mod channel;
 pub mod config;
 pub mod dispatch;
+mod drain;
 pub mod enrollment;
 pub mod events;
 pub mod ingest;

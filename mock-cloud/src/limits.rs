@@ -207,3 +207,13 @@ pub const HTTP_STREAMS_MAX: u32 = 128;
 
 /// Window of one HTTP/2 stream: what a sender may have under way unread.
 pub const HTTP_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// Read and write buffer of one WebSocket, which the library takes at once: most messages are below 1 KiB.
+pub const WEBSOCKET_BUFFER_BYTES: usize = 4 * 1024;
+
+/// What a WebSocket holds unsent: the buffer, and two of the largest messages behind it.
+pub const WEBSOCKET_UNSENT_MAX_BYTES: usize =
+    WEBSOCKET_BUFFER_BYTES + 2 * (causeway_protocol::limits::ELEMENT_MAX_BYTES + 1_024);
+
+/// The longest time over which a node is emptied.
+pub const DRAIN_OVER_MAX: Duration = Duration::from_secs(3_600);

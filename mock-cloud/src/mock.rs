@@ -17,7 +17,6 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
-use utoipa_axum::router::OpenApiRouter;
 
 use crate::access::{Access, AccessError, AdminAccount};
 use crate::config::Config;
@@ -239,7 +238,7 @@ async fn serve(
     let router = api::router(Arc::clone(cloud)).merge(pages.router(true));
     let stop = &cloud.kit.stop;
     let world = Arc::new(CloudWorld(Arc::clone(cloud)));
-    let admin_router = admin::router(cloud.kit.clone(), world, OpenApiRouter::new());
+    let admin_router = admin::router(cloud.kit.clone(), world, crate::drain::routes(Arc::clone(cloud)));
     let mut tasks = vec![port::serve(Arc::clone(cloud), public, router).map_err(StartError::Pki)?];
     tasks.push(tokio::spawn(admin::serve_admin(plain, pages.router(false), stop.clone())));
     tasks.push(tokio::spawn(admin::serve_admin(admin, admin_router, stop.clone())));

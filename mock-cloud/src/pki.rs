@@ -25,6 +25,9 @@ use time::OffsetDateTime;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
+/// How long before its issue a certificate begins to be valid.
+const GRACE: Duration = Duration::from_secs(3_600);
+
 /// Who an agent is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AgentIdentity {
@@ -62,6 +65,9 @@ pub enum Refusal {
     /// It is ours but names no agent.
     #[error("the certificate names no agent of this cloud")]
     NoAgent,
+    /// The agent has shown a newer one.
+    #[error("the certificate was replaced by a newer one; this is an old copy of the agent's files, enrol it again with a new enrolment key")]
+    Superseded,
     /// The agent was revoked.
     #[error("the certificate is revoked; enrol this agent again with a new enrolment key")]
     Revoked,
@@ -191,7 +197,7 @@ impl CloudPki {
         identity: &AgentIdentity,
         jid: &str,
         now_ms: i64,
-        valid_days: u32,
+        life: Duration,
     ) -> Result<Issued, RequestRefusal> {
         let request =
             CertificateSigningRequestParams::from_pem(csr_pem).map_err(|_| RequestRefusal::Malformed)?;
@@ -206,8 +212,11 @@ impl CloudPki {
             bytes
         };
         let now = OffsetDateTime::from_unix_timestamp(now_ms / 1_000).unwrap_or(OffsetDateTime::UNIX_EPOCH);
-        let ends = now + time::Duration::days(i64::from(valid_days));
-        let params = leaf_params(identity, jid, now, ends, &serial).map_err(RequestRefusal::Signing)?;
+        let ends = now + life;
+        // An hour of grace for hosts whose clock is a little behind; less for a certificate that lives shorter, so
+        // that its holder does not take it for an old one.
+        let begins = now - GRACE.min(life / 10);
+        let params = leaf_params(identity, jid, begins, ends, &serial).map_err(RequestRefusal::Signing)?;
         let leaf =
             params.signed_by(&request.public_key, self.ca.issuer()).map_err(RequestRefusal::Signing)?;
         Ok(Issued {
@@ -221,7 +230,7 @@ impl CloudPki {
 fn leaf_params(
     identity: &AgentIdentity,
     jid: &str,
-    now: OffsetDateTime,
+    begins: OffsetDateTime,
     ends: OffsetDateTime,
     serial: &[u8],
 ) -> Result<CertificateParams, rcgen::Error> {
@@ -236,8 +245,7 @@ fn leaf_params(
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
     params.serial_number = Some(SerialNumber::from_slice(serial));
-    // An hour of grace for hosts whose clock is a little behind.
-    params.not_before = now - time::Duration::hours(1);
+    params.not_before = begins;
     params.not_after = ends;
     Ok(params)
 }
@@ -253,6 +261,12 @@ fn identity_in(leaf: &CertificateDer<'_>) -> Option<AgentIdentity> {
         }
         _ => None,
     })
+}
+
+/// Serial number of a certificate, as [`Issued::serial`] spells it.
+pub(crate) fn serial_of(certificate: &CertificateDer<'_>) -> Option<String> {
+    let (_, certificate) = X509Certificate::from_der(certificate).ok()?;
+    Some(hex(certificate.raw_serial()))
 }
 
 /// Lower case hex.
@@ -320,6 +334,7 @@ mod tests {
     use rustls_pki_types::pem::PemObject as _;
 
     const NOW_MS: i64 = 1_790_000_000_000;
+    const NINETY_DAYS: Duration = Duration::from_secs(90 * 86_400);
 
     fn pki(dir: &tempfile::TempDir) -> CloudPki {
         CloudPki::open(dir.path(), vec!["cloud.causeway.test".into()]).unwrap()
@@ -340,7 +355,7 @@ mod tests {
     fn only_the_key_is_taken_from_a_request() {
         let dir = tempfile::tempdir().unwrap();
         let pki = pki(&dir);
-        let issued = pki.issue(&request(), &who(), "i1@cloud.causeway.test", NOW_MS, 90).unwrap();
+        let issued = pki.issue(&request(), &who(), "i1@cloud.causeway.test", NOW_MS, NINETY_DAYS).unwrap();
         let chain: Vec<_> =
             CertificateDer::pem_slice_iter(issued.chain_pem.as_bytes()).map(Result::unwrap).collect();
         assert_eq!(chain.len(), 2);
@@ -351,6 +366,7 @@ mod tests {
         assert_eq!(pki.judge(&chain, NOW_MS + 91 * day_ms), Err(Refusal::Expired));
         assert_eq!(pki.judge(&chain, NOW_MS - day_ms), Err(Refusal::NotYetValid));
         assert_eq!(issued.expires_ms, NOW_MS + 90 * day_ms);
+        assert_eq!(serial_of(&chain[0]), Some(issued.serial));
     }
 
     #[test]
@@ -371,7 +387,7 @@ mod tests {
     fn unreadable_requests_and_weak_keys_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let pki = pki(&dir);
-        assert!(matches!(pki.issue("nonsense", &who(), "j", NOW_MS, 1), Err(RequestRefusal::Malformed)));
+        assert!(matches!(pki.issue("nonsense", &who(), "j", NOW_MS, NINETY_DAYS), Err(RequestRefusal::Malformed)));
     }
 
     #[test]

@@ -46,7 +46,9 @@ pub(crate) struct Peer {
 /// When the certificate of the port cannot be made.
 pub fn serve(cloud: Arc<Cloud>, listener: TcpListener, router: Router) -> Result<JoinHandle<()>, PkiError> {
     let acceptor = TlsAcceptor::from(cloud.pki.server_config()?);
-    let router = router.merge(ingest::router(Arc::clone(&cloud)));
+    let router = router
+        .merge(ingest::router(Arc::clone(&cloud)))
+        .merge(channel::websocket::router(Arc::clone(&cloud)));
     let admission = Arc::new(TokenBucket::new(cloud.config.channel.admission_per_sec));
     let kit = cloud.kit.clone();
     Ok(listen::serve(listener, NAME, kit, move |tcp, _| {

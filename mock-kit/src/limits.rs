@@ -87,3 +87,9 @@ pub const NTLM_TOKEN_MAX_BYTES: usize = 64 * 1024;
 
 /// One SPNEGO token: an NTLM or Kerberos token with some framing. Kerberos tickets with large PACs reach 64 KiB.
 pub const SPNEGO_TOKEN_MAX_BYTES: usize = 128 * 1024;
+
+/// A client hello; with post-quantum key shares real ones reach 2 KiB, and one record holds 16.
+pub const CLIENT_HELLO_MAX_BYTES: usize = 17 * 1024;
+
+/// Time a client has for its hello.
+pub const CLIENT_HELLO_WITHIN: Duration = Duration::from_secs(30);

@@ -22,6 +22,9 @@ pub const IDLE_SECS: u32 = 150;
 /// Silence after which the agent asks whether the peer is alive. Below the shortest idle cut seen on proxies (60 s).
 pub const PING_AFTER: Duration = Duration::from_secs(45);
 
+/// The shortest silence an agent asks after, however soon its links are cut: below that a ping a link becomes a load.
+pub const KEEPALIVE_MIN: Duration = Duration::from_secs(10);
+
 /// How long an answer to that question may take before the link counts as dead.
 pub const PONG_WITHIN: Duration = Duration::from_secs(15);
 

@@ -115,7 +115,7 @@ async fn a_broken_seed_is_an_error_that_shows_the_servers_own_words() -> anyhow:
 
 #[tokio::test]
 async fn python_clients_have_the_pinned_versions() -> anyhow::Result<()> {
-    let names = ["ldap3", "impacket", "slixmpp"];
+    let names = ["ldap3", "impacket", "slixmpp", "websockets"];
     let Some(run) = python::run("versions.py", &names, &[], Duration::from_secs(30)).await? else {
         return Ok(());
     };

@@ -6,10 +6,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use causeway_protocol::channel::keepalive::{Ending, Keepalive};
 use causeway_protocol::channel::liveness::{Liveness, Watch};
 use causeway_protocol::channel::sm::{StreamManagement, Ticket};
 use causeway_protocol::channel::{SmElement, StreamElement};
-use causeway_protocol::limits::{ACK_WITHIN, LOGIN_WITHIN};
+use causeway_protocol::limits::{ACK_WITHIN, LOGIN_WITHIN, PONG_WITHIN};
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, SinkExt, StreamExt};
@@ -29,7 +30,7 @@ use super::inbound::{breach, too_high};
 use super::login::{Ended, Stream};
 use super::pump::{Step, io_step};
 use super::session::{Session, Waiting, iq_id};
-use super::{IqError, Outgoing, stanza_error};
+use super::{IqError, Nudge, Outgoing, stanza_error};
 use crate::clock::Clock;
 use crate::limits::{ACCEPTS_AT_ONCE, CLOSE_WITHIN, WRITE_QUEUE_HARD_MAX, WRITE_QUEUE_MAX};
 
@@ -40,6 +41,8 @@ pub(crate) enum End {
     Stopped,
     /// The connection broke; the session may be resumed.
     Cut(String),
+    /// We leave the connection, for a reason that lies around it; the session may be resumed.
+    Left(String),
     /// The cloud ended the stream with an error.
     Ended(Ended),
     /// The cloud closed the stream properly.
@@ -67,6 +70,9 @@ pub(crate) struct Workplace {
     pub(crate) reply_sender: mpsc::Sender<RequestReply>,
     pub(crate) clock: Clock,
     pub(crate) stop: CancellationToken,
+    pub(crate) nudges: mpsc::Receiver<Nudge>,
+    /// Learns over connections how much silence they bear.
+    pub(crate) keepalive: Keepalive,
 }
 
 /// An answer to a request, from the task that worked on it.
@@ -112,7 +118,7 @@ pub(crate) async fn run(
         queue: VecDeque::new(),
         flushed: true,
         accepts: FuturesUnordered::new(),
-        watch: Watch::new(now.into_std()),
+        watch: Watch::with_patience(now.into_std(), place.keepalive.ask_after(), PONG_WITHIN),
         seen_bytes: 0,
         ask_ack_at: None,
         opening: None,
@@ -122,6 +128,9 @@ pub(crate) async fn run(
         Err(end) => end,
     };
     online(false);
+    if let End::Cut(_) = end {
+        connection.learn(&mut place.keepalive);
+    }
     connection.close(&end).await;
     end
 }
@@ -161,6 +170,10 @@ impl Connection<'_> {
             let step = tokio::select! {
                 biased;
                 () = place.stop.cancelled() => return End::Stopped,
+                Some(nudge) = place.nudges.recv() => match nudge {
+                    Nudge::Redial(reason) => return End::Left(reason),
+                    Nudge::Retry => continue,
+                },
                 Some((ticket, iq)) = self.accepts.next(), if !self.accepts.is_empty() => {
                     self.handled(ticket);
                     match self.send_iq(iq) {
@@ -293,6 +306,21 @@ impl Connection<'_> {
         }
     }
 
+    /// What the end of this connection says about how much silence the path bears.
+    fn learn(&mut self, keepalive: &mut Keepalive) {
+        let now = self.clock.now().into_std();
+        let silence = now - self.watch.heard_at();
+        let ending = match self.watch.poll(now) {
+            Liveness::Dead if silence >= keepalive.ask_after() + PONG_WITHIN => Ending::Unanswered,
+            // It died in the middle of traffic, which no keep-alive prevents.
+            Liveness::Dead => return,
+            Liveness::Ask | Liveness::Quiet(_) => Ending::Cut(silence),
+        };
+        if keepalive.ended(ending) {
+            tracing::info!(secs = keepalive.ask_after().as_secs(), "Links are kept alive more often now");
+        }
+    }
+
     fn has_sm_room(&self) -> bool {
         self.session.sm.as_ref().is_none_or(StreamManagement::has_room)
     }
@@ -331,7 +359,7 @@ impl Connection<'_> {
     /// Ends the stream properly where the session must not be resumed, and drops it where it may be (XEP-0198 §5).
     async fn close(&mut self, end: &End) {
         let farewell = match end {
-            End::Cut(_) => return,
+            End::Cut(_) | End::Left(_) => return,
             End::Stopped | End::Closed | End::Ended(_) | End::Refused(_) => async {
                 let _ = self.stream.shutdown().await;
             }

@@ -18,6 +18,7 @@ mod reaction;
 pub mod reconnect;
 pub mod scram;
 mod session;
+pub mod websocket;
 
 use causeway_protocol::channel::payload::{
     Action, Configure, Hello, Payload, PayloadError, Reply, Request, Welcome,
@@ -32,7 +33,7 @@ use tokio::time::timeout;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
 use crate::dial::ByteStream;
-use crate::limits::CHANNEL_QUEUE_MAX;
+use crate::limits::{CHANNEL_QUEUE_MAX, NUDGES_MAX};
 
 /// Delivers encrypted, verified byte streams to the cloud.
 pub trait Connect: Send + Sync + 'static {
@@ -89,10 +90,20 @@ pub enum ChannelState {
     Stopped,
 }
 
+/// Something outside the channel that it should act on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Nudge {
+    /// The connection is worth nothing any more, or not good enough: leave it and dial now. The session is resumed.
+    Redial(String),
+    /// Waiting longer is of no use: dial now. A connection that lives is left alone.
+    Retry,
+}
+
 /// Sends iqs over whatever session there is. Cheap to clone.
 #[derive(Clone)]
 pub struct Channel {
     outgoing: mpsc::Sender<Outgoing>,
+    nudges: mpsc::Sender<Nudge>,
     state: watch::Receiver<ChannelState>,
     online: watch::Receiver<bool>,
 }
@@ -141,6 +152,7 @@ pub enum IqError {
 /// The ends [`reconnect::run`] works with.
 pub struct Ends {
     pub(crate) outgoing: mpsc::Receiver<Outgoing>,
+    pub(crate) nudges: mpsc::Receiver<Nudge>,
     pub(crate) state: watch::Sender<ChannelState>,
     pub(crate) online: watch::Sender<bool>,
 }
@@ -151,7 +163,9 @@ impl Channel {
         let (outgoing, queue) = mpsc::channel(CHANNEL_QUEUE_MAX);
         let (state_in, state) = watch::channel(ChannelState::default());
         let (online_in, online) = watch::channel(false);
-        (Self { outgoing, state, online }, Ends { outgoing: queue, state: state_in, online: online_in })
+        let (nudges_in, nudges) = mpsc::channel(NUDGES_MAX);
+        (Self { outgoing, nudges: nudges_in, state, online },
+            Ends { outgoing: queue, nudges, state: state_in, online: online_in })
     }
 
     /// Sends an iq of type set to the cloud and waits for its result.
@@ -190,6 +204,11 @@ impl Channel {
         let answer = self.ask(payload.to_element()).await?;
         let element = answer.ok_or_else(|| IqError::Unusable("it is empty".to_owned()))?;
         R::from_element(&element).map_err(|error| IqError::Unusable(chain(&error)))
+    }
+
+    /// Tells the channel what it cannot notice itself. Never waits: when the queue is full, enough has been said.
+    pub fn nudge(&self, nudge: Nudge) {
+        let _ = self.nudges.try_send(nudge);
     }
 
     /// Whether a session is up.

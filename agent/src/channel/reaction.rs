@@ -6,7 +6,7 @@ use xmpp_parsers::stream_error::DefinedCondition;
 
 use super::login::Ended;
 use crate::limits::{
-    CLONE_WAIT_FROM, CLONE_WAIT_TO, CONSTRAINED_WAIT_FROM, CONSTRAINED_WAIT_TO, REDIRECTS_MAX,
+    CLONE_WAIT_FROM, CLONE_WAIT_TO, CONSTRAINED_WAIT_FROM, CONSTRAINED_WAIT_TO, REDIRECT_SPREAD, REDIRECTS_MAX,
     REFUSED_WAIT_FROM, REFUSED_WAIT_TO, RETRY_HINT_MAX, SHUTDOWN_SPREAD,
 };
 
@@ -17,8 +17,12 @@ pub(super) enum Next {
     Backoff,
     /// Within so long, because the server asked us to leave in good order.
     Spread { after: Duration, over: Duration },
-    /// At once, at another address.
-    Redirect(String),
+    /// At once: the last connection was not lost but left.
+    Now,
+    /// Soon, at another address.
+    Redirect { host: String, after: Duration, over: Duration },
+    /// Calmly: somebody stands between us and the server, and only a person can change that.
+    Calmly,
     /// Much later: asking sooner cannot help. A person must act.
     Later { from: Duration, to: Duration },
 }
@@ -35,7 +39,11 @@ pub(super) fn after(ended: &Ended, redirects: u32) -> Next {
     let hinted = (after.is_some() || over.is_some())
         .then(|| Next::Spread { after: after.unwrap_or_default(), over: over.unwrap_or_default() });
     match &ended.condition {
-        DefinedCondition::SeeOtherHost(host) if redirects < REDIRECTS_MAX => Next::Redirect(host.clone()),
+        DefinedCondition::SeeOtherHost(host) if redirects < REDIRECTS_MAX => Next::Redirect {
+            host: host.clone(),
+            after: after.unwrap_or_default(),
+            over: over.unwrap_or(REDIRECT_SPREAD),
+        },
         DefinedCondition::SystemShutdown => {
             Next::Spread { after: after.unwrap_or_default(), over: over.unwrap_or(SHUTDOWN_SPREAD) }
         }
@@ -99,7 +107,11 @@ mod tests {
     #[test]
     fn a_chain_of_redirects_ends() {
         let to = || DefinedCondition::SeeOtherHost("node2".into());
-        assert_eq!(after(&ended(to(), (None, None)), REDIRECTS_MAX - 1), Next::Redirect("node2".into()));
+        let follow = |after, over| Next::Redirect { host: "node2".into(), after, over };
+        let soon = follow(Duration::ZERO, REDIRECT_SPREAD);
+        assert_eq!(after(&ended(to(), (None, None)), REDIRECTS_MAX - 1), soon);
+        let later = follow(Duration::from_secs(4), Duration::from_secs(9));
+        assert_eq!(after(&ended(to(), (Some(4), Some(9))), 0), later);
         assert_eq!(after(&ended(to(), (None, None)), REDIRECTS_MAX), Next::Backoff);
     }
 }

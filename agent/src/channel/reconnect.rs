@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_protocol::channel::backoff::{Backoff, spread};
+use causeway_protocol::channel::keepalive::Keepalive;
 use causeway_protocol::channel::sm::StreamManagement;
 use causeway_protocol::limits::{ELEMENT_MAX_BYTES, ELEMENT_PRE_AUTH_MAX_BYTES, LOGIN_WITHIN, RESUME_SECS};
 use futures_util::FutureExt;
@@ -18,10 +19,11 @@ use super::limited::Limited;
 use super::login::{self, Credentials, Ended, LoginError, Stream};
 use super::reaction::{self, Next, later_refused};
 use super::session::Session;
-use super::{ChannelState, Connect, ConnectError, Ends};
+use super::{ChannelState, Connect, ConnectError, Ends, Nudge};
 use crate::chain::Chain;
 use crate::clock::Clock;
-use crate::limits::CHANNEL_QUEUE_MAX;
+use crate::cloud::CloudError;
+use crate::limits::{CHANNEL_QUEUE_MAX, INTERCEPTED_WAIT_FROM, INTERCEPTED_WAIT_TO, NUDGE_SPREAD};
 use crate::random::RandomSource;
 
 /// What a channel is made of.
@@ -52,6 +54,8 @@ pub async fn run(parts: Parts, ends: Ends) {
         reply_sender,
         clock: parts.clock,
         stop: parts.stop.clone(),
+        nudges: ends.nudges,
+        keepalive: Keepalive::default(),
     };
     let mut life = Life {
         parts,
@@ -64,6 +68,7 @@ pub async fn run(parts: Parts, ends: Ends) {
         backoff: Backoff::default(),
         redirects: 0,
         redirect: None,
+        redirected: false,
     };
     while !life.parts.stop.is_cancelled() {
         let (end, lived) = life.attempt().await;
@@ -91,6 +96,8 @@ struct Life {
     backoff: Backoff,
     redirects: u32,
     redirect: Option<String>,
+    /// Whether the running attempt follows a redirect.
+    redirected: bool,
 }
 
 /// How an attempt ended, before or after login.
@@ -106,10 +113,17 @@ impl Life {
         let stop = self.parts.stop.clone();
         let stopped = || (Failure::Session(End::Stopped), Duration::ZERO);
         let connect = self.parts.connect.clone();
+        let redirect = self.redirect.take();
+        self.redirected = redirect.is_some();
+        // What was said before this attempt is done by it.
+        while self.place.nudges.try_recv().is_ok() {}
         let io = tokio::select! {
             biased;
             () = stop.cancelled() => return stopped(),
-            io = connect.connect(self.redirect.take()) => match io {
+            reason = redial(&mut self.place.nudges) => {
+                return (Failure::Session(End::Left(reason)), Duration::ZERO);
+            }
+            io = connect.connect(redirect) => match io {
                 Ok(io) => Limited::new(io, ELEMENT_PRE_AUTH_MAX_BYTES),
                 Err(error) => return (Failure::Connect(error), Duration::ZERO),
             },
@@ -184,13 +198,20 @@ impl Life {
     /// Decides what to do, and whether the session is still worth resuming.
     fn judge(&mut self, failure: Failure) -> (Next, String) {
         match failure {
-            Failure::Connect(error) => (Next::Backoff, Chain(&error).to_string()),
+            Failure::Connect(error) => {
+                let intercepted =
+                    error.source.downcast_ref::<CloudError>().is_some_and(CloudError::is_interception);
+                // After a redirect that leads nowhere the usual address is tried soon, whoever answered at the other.
+                let next = if intercepted && !self.redirected { Next::Calmly } else { Next::Backoff };
+                (next, Chain(&error).to_string())
+            }
             Failure::Login(error @ LoginError::Refused { passing: false, .. }) => {
                 (later_refused(), Chain(&error).to_string())
             }
             Failure::Login(LoginError::Ended { source }) => self.ended(&source),
             Failure::Login(error) => (Next::Backoff, Chain(&error).to_string()),
             Failure::Session(End::Cut(reason)) => (Next::Backoff, reason),
+            Failure::Session(End::Left(reason)) => (Next::Now, reason),
             Failure::Session(end) => {
                 if let Some(session) = self.session.take() {
                     session.give_up();
@@ -202,7 +223,7 @@ impl Life {
                     End::Refused(error) => {
                         (Next::Backoff, format!("the cloud refuses the session: {}", login::describe(&error)))
                     }
-                    End::Cut(reason) => (Next::Backoff, reason),
+                    End::Cut(reason) | End::Left(reason) => (Next::Backoff, reason),
                     End::Stopped => (Next::Backoff, "stopped".to_owned()),
                 }
             }
@@ -211,7 +232,7 @@ impl Life {
 
     fn ended(&mut self, ended: &Ended) -> (Next, String) {
         let next = reaction::after(ended, self.redirects);
-        if matches!(next, Next::Redirect(_)) {
+        if matches!(next, Next::Redirect { .. }) {
             self.redirects += 1;
         }
         (next, format!("the cloud ended the session: {ended}"))
@@ -219,28 +240,54 @@ impl Life {
 
     async fn pause(&mut self, next: Next, reason: String) {
         let draw = self.parts.random.next_u64();
-        let mut needs_admin = false;
+        let (mut needs_admin, mut shortened) = (false, false);
+        let is_redirect = matches!(next, Next::Redirect { .. });
         let delay = match next {
-            Next::Redirect(host) => {
+            Next::Redirect { host, after, over } => {
                 tracing::info!(host, "The cloud sends us to another host");
                 self.redirect = Some(host);
-                return;
+                after + spread(over, draw)
             }
-            Next::Backoff => self.backoff.next(draw),
+            Next::Now => spread(NUDGE_SPREAD, draw),
+            Next::Backoff => {
+                shortened = true;
+                self.backoff.next(draw)
+            }
+            Next::Calmly => {
+                (needs_admin, shortened) = (true, true);
+                INTERCEPTED_WAIT_FROM + spread(INTERCEPTED_WAIT_TO - INTERCEPTED_WAIT_FROM, draw)
+            }
             Next::Spread { after, over } => after + spread(over, draw),
             Next::Later { from, to } => {
                 needs_admin = true;
                 from + spread(to - from, draw)
             }
         };
-        self.redirects = 0;
+        if !is_redirect {
+            self.redirects = 0;
+        }
         let delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         tracing::warn!(error = reason, delay_ms, "Offline");
         self.state.send_replace(ChannelState::Waiting { delay_ms, reason, needs_admin });
         tokio::select! {
             biased;
             () = self.parts.stop.cancelled() => {}
+            // Only a wait of our own choice ends early; what the cloud asked for holds on every network.
+            Some(_) = self.place.nudges.recv(), if shortened => {
+                self.parts.clock.sleep(spread(NUDGE_SPREAD, self.parts.random.next_u64())).await;
+            }
             () = self.parts.clock.sleep(delay) => {}
+        }
+    }
+}
+
+/// Waits for a reason to leave.
+async fn redial(nudges: &mut mpsc::Receiver<Nudge>) -> String {
+    loop {
+        match nudges.recv().await {
+            Some(Nudge::Redial(reason)) => return reason,
+            Some(Nudge::Retry) => {}
+            None => return std::future::pending().await,
         }
     }
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use causeway_protocol::Secret;
@@ -63,8 +62,8 @@ impl Enroll {
         let dial = crate::dialer(&settings, &secrets, &RandomSource::system())?;
         let trust = crate::trust(&settings, data_dir);
         let domain = endpoint.host.clone();
-        let connector = Arc::new(CloudConnector::new(dial, endpoint, trust, None)?);
-        let enrolled: Identity = enrol(&*connector, &domain, key).await?;
+        let connector = CloudConnector::new(dial, endpoint, trust, None)?.remembering(data_dir);
+        let enrolled: Identity = enrol(&connector, &domain, key).await?;
 
         // The identity comes last: until it is there, `run` says that nobody has enrolled.
         write_private(&settings.path, settings.text.as_bytes())

@@ -1,7 +1,7 @@
 //! The production [`Dial`]: sockets of the operating system, and the ways out that settings or the network name.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -267,6 +267,21 @@ impl Dial for Dialer {
     fn network_changed(&self) {
         self.shared.failing.forget();
     }
+
+    fn own_address(&self, toward: SocketAddr) -> Option<IpAddr> {
+        own_address(toward)
+    }
+}
+
+/// Asks the routing table: connecting a datagram socket sends nothing.
+fn own_address(toward: SocketAddr) -> Option<IpAddr> {
+    let any: SocketAddr = match toward {
+        SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(toward).ok()?;
+    Some(socket.local_addr().ok()?.ip())
 }
 
 /// Tries the addresses in order; a silent one does not hold up the next for longer than [`NEXT_ADDRESS_AFTER`], unless
@@ -295,4 +310,15 @@ fn prepare(stream: TcpStream) -> io::Result<TcpStream> {
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(crate::limits::UNACKNOWLEDGED_WITHIN))?;
     Ok(stream)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_routing_table_says_by_which_address_we_go_out() {
+        let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        assert_eq!(own_address(SocketAddr::new(loopback, 9)), Some(loopback));
+    }
 }

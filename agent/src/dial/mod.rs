@@ -10,7 +10,7 @@ pub mod tls;
 
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -36,6 +36,11 @@ pub trait Dial: Send + Sync + 'static {
 
     /// This machine is on another network now: what was learnt about ways out is stale.
     fn network_changed(&self) {}
+
+    /// The address of ours that packets to `toward` leave by. `None` without a way there, or where nobody can tell.
+    fn own_address(&self, _toward: SocketAddr) -> Option<IpAddr> {
+        None
+    }
 }
 
 /// Where to connect.
@@ -193,6 +198,14 @@ impl DialStream {
     /// Anything else: an in-memory pipe, a simulated socket.
     pub fn other(stream: impl ByteStream) -> Self {
         Self { early: Bytes::new(), inner: Inner::Other(Box::new(stream)) }
+    }
+
+    /// Where the socket ends: the server, or the proxy before it.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        match &self.inner {
+            Inner::Tcp(stream) => stream.peer_addr().ok(),
+            Inner::Other(_) => None,
+        }
     }
 
     /// The plain socket, when there is nothing but one.

@@ -4,12 +4,14 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
 };
@@ -19,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::{ByteStream, DialStream};
+use crate::clock::Clock;
 use crate::limits::TLS_WITHIN;
 
 /// Why there is no TLS.
@@ -163,9 +166,22 @@ pub fn client_config(
     own: Option<OwnCertificate>,
     alpn: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, TlsError> {
+    client_config_by(Clock::system(), trust, own, alpn)
+}
+
+/// The same with certificates judged by another clock than the machine's.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn client_config_by(
+    clock: Clock,
+    trust: &Trust,
+    own: Option<OwnCertificate>,
+    alpn: &[&[u8]],
+) -> Result<Arc<ClientConfig>, TlsError> {
     let provider = provider();
     let verifier = NamingVerifier::new(trust.roots()?, &provider)?;
-    let builder = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_details(provider, Arc::new(ByClock(clock)))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
         .expect("the provider has suites for both versions")
         .dangerous()
@@ -177,6 +193,32 @@ pub fn client_config(
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+    Ok(Arc::new(config))
+}
+
+/// Which certificates a look at a suspicious peer takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Leniency {
+    /// Only those that were good at some time: the clock is in doubt.
+    AnyTime,
+    /// Any: the peer is in doubt, and is told nothing.
+    Anyone,
+}
+
+/// A configuration for a look at the peer. It shows no certificate of ours, and nothing secret may be sent over it.
+///
+/// # Errors
+/// When nothing is trusted.
+pub(crate) fn lenient_config(trust: &Trust, leniency: Leniency) -> Result<Arc<ClientConfig>, TlsError> {
+    let provider = provider();
+    let inner = NamingVerifier::new(trust.roots()?, &provider)?.0;
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .expect("the provider has suites for both versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(LenientVerifier { inner, leniency }))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
 
@@ -272,6 +314,72 @@ impl ServerCertVerifier for NamingVerifier {
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.supported_verify_schemes()
     }
+}
+
+/// Tells the time for the judgement of certificates.
+#[derive(Debug)]
+struct ByClock(Clock);
+
+impl TimeProvider for ByClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        let since = Duration::from_millis(u64::try_from(self.0.now_ms()).ok()?);
+        Some(UnixTime::since_unix_epoch(since))
+    }
+}
+
+#[derive(Debug)]
+struct LenientVerifier {
+    inner: Arc<WebPkiServerVerifier>,
+    leniency: Leniency,
+}
+
+impl ServerCertVerifier for LenientVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        match self.leniency {
+            Leniency::Anyone => Ok(ServerCertVerified::assertion()),
+            Leniency::AnyTime => {
+                let at = middle_of_life(end_entity).unwrap_or(now);
+                self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at)
+            }
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
+}
+
+/// A moment at which the certificate was good.
+fn middle_of_life(certificate: &CertificateDer<'_>) -> Option<UnixTime> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    let (from, until) = (parsed.validity().not_before.timestamp(), parsed.validity().not_after.timestamp());
+    let middle = from.checked_add(until.checked_sub(from)? / 2)?;
+    Some(UnixTime::since_unix_epoch(Duration::from_secs(u64::try_from(middle).ok()?)))
 }
 
 fn reason(error: &CertificateError) -> String {

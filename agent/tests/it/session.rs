@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use causeway_agent::channel::ChannelState;
+use causeway_agent::channel::{ChannelState, Nudge};
 use causeway_agent::limits::{CLONE_WAIT_FROM, CLONE_WAIT_TO, REFUSED_WAIT_FROM, SHUTDOWN_SPREAD};
 use causeway_protocol::Secret;
 use causeway_protocol::channel::payload::{Health, Payload, Reply, Request};
@@ -218,6 +218,121 @@ async fn a_redirect_is_followed_at_once() {
     let (away, bench) = away_after(DefinedCondition::SeeOtherHost("node2.causeway.test:8443".into())).await;
     assert!(away < Duration::from_secs(1), "{away:?}");
     assert_eq!(bench.connect.redirects(), [None, Some("node2.causeway.test:8443".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn three_redirects_in_a_row_are_followed_and_then_the_agent_begins_anew() {
+    let mut bench = Bench::new();
+    let agent = bench.start().await;
+    for n in 1..=4 {
+        let (line, _) = bench.lobby.online().await;
+        let to = DefinedCondition::SeeOtherHost(format!("node{n}.causeway.test"));
+        line.end(StreamError::new(to, "en", "go on")).await;
+    }
+    let _line = bench.lobby.online().await;
+    assert!(agent.wait_online(Duration::from_secs(1)).await);
+    let node = |n: u32| Some(format!("node{n}.causeway.test"));
+    assert_eq!(bench.connect.redirects(), [None, node(1), node(2), node(3), None]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_redirect_says_when_to_come() {
+    let mut bench = Bench::new();
+    let _agent = bench.start().await;
+    let (line, _) = bench.lobby.online().await;
+    let mut error = StreamError::new(DefinedCondition::SeeOtherHost("b.test".into()), "en", "later");
+    let retry = Element::builder("retry", ns::AGENT).attr("after".try_into().unwrap(), "40").build();
+    error.application_specific = vec![retry];
+    let ended = Instant::now();
+    line.end(error).await;
+    bench.lobby.online().await;
+    let away = ended.elapsed();
+    assert!((Duration::from_secs(40)..Duration::from_secs(42)).contains(&away), "{away:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_is_back_ends_the_wait() {
+    let mut bench = Bench::new();
+    let agent = bench.start().await;
+    let (line, _) = bench.lobby.online().await;
+    bench.connect.set_down(true);
+    drop(line);
+    // Far into the back-off.
+    tokio::time::sleep(Duration::from_secs(1_200)).await;
+    bench.connect.set_down(false);
+    let dialled = bench.connect.dialled();
+    let back = Instant::now();
+    agent.channel().nudge(Nudge::Retry);
+    bench.lobby.online().await;
+    assert!(back.elapsed() < Duration::from_secs(2), "{:?}", back.elapsed());
+    assert_eq!(bench.connect.dialled(), dialled + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clone_that_was_told_to_wait_is_not_nudged_out_of_it() {
+    let mut bench = Bench::new();
+    let agent = bench.start().await;
+    let (line, _) = bench.lobby.online().await;
+    let ended = Instant::now();
+    line.end(StreamError::new(DefinedCondition::Conflict, "en", "another one")).await;
+    eventually(
+        "the channel",
+        || async { agent.channel().state().borrow().clone() },
+        |state| matches!(state, ChannelState::Waiting { .. }),
+    )
+    .await;
+    agent.channel().nudge(Nudge::Retry);
+    agent.channel().nudge(Nudge::Redial("another network".to_owned()));
+    bench.lobby.online().await;
+    assert!(ended.elapsed() >= CLONE_WAIT_FROM, "{:?}", ended.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_left_on_a_nudge_is_resumed() {
+    let mut bench = Bench::new();
+    let agent = bench.start().await;
+    let (mut line, _) = bench.lobby.online().await;
+    configured(&mut line).await;
+    let (handled, left) = (line.handled, Instant::now());
+    agent.channel().nudge(Nudge::Redial("this machine slept".to_owned()));
+    let mut next = bench.lobby.authenticated().await;
+    assert!(left.elapsed() < Duration::from_secs(1), "{:?}", left.elapsed());
+    assert!(matches!(next.begin(Some(("sm-1", handled))).await, Begun::Resumed { .. }));
+    assert!(!line.closed_properly().await, "a proper end would end the session too");
+}
+
+/// Lets a resumed link be silent for as long as the path bears, and tells when the agent spoke up.
+async fn silent_link(bench: &mut Bench, known: Option<u32>, bears: Duration) -> (u32, Option<Duration>) {
+    let mut line = bench.lobby.authenticated().await;
+    match known {
+        None => {
+            assert!(matches!(line.begin(None).await, Begun::Bound));
+            line.welcome_with(300).await;
+        }
+        Some(handled) => assert!(matches!(line.begin(Some(("sm-1", handled))).await, Begun::Resumed { .. })),
+    }
+    // The agent's news of a fresh session come first.
+    while let Ok(Some(news)) = tokio::time::timeout(Duration::from_secs(5), line.next()).await {
+        if let StreamElement::Iq(Iq::Set { id, .. }) = news {
+            line.answer(&id, None).await;
+        }
+    }
+    let silent_from = Instant::now();
+    let spoke = tokio::time::timeout(bears, line.asked()).await.is_ok();
+    (line.handled, spoke.then(|| silent_from.elapsed()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_path_that_forgets_silent_links_is_kept_awake_after_two_cuts() {
+    let mut bench = Bench::new();
+    let _agent = bench.start().await;
+    let (mut known, mut asked) = (None, Vec::new());
+    for _ in 0..3 {
+        let (handled, spoke) = silent_link(&mut bench, known, Duration::from_secs(20)).await;
+        known = Some(handled);
+        asked.push(spoke);
+    }
+    assert!(matches!(asked[..], [None, None, Some(_)]), "{asked:?}");
 }
 
 #[tokio::test(start_paused = true)]

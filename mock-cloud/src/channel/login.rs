@@ -30,7 +30,7 @@ use super::session::{Stream, fault_in};
 use super::wire::Metered;
 use super::{FRONT, stream_error};
 use crate::limits::{SASL_ATTEMPTS_MAX, STREAM_SILENCE};
-use crate::pki::{AgentIdentity, Refusal};
+use crate::pki::{AgentIdentity, Refusal, serial_of};
 use crate::state::Cloud;
 
 /// Name of the account strangers may use.
@@ -278,7 +278,7 @@ impl Sasl<'_> {
             Ok(identity) => identity,
             Err(refusal) => return Ok(Err(refused(refusal))),
         };
-        if let Err(refusal) = admit(self.cloud, &identity).await {
+        if let Err(refusal) = admit(self.cloud, &identity, self.chain).await {
             return Ok(Err(refused(refusal)));
         }
         let own = format!("{}@", identity.instance);
@@ -349,20 +349,35 @@ impl Sasl<'_> {
     }
 }
 
-/// Whether an identity is enrolled and not revoked.
+/// Whether an identity is enrolled and not revoked, and shows its newest certificate, or the one before while it may
+/// not have the newest.
 ///
 /// # Errors
 /// [`Refusal`]; a store that fails refuses too.
-pub(crate) async fn admit(cloud: &Cloud, identity: &AgentIdentity) -> Result<(), Refusal> {
-    match cloud.store.agent(&identity.tenant, &identity.instance).await {
-        Ok(Some(agent)) if agent.revoked_ms.is_some() => Err(Refusal::Revoked),
-        Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(Refusal::UnknownAgent),
+pub(crate) async fn admit(
+    cloud: &Cloud,
+    identity: &AgentIdentity,
+    chain: &[CertificateDer<'_>],
+) -> Result<(), Refusal> {
+    let agent = match cloud.store.agent(&identity.tenant, &identity.instance).await {
+        Ok(Some(agent)) if agent.revoked_ms.is_some() => return Err(Refusal::Revoked),
+        Ok(Some(agent)) => agent,
+        Ok(None) => return Err(Refusal::UnknownAgent),
         Err(error) => {
             tracing::error!(%error, "Identity could not be looked up");
-            Err(Refusal::UnknownAgent)
+            return Err(Refusal::UnknownAgent);
         }
+    };
+    let serial = chain.first().and_then(serial_of).ok_or(Refusal::NoAgent)?;
+    if serial == agent.certificate_serial {
+        if !agent.certificate_before.is_empty()
+            && let Err(error) = cloud.store.certificate_shown(identity, &serial).await
+        {
+            tracing::error!(%error, "A renewed certificate could not be noted");
+        }
+        return Ok(());
     }
+    if serial == agent.certificate_before { Ok(()) } else { Err(Refusal::Superseded) }
 }
 
 async fn challenge<S>(stream: &mut Stream<'_, S>, body: &str) -> Result<Result<String, SaslRefusal>, NoLogin>

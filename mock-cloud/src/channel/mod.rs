@@ -9,6 +9,7 @@ pub mod outbound;
 pub mod registry;
 pub mod scram;
 mod session;
+pub(crate) mod websocket;
 pub(crate) mod wire;
 
 use std::sync::Arc;
@@ -67,6 +68,26 @@ pub async fn shut_down(cloud: &Cloud, within: Duration) {
         }
     };
     let _ = tokio::time::timeout(within, gone).await;
+}
+
+/// Sends every connected agent to another address (`host[:port]`), spread over time so that it is no crowd that
+/// arrives there. Returns how many. A session that is resumed meanwhile stays; drain again.
+pub fn drain(cloud: &Arc<Cloud>, to: &str, over: Duration) -> usize {
+    let sessions = cloud.sessions.connected_agents();
+    let count = sessions.len();
+    for session in sessions {
+        let wait = over.mul_f64(f64::from(rand::random::<u32>()) / f64::from(u32::MAX));
+        let (stop, to) = (cloud.kit.stop.clone(), to.to_owned());
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            session.end(stream_error(DefinedCondition::SeeOtherHost(to), "this node is being emptied"));
+        });
+    }
+    count
 }
 
 /// A stream error with a sentence.

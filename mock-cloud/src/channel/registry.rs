@@ -448,6 +448,12 @@ impl Sessions {
         }
     }
 
+    /// Agents' sessions that have a connection.
+    pub(super) fn connected_agents(&self) -> Vec<Arc<Session>> {
+        let state = self.state();
+        state.connected.values().filter(|session| session.identity.is_some()).cloned().collect()
+    }
+
     /// Sessions that have a connection, whatever their role.
     pub fn connections(&self) -> usize {
         self.state().connected.len()

@@ -213,7 +213,7 @@ async fn identify(cloud: &Cloud, peer: Option<&Peer>) -> Result<AgentIdentity, R
         Refusal::new(StatusCode::FORBIDDEN, "certificate_refused", refusal.to_string())
     };
     let who = cloud.pki.judge(chain, cloud.now_ms()).map_err(refuse)?;
-    admit(cloud, &who).await.map_err(refuse)?;
+    admit(cloud, &who, chain).await.map_err(refuse)?;
     Ok(who)
 }
 

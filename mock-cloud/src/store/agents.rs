@@ -36,14 +36,17 @@ pub struct AgentRow {
     pub health_ms: i64,
     /// Serial number of its newest certificate, hexadecimal.
     pub certificate_serial: String,
-    /// Unix milliseconds of that certificate's end.
+    /// Serial number of the certificate before it while the agent has not shown the newest; empty otherwise.
+    pub certificate_before: String,
+    /// Unix milliseconds of the newest certificate's end.
     pub certificate_expires_ms: i64,
     /// Unix milliseconds of its revocation.
     pub revoked_ms: Option<i64>,
 }
 
 const COLUMNS: &str = "instance, host, version, os, boot_id, started_ms, enrolled_ms, last_seen_ms, session_epoch, \
-                       modules, health, health_ms, certificate_serial, certificate_expires_ms, revoked_ms";
+                       modules, health, health_ms, certificate_serial, certificate_before, \
+                       certificate_expires_ms, revoked_ms";
 
 impl Store {
     /// Agents in the order of their host names.
@@ -240,6 +243,7 @@ fn read(row: &Row<'_>) -> Result<AgentRow, StoreError> {
         health: health(&row.get::<_, String>("health")?)?,
         health_ms: row.get("health_ms")?,
         certificate_serial: row.get("certificate_serial")?,
+        certificate_before: row.get("certificate_before")?,
         certificate_expires_ms: row.get("certificate_expires_ms")?,
         revoked_ms: row.get("revoked_ms")?,
     })

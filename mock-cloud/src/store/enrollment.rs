@@ -145,7 +145,8 @@ impl Store {
         .await
     }
 
-    /// An agent has a new certificate.
+    /// A new certificate is signed for an agent. The one it has stays good until it shows the new one: the answer
+    /// may be lost, or the agent die before it has kept it.
     ///
     /// # Errors
     /// When the store fails.
@@ -159,13 +160,31 @@ impl Store {
         let identity = identity.clone();
         self.write(move |connection| {
             connection.execute(
-                "UPDATE agents SET certificate_serial = ?3, certificate_expires_ms = ?4 \
-                 WHERE tenant = ?1 AND instance = ?2",
+                "UPDATE agents SET certificate_before = \
+                   CASE certificate_before WHEN '' THEN certificate_serial ELSE certificate_before END, \
+                 certificate_serial = ?3, certificate_expires_ms = ?4 WHERE tenant = ?1 AND instance = ?2",
                 params![identity.tenant, identity.instance, serial, expires_ms],
             )?;
             let body = serde_json::json!({ "agent": identity.instance, "serial": serial });
             let entry = Entry::new(&identity.tenant, now_ms, "channel", "certificate_renewed", body);
             audit::append(connection, &entry)
+        })
+        .await
+    }
+
+    /// The agent has shown its newest certificate: the one before is of no use any more.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn certificate_shown(&self, identity: &AgentIdentity, serial: &str) -> Result<(), StoreError> {
+        let (identity, serial) = (identity.clone(), serial.to_owned());
+        self.write(move |connection| {
+            connection.execute(
+                "UPDATE agents SET certificate_before = '' \
+                 WHERE tenant = ?1 AND instance = ?2 AND certificate_serial = ?3",
+                params![identity.tenant, identity.instance, serial],
+            )?;
+            Ok(())
         })
         .await
     }

@@ -92,7 +92,11 @@ impl Store {
 }
 
 /// The schema's versions in order; `user_version` counts those that were run. A released version is never edited.
-const SCHEMA: [&str; 1] = [include_str!("schema.sql")];
+const SCHEMA: [&str; 2] = [
+    include_str!("schema.sql"),
+    // The certificate an agent had before its newest, until it has shown the newest.
+    "ALTER TABLE agents ADD COLUMN certificate_before TEXT NOT NULL DEFAULT '';",
+];
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {
     let open = |source| StoreError::Open { path: path.to_owned(), source };

@@ -6,11 +6,14 @@ use causeway_mock_kit::pki::{LeafUse, TestCa};
 use causeway_protocol::channel::payload::{self, Payload as _};
 use causeway_protocol::channel::{ALPN_XMPP, ns};
 use minidom::Element;
+use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use xmpp_parsers::sasl::{DefinedCondition, Failure};
 use xmpp_parsers::stanza_error::DefinedCondition as StanzaCondition;
+use xmpp_parsers::stream_error::DefinedCondition as StreamCondition;
 
-use crate::support::World;
-use crate::support::agent::{Agent, Enrolled, Line, enroll, enroll_with, request};
+use crate::support::{PATIENCE, World};
+use crate::support::agent::{Agent, Ended, Enrolled, Line, enroll, enroll_with, request};
 use crate::support::wire::{Credentials, dial};
 
 const DOMAIN: &str = "cloud.causeway.test";
@@ -129,6 +132,75 @@ async fn a_renewed_certificate_keeps_the_instance() {
     let credentials = Credentials { chain_pem: certificate.chain_pem, key_pem };
     let again = Enrolled { credentials, ..agent.enrolled.clone() };
     assert_eq!(Agent::connect(&world, again, "boot-1").await.welcome.session_epoch, 2);
+}
+
+/// Asks for another certificate and does not yet show it.
+async fn renew(agent: &mut Agent) -> Enrolled {
+    let (key_pem, csr_pem) = request();
+    let ask = payload::CertificateRequest { csr_pem, host: "srv1".into() };
+    let answer = agent.line.ask_set(ask.to_element()).await.unwrap().unwrap();
+    let certificate = payload::Certificate::from_element(&answer).unwrap();
+    Enrolled { credentials: Credentials { chain_pem: certificate.chain_pem, key_pem }, ..agent.enrolled.clone() }
+}
+
+#[tokio::test]
+async fn the_old_certificate_is_good_until_the_new_one_is_shown_and_no_longer() {
+    let world = World::start().await;
+    let mut agent = Agent::online(&world).await;
+    let first = agent.enrolled.clone();
+    // The answer is lost, or the agent dies before it has kept it: it comes back with what it has, and asks again.
+    let lost = renew(&mut agent).await;
+    let mut agent = Agent::connect(&world, first.clone(), "boot-1").await;
+    let second = renew(&mut agent).await;
+    let mut agent = Agent::connect(&world, first.clone(), "boot-1").await;
+    assert_eq!(agent.line.ask_get(ping()).await, Ok(None));
+
+    let mut agent = Agent::connect(&world, second.clone(), "boot-1").await;
+    for old in [&first, &lost] {
+        let refused = external(&world, &old.credentials).await;
+        assert_eq!(refused.0, DefinedCondition::NotAuthorized);
+        assert!(refused.1.contains("replaced by a newer one"), "{}", refused.1);
+    }
+    let third = renew(&mut agent).await;
+    Agent::connect(&world, second.clone(), "boot-1").await;
+    Agent::connect(&world, third, "boot-1").await;
+    assert!(external(&world, &second.credentials).await.1.contains("replaced"));
+}
+
+#[tokio::test]
+async fn an_emptied_node_tells_every_agent_where_to_go() {
+    let world = World::start().await;
+    let mut agents = [Agent::online(&world).await, Agent::online(&world).await];
+    for (body, status) in [
+        (json!({ "to": "" }), 400),
+        (json!({ "to": "a b" }), 400),
+        (json!({ "to": "node2.test", "over_ms": 3_600_001 }), 400),
+        (json!({ "to": "node2.test:443", "over_ms": 20 }), 200),
+    ] {
+        let answer = admin(&world, "/world/drain", &body).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{body}: {answer}");
+        assert!(status != 200 || answer.ends_with("{\"agents\":2}"), "{answer}");
+    }
+    for agent in &mut agents {
+        let Ended::Error(error) = agent.line.end().await else { panic!("closed without a word") };
+        assert_eq!(error.condition, StreamCondition::SeeOtherHost("node2.test:443".into()));
+    }
+}
+
+/// Posts to the admin port, which has no TLS.
+async fn admin(world: &World, path: &str, body: &serde_json::Value) -> String {
+    let at = world.mock.urls()["admin"].trim_start_matches("http://").to_owned();
+    let mut tcp = tokio::net::TcpStream::connect(&at).await.unwrap();
+    let body = body.to_string();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nHost: {at}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\
+         Connection: close\r\n\r\n{body}",
+        body.len()
+    );
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tokio::time::timeout(PATIENCE, tcp.read_to_string(&mut answer)).await.expect("an answer").unwrap();
+    answer
 }
 
 #[tokio::test]

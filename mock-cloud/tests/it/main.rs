@@ -9,6 +9,7 @@ mod api_directory;
 mod api_durable;
 mod channel_login;
 mod channel_stream;
+mod channel_websocket;
 mod dispatch_actions;
 mod dispatch_requests;
 mod ingest_uploads;

@@ -3,17 +3,19 @@
 
 mod auth;
 mod connect;
+mod middlebox;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::json;
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncWriteExt, copy_bidirectional};
 use tokio::net::TcpStream;
 
 pub use auth::{ConnectAuth, DigestAccount, DigestAlgorithm};
 pub use connect::{ConnectProxy, ConnectSettings, Manners};
+pub use middlebox::Middlebox;
 
 use crate::KitContext;
 use crate::clock::Clock;
@@ -21,6 +23,7 @@ use crate::fault::Faults;
 use crate::journal::Journal;
 use crate::limits::DIAL_TIMEOUT;
 use crate::listen::{self, BindError, FaultStream};
+use middlebox::Verdict;
 
 /// Name of the front end in rules and journal.
 const FRONT: &str = "tcp";
@@ -32,6 +35,7 @@ const FRONT: &str = "tcp";
 pub struct TcpProxy {
     address: SocketAddr,
     target: Arc<Mutex<SocketAddr>>,
+    middlebox: Arc<Mutex<Option<Middlebox>>>,
     cx: KitContext,
 }
 
@@ -45,17 +49,30 @@ impl TcpProxy {
         let listener = listen::bind(cx.service, FRONT, IpAddr::V4(Ipv4Addr::LOCALHOST), 0).await?;
         let address = local_addr(&listener)?;
         let target = Arc::new(Mutex::new(target));
+        let middlebox: Arc<Mutex<Option<Middlebox>>> = Arc::default();
         let (aim, journal) = (Arc::clone(&target), cx.journal.clone());
+        let meddler = Arc::clone(&middlebox);
         listen::serve(listener, FRONT, cx.clone(), move |client, _| {
             let target = *aim.lock().unwrap_or_else(PoisonError::into_inner);
-            forward(client, target, journal.clone())
+            let meddler = meddler.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            forward(client, target, meddler, journal.clone())
         });
-        Ok(Self { address, target, cx })
+        Ok(Self { address, target, middlebox, cx })
+    }
+
+    /// What stands on the path for new connections from now on; nothing at the start.
+    pub fn set_middlebox(&self, middlebox: Option<Middlebox>) {
+        *self.middlebox.lock().unwrap_or_else(PoisonError::into_inner) = middlebox;
     }
 
     /// Where clients connect; never changes.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where new connections go.
+    pub fn target(&self) -> SocketAddr {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where new connections go from now on. Live ones stay where they are; see [`TcpProxy::cut`].
@@ -90,8 +107,32 @@ impl Drop for TcpProxy {
     }
 }
 
-async fn forward(mut client: FaultStream, target: SocketAddr, journal: Journal) {
+async fn forward(
+    mut client: FaultStream,
+    target: SocketAddr,
+    middlebox: Option<Middlebox>,
+    journal: Journal,
+) {
     let subject = target.to_string();
+    let note = |outcome: &str| journal.record(FRONT, "connect", &subject, outcome, serde_json::Value::Null);
+    let first = match &middlebox {
+        None => Vec::new(),
+        Some(middlebox) => match middlebox.judge(&mut client).await {
+            Ok(Verdict::Pass(first)) => first,
+            Ok(Verdict::Handled(outcome)) => {
+                note(outcome);
+                return;
+            }
+            Ok(Verdict::Reset(outcome)) => {
+                note(outcome);
+                return client.reset();
+            }
+            Err(error) => {
+                note(&error.to_string());
+                return;
+            }
+        },
+    };
     let mut upstream = match dial(target).await {
         Ok(upstream) => upstream,
         Err(error) => {
@@ -99,6 +140,8 @@ async fn forward(mut client: FaultStream, target: SocketAddr, journal: Journal) 
             return client.reset();
         }
     };
+    // A broken upstream shows in the copying below.
+    let _ = upstream.write_all(&first).await;
     match copy_bidirectional(&mut client, &mut upstream).await {
         Ok((up, down)) => {
             let bytes = json!({ "bytes_up": up, "bytes_down": down });

@@ -46,6 +46,11 @@ impl Watch {
         self.asked_at.get_or_insert(now);
     }
 
+    /// When something arrived last.
+    pub fn heard_at(&self) -> Instant {
+        self.heard_at
+    }
+
     /// What to do at `now`.
     pub fn poll(&self, now: Instant) -> Liveness {
         let due = match self.asked_at {

@@ -19,11 +19,13 @@
 
 pub mod backoff;
 pub mod element;
+pub mod keepalive;
 pub mod liveness;
 pub mod nesting;
 pub mod ns;
 pub mod payload;
 pub mod sm;
+pub mod websocket;
 
 pub use element::{SaslElement, SmElement, StreamElement};
 

@@ -14,3 +14,7 @@ pub const PING: &str = "urn:xmpp:ping";
 pub const AGENT: &str = "urn:causeway:agent:1";
 /// Ours: actions and requests.
 pub const CMD: &str = "urn:causeway:cmd:1";
+/// The stream itself, RFC 6120 §4.8.1.
+pub const STREAM: &str = "http://etherx.jabber.org/streams";
+/// Begin and end of a stream in WebSocket messages, RFC 7395.
+pub const FRAMING: &str = "urn:ietf:params:xml:ns:xmpp-framing";

@@ -31,6 +31,12 @@ pub enum Verb {
     CorruptState(AgentStep),
     /// Cut every connection between an agent and the cloud, and refuse new ones for a while.
     CutLink(CutLink),
+    /// Put something that meddles on an agent's path to the cloud, or take it away.
+    Middlebox(MiddleboxStep),
+    /// Send every agent to another address of the cloud and wait until they are there.
+    Drain(DrainStep),
+    /// Wait until an agent says something about its link in its own status.
+    AgentSays(AgentSays),
     /// Stop the cloud and start it again on the same data.
     RestartCloud(RestartCloud),
     /// Take a directory server off the network.
@@ -90,6 +96,59 @@ pub struct CutLink {
     /// How long new connections are refused, in milliseconds.
     #[serde(default)]
     pub for_ms: u64,
+}
+
+/// What stands on the path of an agent for its next connections.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MiddleboxStep {
+    /// Whose path.
+    pub agent: String,
+    /// What stands there.
+    pub kind: MiddleboxKind,
+}
+
+/// Kinds of meddlers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MiddleboxKind {
+    /// Nothing.
+    None,
+    /// Resets connections that offer a protocol it does not know.
+    ResetsUnknownAlpn,
+    /// Refuses them with a TLS alert.
+    RefusesUnknownAlpn,
+    /// Answers everything with a redirect to a sign-in page.
+    CaptivePortal,
+    /// Shows a certificate of its own.
+    Inspects,
+}
+
+/// A node that is emptied.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DrainStep {
+    /// Milliseconds over which the agents are spread.
+    #[serde(default)]
+    pub over_ms: u64,
+    /// Agents that must be at the other address afterwards.
+    pub agents: usize,
+    /// How long that may take.
+    #[serde(default = "half_a_minute")]
+    pub within_secs: u64,
+}
+
+/// An agent's own words, as its `status` command shows them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentSays {
+    /// Which.
+    pub agent: String,
+    /// What is looked for.
+    pub text: String,
+    /// How long that may take.
+    #[serde(default = "half_a_minute")]
+    pub within_secs: u64,
 }
 
 /// A restart of the cloud.
@@ -277,6 +336,9 @@ pub struct ExpectStep {
     /// Agents online.
     #[serde(default)]
     pub agents_online: Option<usize>,
+    /// Certificates renewed since the cloud's start, at least.
+    #[serde(default)]
+    pub renewals: Option<usize>,
     /// People in the cloud; `all` stands for as many as the directory has in scope.
     #[serde(default)]
     pub users: Option<Count>,

@@ -37,6 +37,13 @@ async fn look(step: &ExpectStep, world: &World) -> Result<Vec<String>> {
         }
         seen.push(format!("{online} agents online"));
     }
+    if let Some(wanted) = step.renewals {
+        let renewals = world.renewals()?;
+        if renewals < wanted {
+            bail!("{renewals} certificates were renewed, not {wanted}");
+        }
+        seen.push(format!("{renewals} certificates renewed"));
+    }
     if let Some(wanted) = &step.users {
         seen.push(count(world, "users", wanted).await?);
     }

@@ -3,6 +3,7 @@
 mod cloud;
 mod expect;
 mod ldap;
+mod link;
 
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub(crate) fn name(verb: &Verb) -> &'static str {
         Verb::StopAgent(_) => "stop_agent",
         Verb::CorruptState(_) => "corrupt_state",
         Verb::CutLink(_) => "cut_link",
+        Verb::Middlebox(_) => "middlebox",
+        Verb::Drain(_) => "drain",
+        Verb::AgentSays(_) => "agent_says",
         Verb::RestartCloud(_) => "restart_cloud",
         Verb::ServerDown(_) => "server_down",
         Verb::ServerUp(_) => "server_up",
@@ -43,6 +47,9 @@ pub(crate) fn describe(verb: &Verb) -> String {
         Verb::StopAgent(step) => format!("Stop {}", step.agent),
         Verb::CorruptState(step) => format!("Overwrite the state file of {}", step.agent),
         Verb::CutLink(step) => format!("Cut the link of {} for {} ms", step.agent, step.for_ms),
+        Verb::Middlebox(step) => link::describe(step),
+        Verb::Drain(_) => "Send all agents to another address".to_owned(),
+        Verb::AgentSays(step) => format!("Ask {}; it says {:?}", step.agent, step.text),
         Verb::RestartCloud(step) => format!("Restart the cloud after {} ms", step.down_ms),
         Verb::ServerDown(step) => format!("Take {} off the network", step.server),
         Verb::ServerUp(step) => format!("Bring {} back", step.server),
@@ -70,6 +77,9 @@ pub(crate) async fn perform(verb: &Verb, world: &mut World) -> Result<String> {
         Verb::StopAgent(step) => world.stop_agent(&step.agent).await,
         Verb::CorruptState(step) => world.corrupt_state(&step.agent).await,
         Verb::CutLink(step) => world.cut_link(&step.agent, Duration::from_millis(step.for_ms)).await,
+        Verb::Middlebox(step) => world.set_middlebox(&step.agent, link::middlebox(step.kind)?).await,
+        Verb::Drain(step) => link::drain(step, world).await,
+        Verb::AgentSays(step) => link::agent_says(step, world).await,
         Verb::RestartCloud(step) => world.restart_cloud(Duration::from_millis(step.down_ms)).await,
         Verb::ServerDown(step) => world.ldap.set_server_down(&step.server, true),
         Verb::ServerUp(step) => world.ldap.set_server_down(&step.server, false),

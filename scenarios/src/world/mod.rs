@@ -13,7 +13,7 @@ use causeway_mock_cloud::MockCloud;
 use causeway_mock_kit::cli::RunningMock;
 use causeway_mock_kit::fault::{Faults, Rule};
 use causeway_mock_kit::journal::Entry;
-use causeway_mock_kit::proxy::TcpProxy;
+use causeway_mock_kit::proxy::{Middlebox, TcpProxy};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
@@ -58,6 +58,8 @@ pub struct World {
     configured: BTreeMap<String, Value>,
     directory_settings: serde_json::Map<String, Value>,
     wrong_directory_ca: bool,
+    /// Another address of the same cloud, once agents were sent to it.
+    second_address: Option<TcpProxy>,
     folder: TempDir,
 }
 
@@ -96,6 +98,7 @@ impl World {
             configured: BTreeMap::new(),
             directory_settings: spec.directory.clone(),
             wrong_directory_ca: spec.wrong_directory_ca,
+            second_address: None,
             folder,
         };
         for module in ["user_auth", "user_visibility"] {
@@ -251,6 +254,55 @@ impl World {
         tokio::time::sleep(for_how_long).await;
         link.faults().remove(down);
         Ok(format!("{name} was alone for {} ms", for_how_long.as_millis()))
+    }
+
+    /// Puts something on an agent's path, for new connections, and cuts the ones there are.
+    ///
+    /// # Errors
+    /// When there is no such agent.
+    pub async fn set_middlebox(&mut self, name: &str, middlebox: Option<Middlebox>) -> Result<String> {
+        let name = self.agent_name(name).await?;
+        let link = &self.member(&name)?.link;
+        link.set_middlebox(middlebox);
+        Ok(format!("{} connections were cut", link.cut()))
+    }
+
+    /// Sends every agent to a second address of the cloud. Returns how many were told.
+    ///
+    /// # Errors
+    /// When the cloud is away or the address cannot be made.
+    pub async fn drain(&mut self, over: Duration) -> Result<usize> {
+        if self.second_address.is_none() {
+            let second = TcpProxy::start(authority(&self.cloud_url)?.parse()?).await;
+            self.second_address = Some(second.context("open the second address")?);
+        }
+        let to = self.second_address.as_ref().context("just put there")?.address().to_string();
+        let cloud = self.cloud.as_ref().context("the cloud is away")?;
+        Ok(causeway_mock_cloud::channel::drain(cloud.cloud(), &to, over))
+    }
+
+    /// Connections to the second address.
+    pub fn at_second_address(&self) -> usize {
+        self.second_address.as_ref().map_or(0, TcpProxy::connections)
+    }
+
+    /// Certificates the cloud has renewed since its start.
+    ///
+    /// # Errors
+    /// When the cloud is away.
+    pub fn renewals(&self) -> Result<usize> {
+        let cloud = self.cloud.as_ref().context("the cloud is away")?;
+        Ok(cloud.journal().count(|entry| entry.operation == "renew" && entry.outcome == "signed"))
+    }
+
+    /// What an agent says about its channel, in the status it keeps for people.
+    ///
+    /// # Errors
+    /// When there is no such agent, or it has no status.
+    pub async fn agent_says(&mut self, name: &str) -> Result<String> {
+        let name = self.agent_name(name).await?;
+        let data_dir = self.member(&name)?.agent.data_dir();
+        Ok(causeway_agent::health::read_file(data_dir).context("read its status")?.channel)
     }
 
     /// Stops the cloud, waits, and starts it again on the same data and port.

@@ -7,5 +7,6 @@
 mod canary;
 mod channel;
 mod files;
+mod links;
 mod support;
 mod uploads;

@@ -1,4 +1,5 @@
-//! slixmpp as a client of the channel: a console account over SCRAM, and an agent's own certificate over EXTERNAL.
+//! Foreign clients of the channel: slixmpp with a console account over SCRAM and with an agent's own certificate over
+//! EXTERNAL, and the latter over WebSocket with another library.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -42,6 +43,20 @@ async fn an_agents_certificate_logs_in_by_external() -> Result<()> {
     if python::interpreter().is_none() {
         return Ok(());
     }
+    external("slixmpp_external.py").await
+}
+
+/// slixmpp speaks no WebSocket, so another stranger does: the `websockets` library.
+#[tokio::test]
+async fn an_agents_certificate_logs_in_over_a_websocket() -> Result<()> {
+    if python::interpreter().is_none() {
+        return Ok(());
+    }
+    external("websocket_channel.py").await
+}
+
+/// Enrols an agent and lends its certificate to a script.
+async fn external(script: &str) -> Result<()> {
     let (cloud, domain) = start().await?;
     let ca = path(cloud.ca_pem())?;
     let tls = tls::trusting_only(&std::fs::read_to_string(cloud.ca_pem())?)?;
@@ -64,7 +79,7 @@ async fn an_agents_certificate_logs_in_by_external() -> Result<()> {
     let mut arguments = address(&cloud)?;
     let jid = kept["jid"].as_str().context("a JID")?.to_owned();
     arguments.extend([domain, ca, jid, path(&certificate)?, path(&private)?]);
-    if let Some(run) = python::run("slixmpp_external.py", &arguments, &[], WITHIN).await? {
+    if let Some(run) = python::run(script, &arguments, &[], WITHIN).await? {
         run.expect_success();
     }
     Ok(())

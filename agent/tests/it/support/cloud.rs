@@ -210,12 +210,17 @@ impl Line {
 
     /// Takes the hello and welcomes the agent.
     pub(crate) async fn welcome(&mut self) -> Hello {
+        self.welcome_with(30).await
+    }
+
+    /// The same, asking for health reports so often.
+    pub(crate) async fn welcome_with(&mut self, health_every_secs: u32) -> Hello {
         let (id, payload) = self.order_from_agent().await;
         let hello = Hello::from_element(&payload).unwrap();
         let welcome = Welcome {
             time_ms: 1_800_000_000_000,
             session_epoch: 1,
-            health_every_secs: 30,
+            health_every_secs,
             tenant: "acme".to_owned(),
         };
         self.answer(&id, Some(welcome.to_element())).await;
@@ -263,6 +268,17 @@ impl Line {
                     self.send(&StreamElement::Sm(SmElement::Ack(ack))).await;
                 }
                 element => return Some(element),
+            }
+        }
+    }
+
+    /// Waits until the agent asks for an acknowledgement, and gives none.
+    pub(crate) async fn asked(&mut self) {
+        loop {
+            match self.stream.next().await {
+                Some(Ok(StreamElement::Sm(SmElement::Request(_)))) => return,
+                Some(Ok(_)) => {}
+                end => panic!("expected <r/>, got {end:?}"),
             }
         }
     }
