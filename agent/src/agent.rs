@@ -38,10 +38,10 @@ use crate::random::RandomSource;
 use crate::rotation::Rotation;
 use crate::secrets::{FileModeSealer, Sealer, SecretStore, SecretsError};
 use crate::status::StatusCell;
-use crate::surroundings::Surroundings;
 use crate::storage::redb::{OpenError, RedbStorage};
 use crate::storage::watched::Watched;
 use crate::storage::{Scoped, Storage, StorageError};
+use crate::surroundings::Surroundings;
 use crate::uplink::Uplink;
 use crate::upload::Uploads;
 
@@ -321,15 +321,8 @@ impl Agent {
             dial: roads,
             jumps,
         };
-        let rotation = Rotation {
-            data_dir,
-            identity,
-            sealer,
-            channel: channel.clone(),
-            connector,
-            clock,
-            random,
-        };
+        let rotation =
+            Rotation { data_dir, identity, sealer, channel: channel.clone(), connector, clock, random };
         let running = RunningAgent {
             reporter,
             channel,

@@ -293,7 +293,8 @@ impl CloudConnector {
 
     async fn open_websocket(&self, target: Target) -> Result<Box<dyn ByteStream>, CloudError> {
         let Endpoint { host, port } = &self.endpoint;
-        let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        let authority =
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
         let secured = self.open(target, self.configs.load().http1.clone()).await?;
         let socket = websocket::open(secured, &authority).await;
         let socket = socket.map_err(|source| CloudError::WebSocket { host: host.clone(), source })?;
@@ -325,9 +326,7 @@ impl CloudConnector {
             ) => {
                 let glimpse = self.glimpse_secured(target, Leniency::Anyone).await;
                 match glimpse.as_ref().and_then(|glimpse| glimpse.sends_away_from(&host)) {
-                    Some(location) => {
-                        CloudError::CaptivePortal { host, location: Some(location.to_owned()) }
-                    }
+                    Some(location) => CloudError::CaptivePortal { host, location: Some(location.to_owned()) },
                     None => error,
                 }
             }

@@ -113,6 +113,9 @@ mod tests {
     #[test]
     fn spans_are_said_in_the_unit_that_fits() {
         let words = |secs| in_words(Duration::from_secs(secs));
-        assert_eq!([words(90), words(600), words(10_800), words(2_592_000)], ["90 s", "10 min", "3 h", "30 days"]);
+        assert_eq!(
+            [words(90), words(600), words(10_800), words(2_592_000)],
+            ["90 s", "10 min", "3 h", "30 days"]
+        );
     }
 }

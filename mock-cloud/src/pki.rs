@@ -66,7 +66,9 @@ pub enum Refusal {
     #[error("the certificate names no agent of this cloud")]
     NoAgent,
     /// The agent has shown a newer one.
-    #[error("the certificate was replaced by a newer one; this is an old copy of the agent's files, enrol it again with a new enrolment key")]
+    #[error(
+        "the certificate was replaced by a newer one; this is an old copy of the agent's files, enrol it again with a new enrolment key"
+    )]
     Superseded,
     /// The agent was revoked.
     #[error("the certificate is revoked; enrol this agent again with a new enrolment key")]
@@ -387,7 +389,10 @@ mod tests {
     fn unreadable_requests_and_weak_keys_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let pki = pki(&dir);
-        assert!(matches!(pki.issue("nonsense", &who(), "j", NOW_MS, NINETY_DAYS), Err(RequestRefusal::Malformed)));
+        assert!(matches!(
+            pki.issue("nonsense", &who(), "j", NOW_MS, NINETY_DAYS),
+            Err(RequestRefusal::Malformed)
+        ));
     }
 
     #[test]

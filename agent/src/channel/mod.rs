@@ -164,8 +164,10 @@ impl Channel {
         let (state_in, state) = watch::channel(ChannelState::default());
         let (online_in, online) = watch::channel(false);
         let (nudges_in, nudges) = mpsc::channel(NUDGES_MAX);
-        (Self { outgoing, nudges: nudges_in, state, online },
-            Ends { outgoing: queue, nudges, state: state_in, online: online_in })
+        (
+            Self { outgoing, nudges: nudges_in, state, online },
+            Ends { outgoing: queue, nudges, state: state_in, online: online_in },
+        )
     }
 
     /// Sends an iq of type set to the cloud and waits for its result.

@@ -123,11 +123,7 @@ impl<S: ByteStream> WebSocket<S> {
 }
 
 impl<S: ByteStream> AsyncRead for WebSocket<S> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.taken >= this.incoming.len() && !ready!(this.poll_message(cx))? {
             return Poll::Ready(Ok(()));

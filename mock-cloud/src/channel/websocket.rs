@@ -120,7 +120,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Octets<S> {
             .max_message_size(Some(ELEMENT_MAX_BYTES))
             .max_frame_size(Some(ELEMENT_MAX_BYTES));
         let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-        Self { socket, incoming: Vec::new(), taken: 0, cutter: Messages::default(), outgoing: VecDeque::new() }
+        Self {
+            socket,
+            incoming: Vec::new(),
+            taken: 0,
+            cutter: Messages::default(),
+            outgoing: VecDeque::new(),
+        }
     }
 
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

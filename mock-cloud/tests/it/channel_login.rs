@@ -12,9 +12,9 @@ use xmpp_parsers::sasl::{DefinedCondition, Failure};
 use xmpp_parsers::stanza_error::DefinedCondition as StanzaCondition;
 use xmpp_parsers::stream_error::DefinedCondition as StreamCondition;
 
-use crate::support::{PATIENCE, World};
 use crate::support::agent::{Agent, Ended, Enrolled, Line, enroll, enroll_with, request};
 use crate::support::wire::{Credentials, dial};
+use crate::support::{PATIENCE, World};
 
 const DOMAIN: &str = "cloud.causeway.test";
 
@@ -140,7 +140,10 @@ async fn renew(agent: &mut Agent) -> Enrolled {
     let ask = payload::CertificateRequest { csr_pem, host: "srv1".into() };
     let answer = agent.line.ask_set(ask.to_element()).await.unwrap().unwrap();
     let certificate = payload::Certificate::from_element(&answer).unwrap();
-    Enrolled { credentials: Credentials { chain_pem: certificate.chain_pem, key_pem }, ..agent.enrolled.clone() }
+    Enrolled {
+        credentials: Credentials { chain_pem: certificate.chain_pem, key_pem },
+        ..agent.enrolled.clone()
+    }
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! The channel over WebSocket (RFC 7395), spoken by hand.
 
-use causeway_protocol::channel::websocket::{PATH, SUBPROTOCOL};
 use causeway_protocol::channel::ALPN_HTTP1;
+use causeway_protocol::channel::websocket::{PATH, SUBPROTOCOL};
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -14,12 +14,17 @@ use crate::support::agent::enroll;
 use crate::support::wire::{Credentials, dial};
 use crate::support::{PATIENCE, World};
 
-const OPEN: &str = "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='cloud.causeway.test' version='1.0'/>";
+const OPEN: &str =
+    "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='cloud.causeway.test' version='1.0'/>";
 
 struct Socket(WebSocketStream<TlsStream<TcpStream>>);
 
 impl Socket {
-    async fn connect(world: &World, credentials: Option<&Credentials>, protocol: &str) -> Result<Self, Error> {
+    async fn connect(
+        world: &World,
+        credentials: Option<&Credentials>,
+        protocol: &str,
+    ) -> Result<Self, Error> {
         let tls = dial(world, credentials, &[ALPN_HTTP1]).await.unwrap();
         let uri = format!("wss://cloud.causeway.test{PATH}").parse().unwrap();
         let request = ClientRequestBuilder::new(uri).with_sub_protocol(protocol);
@@ -31,7 +36,10 @@ impl Socket {
         socket.say(OPEN).await;
         let open = socket.hear().await;
         assert!(open.starts_with("<open xmlns='urn:ietf:params:xml:ns:xmpp-framing'"), "{open}");
-        assert!(open.contains("from='cloud.causeway.test'") || open.contains("from=\"cloud.causeway.test\""), "{open}");
+        assert!(
+            open.contains("from='cloud.causeway.test'") || open.contains("from=\"cloud.causeway.test\""),
+            "{open}"
+        );
         socket
     }
 
@@ -77,7 +85,10 @@ async fn an_agent_logs_in_binds_and_says_goodbye() {
                 <bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>agent</resource></bind></iq>";
     socket.say(bind).await;
     let bound = socket.hear().await;
-    assert!(bound.starts_with("<iq") && bound.contains("jabber:client") && bound.contains("/agent<"), "{bound}");
+    assert!(
+        bound.starts_with("<iq") && bound.contains("jabber:client") && bound.contains("/agent<"),
+        "{bound}"
+    );
     socket.say("<iq xmlns='jabber:client' type='get' id='p'><ping xmlns='urn:xmpp:ping'/></iq>").await;
     assert!(socket.hear().await.contains("result"));
     socket.say("<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>").await;

@@ -119,11 +119,8 @@ fn framing(message: &str) -> Result<String, FramingError> {
     if local == "close" {
         return Ok("</stream:stream>".to_owned());
     }
-    let mut header = format!(
-        "<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{}'",
-        ns::CLIENT,
-        ns::STREAM
-    );
+    let mut header =
+        format!("<?xml version='1.0'?><stream:stream xmlns='{}' xmlns:stream='{}'", ns::CLIENT, ns::STREAM);
     push_attributes(&mut header, &attributes);
     header.push('>');
     Ok(header)
@@ -181,7 +178,8 @@ fn attributes(text: &str) -> Result<Vec<(&str, &str)>, FramingError> {
         }
         let (name, after) = rest.split_once('=').ok_or(FramingError::Malformed)?;
         let after = after.trim_start();
-        let quote = after.chars().next().filter(|c| matches!(c, '\'' | '"')).ok_or(FramingError::Malformed)?;
+        let quote =
+            after.chars().next().filter(|c| matches!(c, '\'' | '"')).ok_or(FramingError::Malformed)?;
         let length = after[1..].find(quote).ok_or(FramingError::Malformed)? + 2;
         let (value, behind) = after.split_at(length);
         found.push((name.trim_end(), value));
@@ -247,9 +245,10 @@ impl Scanner {
             (State::Tag, _) => (State::StartTag { quote: None, slash: false }, Edge::None),
             (State::Declaration { mark: true }, b'>') => (State::Text, Edge::Declaration),
             (State::Declaration { .. }, octet) => (State::Declaration { mark: octet == b'?' }, Edge::None),
-            (State::StartTag { quote: Some(quote), .. }, octet) => {
-                (State::StartTag { quote: Some(quote).filter(|quote| *quote != octet), slash: false }, Edge::None)
-            }
+            (State::StartTag { quote: Some(quote), .. }, octet) => (
+                State::StartTag { quote: Some(quote).filter(|quote| *quote != octet), slash: false },
+                Edge::None,
+            ),
             (State::StartTag { .. }, quote @ (b'\'' | b'"')) => {
                 (State::StartTag { quote: Some(quote), slash: false }, Edge::None)
             }

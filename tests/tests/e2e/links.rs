@@ -141,9 +141,18 @@ async fn whoever_stands_in_the_way_is_named_and_is_told_nothing() {
     let tls = || TestCa::new("Acme Filter").unwrap().server_config(&["127.0.0.1"], &[b"http/1.1"]).unwrap();
     let page = "http://sign-in.hotel.example/".to_owned();
     for (middlebox, words) in [
-        (Middlebox::CaptivePortal { location: page.clone() }, "captive portal: sign-in page http://sign-in.hotel"),
-        (Middlebox::Inspects { tls: tls(), location: Some(page.clone()) }, "captive portal: sign-in page http://sign-in"),
-        (Middlebox::Inspects { tls: tls(), location: None }, "TLS inspection by CN=Acme Filter; exclude 127.0.0.1"),
+        (
+            Middlebox::CaptivePortal { location: page.clone() },
+            "captive portal: sign-in page http://sign-in.hotel",
+        ),
+        (
+            Middlebox::Inspects { tls: tls(), location: Some(page.clone()) },
+            "captive portal: sign-in page http://sign-in",
+        ),
+        (
+            Middlebox::Inspects { tls: tls(), location: None },
+            "TLS inspection by CN=Acme Filter; exclude 127.0.0.1",
+        ),
     ] {
         world.link.set_middlebox(Some(middlebox));
         world.link.cut();
@@ -169,7 +178,9 @@ async fn a_wrong_clock_is_told_from_an_expired_certificate() {
     let agent = start_by(Clock::simulated(from_now(DAY * 500 + hour)), &dir, &probe).await;
     says(&agent, "clock wrong by 500 days (ahead of 127.0.0.1's)").await;
     agent.stop().await;
-    let agent = start_by(Clock::simulated(2 * from_now(Duration::ZERO) - from_now(DAY * 30 + hour)), &dir, &probe).await;
+    let agent =
+        start_by(Clock::simulated(2 * from_now(Duration::ZERO) - from_now(DAY * 30 + hour)), &dir, &probe)
+            .await;
     says(&agent, "clock wrong by 30 days (behind 127.0.0.1's)").await;
 }
 
@@ -217,7 +228,8 @@ async fn a_nudge_leaves_a_living_link_and_the_session_goes_on() {
     assert!(agent.wait_online(PATIENCE).await);
     probe.release(1);
     assert_eq!(world.tenant.finished(&id, PATIENCE).await.unwrap()["status"], "success");
-    let resumed = world.cloud().journal().count(|entry| entry.operation == "online" && entry.outcome == "resumed");
+    let resumed =
+        world.cloud().journal().count(|entry| entry.operation == "online" && entry.outcome == "resumed");
     assert_eq!((resumed, probe.acted().len()), (1, 1));
 }
 
