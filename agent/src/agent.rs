@@ -36,7 +36,7 @@ use crate::modules::{FACTORIES, ModuleContext, ModuleFactory};
 use crate::orchestrator::{Modules, ModulesParts};
 use crate::random::RandomSource;
 use crate::rotation::Rotation;
-use crate::secrets::{FileModeSealer, Sealer, SecretStore, SecretsError};
+use crate::secrets::{Sealer, SecretStore, SecretsError};
 use crate::status::StatusCell;
 use crate::storage::redb::{OpenError, RedbStorage};
 use crate::storage::watched::Watched;
@@ -121,7 +121,7 @@ impl AgentConfig {
     /// Names the file, and the place in it.
     pub fn load(data_dir: &Path) -> Result<Self, StartError> {
         let settings = SettingsFile::load(data_dir).map_err(StartError::Settings)?;
-        let sealer = Arc::new(FileModeSealer);
+        let sealer = crate::platform::sealer();
         let identity = Identity::load(data_dir, &*sealer).map_err(StartError::Identity)?;
         let secrets =
             SecretStore::load(data_dir, &*sealer).map_err(|source| StartError::Secrets { source })?;

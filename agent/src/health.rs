@@ -202,7 +202,7 @@ fn write_file(data_dir: &Path, status: &Status) {
     let path = data_dir.join(FILE_NAME);
     let fresh = data_dir.join("status.new");
     let json = serde_json::to_vec_pretty(status).expect("a status serialises to JSON");
-    if let Err(error) = std::fs::write(&fresh, json).and_then(|()| std::fs::rename(&fresh, &path)) {
+    if let Err(error) = std::fs::write(&fresh, json).and_then(|()| crate::platform::replace(&fresh, &path)) {
         tracing::debug!(%error, "The status file could not be written");
     }
 }

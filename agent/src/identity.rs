@@ -234,13 +234,9 @@ impl Validity {
     }
 }
 
-/// What ties the state file to this machine: the machine id on Linux, the host name elsewhere.
+/// What ties the state file to this machine: its id, or the host's name where the system has no such id.
 pub fn machine() -> String {
-    std::fs::read_to_string("/etc/machine-id")
-        .map(|id| id.trim().to_owned())
-        .ok()
-        .filter(|id| !id.is_empty())
-        .unwrap_or_else(host_name)
+    crate::platform::machine_id().unwrap_or_else(host_name)
 }
 
 /// The host's name, for people.

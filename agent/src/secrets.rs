@@ -1,5 +1,5 @@
 //! Local secrets (the directory account's password, the proxy's) and where they rest: a file sealed by a [`Sealer`].
-//! On Unix the seal is the file's mode; Windows will plug in DPAPI.
+//! Which one is decided by [`crate::platform`]: DPAPI, a key of systemd's, or the file's mode alone.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -206,7 +206,7 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     drop(file);
-    fs::rename(&fresh, path)?;
+    crate::platform::replace(&fresh, path)?;
     if let Some(parent) = path.parent() {
         sync_directory(parent)?;
     }

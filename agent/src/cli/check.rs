@@ -27,7 +27,8 @@ use crate::link::Detached;
 use crate::modules::{CheckResult, FACTORIES, ModuleContext, ModuleSettings, Verdict};
 use crate::orchestrator::{module_settings, read_desired};
 use crate::random::RandomSource;
-use crate::secrets::{FileModeSealer, SecretStore};
+use crate::platform::PlatformSealer;
+use crate::secrets::SecretStore;
 use crate::status::StatusCell;
 use crate::storage::memory::MemoryStorage;
 use crate::storage::redb::{OpenError, RedbStorage};
@@ -88,7 +89,7 @@ pub async fn check(data_dir: &Path, only: Option<&str>) -> anyhow::Result<Vec<Ch
             return Ok(results);
         }
     };
-    let secrets = match SecretStore::load(data_dir, &FileModeSealer) {
+    let secrets = match SecretStore::load(data_dir, &PlatformSealer) {
         Ok(secrets) => secrets,
         Err(error) => {
             results.push(CheckResult::fail("secrets", Chain(&error).to_string(), "see the message"));
@@ -190,7 +191,7 @@ fn storage(data_dir: &Path) -> CheckResult {
 }
 
 async fn cloud(data_dir: &Path, file: &SettingsFile, dial: &Arc<dyn Dial>, results: &mut Vec<CheckResult>) {
-    let identity = match Identity::load(data_dir, &FileModeSealer) {
+    let identity = match Identity::load(data_dir, &PlatformSealer) {
         Ok(identity) => identity,
         Err(error) => {
             results.push(CheckResult::fail("identity", Chain(&error).to_string(), "enrol this agent"));

@@ -11,7 +11,8 @@ use super::DataDir;
 use super::edit::Document;
 use crate::config::{FILE_NAME, SettingsFile};
 use crate::modules::{FACTORIES, ModuleSettings, factory};
-use crate::secrets::{FileModeSealer, SecretStore, write_private};
+use crate::platform::PlatformSealer;
+use crate::secrets::{SecretStore, write_private};
 
 /// Keys that belong to the directory a module names, not to the module: `[directory.<name>]`.
 const DIRECTORY_KEYS: [&str; 12] = [
@@ -54,7 +55,7 @@ impl Configure {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let data_dir = &self.data_dir.data_dir;
         let file = SettingsFile::load(data_dir)?;
-        let mut secrets = SecretStore::load(data_dir, &FileModeSealer)?;
+        let mut secrets = SecretStore::load(data_dir, &PlatformSealer)?;
         if self.set.is_empty() && self.secret_from_stdin.is_none() {
             bail!("nothing to change; give --set key=value or --secret-from-stdin key");
         }
@@ -74,7 +75,7 @@ impl Configure {
         write_private(&settings.path, settings.text.as_bytes())
             .with_context(|| format!("write {}", settings.path.display()))?;
         if self.secret_from_stdin.is_some() {
-            secrets.save(data_dir, &FileModeSealer)?;
+            secrets.save(data_dir, &PlatformSealer)?;
         }
         eprintln!("Kept. A running agent uses it after a restart; `causeway-agent check` tries it now.");
         Ok(ExitCode::SUCCESS)

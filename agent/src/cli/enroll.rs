@@ -17,7 +17,8 @@ use crate::config::{Endpoint, FILE_NAME, SettingsFile};
 use crate::dial::tls::read_certificates;
 use crate::identity::{self, Identity};
 use crate::random::RandomSource;
-use crate::secrets::{FileModeSealer, SecretStore, write_private};
+use crate::platform::{self, PlatformSealer};
+use crate::secrets::{SecretStore, write_private};
 
 /// The cloud's authorities, copied beside the settings so that the original file may go.
 const CA_FILE: &str = "cloud-ca.pem";
@@ -44,7 +45,7 @@ pub struct Enroll {
 impl Enroll {
     pub(super) async fn execute(self) -> anyhow::Result<ExitCode> {
         let data_dir = &self.data_dir.data_dir;
-        create_private(data_dir).with_context(|| format!("create {}", data_dir.display()))?;
+        platform::create_private_dir(data_dir).with_context(|| format!("create {}", data_dir.display()))?;
         if data_dir.join(identity::FILE_NAME).exists() {
             bail!(
                 "{} holds an identity already; to enrol anew, remove {} first",
@@ -55,7 +56,7 @@ impl Enroll {
         let key = EnrolmentKey::parse(&self.key()?)?;
         let endpoint = Endpoint::parse(&self.cloud)
             .map_err(|problem| anyhow::anyhow!("--cloud {problem}; write it as https://host:port"))?;
-        let mut secrets = SecretStore::load(data_dir, &FileModeSealer)?;
+        let mut secrets = SecretStore::load(data_dir, &PlatformSealer)?;
         let text = self.settings(data_dir, &mut secrets)?;
         let settings = SettingsFile::parse(data_dir.join(FILE_NAME), text)?;
 
@@ -68,8 +69,8 @@ impl Enroll {
         // The identity comes last: until it is there, `run` says that nobody has enrolled.
         write_private(&settings.path, settings.text.as_bytes())
             .with_context(|| format!("write {}", settings.path.display()))?;
-        secrets.save(data_dir, &FileModeSealer)?;
-        enrolled.save(data_dir, &FileModeSealer)?;
+        secrets.save(data_dir, &PlatformSealer)?;
+        enrolled.save(data_dir, &PlatformSealer)?;
         let line = serde_json::json!({
             "enrolled": true,
             "instance": enrolled.instance,
@@ -132,15 +133,4 @@ impl ProxySpec {
             None => Self { url: format!("http://{bare}"), credentials: None },
         }
     }
-}
-
-#[cfg(unix)]
-fn create_private(path: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-#[cfg(not(unix))]
-fn create_private(path: &Path) -> std::io::Result<()> {
-    fs::create_dir_all(path)
 }

@@ -80,6 +80,6 @@ pub async fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Check(command) => command.execute().await,
         Command::ShowConfig(command) => command.execute(),
         Command::SupportBundle(command) => command.execute(),
-        Command::Service(command) => command.execute(),
+        Command::Service(command) => command.execute().await,
     }
 }

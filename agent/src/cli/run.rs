@@ -4,13 +4,9 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use tracing_subscriber::filter::{EnvFilter, FilterFn};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, fmt};
 
 use super::DataDir;
-use crate::{Agent, AgentConfig, RunningAgent};
+use crate::{Agent, AgentConfig, RunningAgent, logging, platform};
 
 /// Arguments of `run`.
 #[derive(Args)]
@@ -22,11 +18,12 @@ pub struct Run {
 impl Run {
     pub(super) async fn execute(self) -> anyhow::Result<ExitCode> {
         let config = AgentConfig::load(&self.data_dir.data_dir)?;
-        init_log(&config.settings.settings.log.level)?;
+        logging::to_stderr(&config.settings.settings.log.level)?;
         let instance = config.identity.instance.clone();
         let cloud = config.settings.settings.cloud.url.clone();
         let agent = Agent::start(config).await?;
         tracing::info!(instance, cloud, version = env!("CARGO_PKG_VERSION"), "Agent started");
+        platform::tell_ready();
         let mut stop = std::pin::pin!(stop_signal());
         let ready = serde_json::json!({ "ready": true, "instance": instance, "cloud": cloud });
         tokio::select! {
@@ -63,17 +60,4 @@ async fn stop_signal() -> anyhow::Result<()> {
 #[cfg(not(unix))]
 async fn stop_signal() -> anyhow::Result<()> {
     tokio::signal::ctrl_c().await.context("listen for Ctrl-C")
-}
-
-/// Logs to standard error. Libraries that log the bytes they send are kept quiet whatever the level: those bytes hold
-/// passwords.
-fn init_log(level: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(level)
-        .with_context(|| format!("log.level = {level:?} in agent.toml; write error, warn, info or debug"))?;
-    let quiet = FilterFn::new(|meta| {
-        let ours = meta.target().starts_with("causeway");
-        ours || *meta.level() <= tracing::Level::INFO
-    });
-    let layer = fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_filter(quiet);
-    tracing_subscriber::registry().with(filter).with(layer).try_init().context("set up logging")
 }

@@ -9,7 +9,8 @@ use serde_json::Value;
 use super::DataDir;
 use crate::config::{Dns, Limits, Log, Proxy, SettingsFile};
 use crate::orchestrator::read_desired;
-use crate::secrets::{FileModeSealer, SecretStore};
+use crate::platform::PlatformSealer;
+use crate::secrets::SecretStore;
 
 /// Arguments of `show-config`.
 #[derive(Args)]
@@ -22,7 +23,7 @@ impl ShowConfig {
     pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
         let data_dir = &self.data_dir.data_dir;
         let file = SettingsFile::load(data_dir)?;
-        let secrets = SecretStore::load(data_dir, &FileModeSealer)?;
+        let secrets = SecretStore::load(data_dir, &PlatformSealer)?;
         for line in lines(&file, &read_desired(data_dir), &secrets)? {
             println!("{line}");
         }

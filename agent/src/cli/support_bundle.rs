@@ -14,7 +14,8 @@ use crate::config::SettingsFile;
 use crate::health;
 use crate::identity::Identity;
 use crate::orchestrator::read_desired;
-use crate::secrets::{FileModeSealer, SecretStore, write_private};
+use crate::platform::PlatformSealer;
+use crate::secrets::{SecretStore, write_private};
 
 /// What stands in place of a secret.
 const REMOVED: &str = "[removed]";
@@ -42,7 +43,7 @@ impl SupportBundle {
 
 /// The bundle's text. What cannot be read is said in its place: a broken installation needs support most.
 pub fn bundle(data_dir: &Path, now_ms: i64) -> String {
-    let sealer = FileModeSealer;
+    let sealer = PlatformSealer;
     let secrets = SecretStore::load(data_dir, &sealer);
     let said = |error: &(dyn std::error::Error + 'static)| json!({ "error": crate::chain::Chain(error).to_string() });
     let empty = SecretStore::default();

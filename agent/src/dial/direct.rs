@@ -17,7 +17,7 @@ use super::resolve::Names;
 use super::steps::Steps;
 use super::{Dial, DialError, DialStream, Service, Side, Target, tls};
 use crate::chain::Chain;
-use crate::limits::{CONNECT_WITHIN, KEEPALIVE_AFTER, KEEPALIVE_EVERY, KEEPALIVE_TRIES, NEXT_ADDRESS_AFTER};
+use crate::limits::{CONNECT_WITHIN, KEEPALIVE_AFTER, KEEPALIVE_EVERY, NEXT_ADDRESS_AFTER};
 
 /// Opens real sockets. Clones share the ways out and what is known about failing proxies.
 #[derive(Clone)]
@@ -305,7 +305,7 @@ fn prepare(stream: TcpStream) -> io::Result<TcpStream> {
     let socket = SockRef::from(&stream);
     let keepalive = TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY);
     #[cfg(not(windows))]
-    let keepalive = keepalive.with_retries(KEEPALIVE_TRIES);
+    let keepalive = keepalive.with_retries(crate::limits::KEEPALIVE_TRIES);
     socket.set_tcp_keepalive(&keepalive)?;
     #[cfg(target_os = "linux")]
     socket.set_tcp_user_timeout(Some(crate::limits::UNACKNOWLEDGED_WITHIN))?;

@@ -1,0 +1,136 @@
+//! What differs between operating systems, behind functions of the same name on each: the service, the system's log,
+//! where secrets are sealed, who may read the data directory, the machine's identity.
+//!
+//! Everything that can be decided without the operating system is here or in the caller, so that it is tested anywhere;
+//! `windows/` holds the calls and is the only place where unsafe code is allowed (`cargo xtask check`).
+
+pub mod limits;
+pub mod locked;
+pub mod sddl;
+pub mod syslog;
+
+#[cfg(not(windows))]
+mod linux;
+#[cfg(windows)]
+mod windows;
+
+#[cfg(not(windows))]
+use linux as here;
+#[cfg(windows)]
+use windows as here;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+#[cfg(not(windows))]
+pub use linux::service::unit;
+#[cfg(windows)]
+pub use windows::{proxy, sspi};
+
+pub(crate) use here::service;
+
+use crate::secrets::Sealer;
+
+/// The service's name, wherever names of services are kept.
+pub const SERVICE_NAME: &str = "causeway-agent";
+
+/// What a list of services shows.
+pub const SERVICE_DISPLAY_NAME: &str = "Causeway agent";
+
+/// What a list of services says about it.
+pub const SERVICE_DESCRIPTION: &str =
+    "Connects this company's systems to the device-management cloud through one outbound connection.";
+
+/// What `service install` needs to know.
+pub struct ServicePlace {
+    /// Directory of systemd units; nothing to Windows.
+    pub unit_dir: PathBuf,
+    /// The agent's files.
+    pub data_dir: PathBuf,
+}
+
+/// How this system seals files: DPAPI on Windows; on Linux the key systemd hands over, or else the file's mode.
+pub fn sealer() -> Arc<dyn Sealer> {
+    here::sealer()
+}
+
+/// The sealer of this system, where a value is handier than [`sealer`].
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PlatformSealer;
+
+impl Sealer for PlatformSealer {
+    fn seal(&self, plain: &[u8]) -> io::Result<Vec<u8>> {
+        sealer().seal(plain)
+    }
+
+    fn unseal(&self, sealed: &[u8]) -> io::Result<zeroize::Zeroizing<Vec<u8>>> {
+        sealer().unseal(sealed)
+    }
+}
+
+/// What names this installation of the operating system, if it has such a thing.
+pub fn machine_id() -> Option<String> {
+    here::machine_id().map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+/// Makes a folder that only the service's account and administrators can enter; one that exists becomes so.
+///
+/// # Errors
+/// When the system refuses.
+pub fn create_private_dir(path: &Path) -> io::Result<()> {
+    here::create_private_dir(path)
+}
+
+/// Who else may read a file or folder of ours, for the doctor; empty when nobody.
+///
+/// # Errors
+/// When the system does not say.
+pub fn readable_by(path: &Path) -> io::Result<Vec<String>> {
+    here::readable_by(path)
+}
+
+/// Renames over whatever is there. On Windows a scanner may hold either file for a moment.
+///
+/// # Errors
+/// What the system says, at last.
+pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
+    locked::retry(|| fs::rename(from, to))
+}
+
+/// Tells the service manager that the agent is up, where it wants to know.
+pub fn tell_ready() {
+    here::tell_ready();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_platform_seals_it_opens_again() {
+        let sealed = PlatformSealer.seal(b"canary").unwrap();
+        assert_eq!(PlatformSealer.unseal(&sealed).unwrap().as_slice(), b"canary");
+    }
+
+    #[test]
+    fn a_private_folder_is_nobody_elses() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        create_private_dir(&path).unwrap();
+        assert_eq!(readable_by(&path).unwrap(), Vec::<String>::new());
+        create_private_dir(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("new"), dir.path().join("old"));
+        fs::write(&from, "new").unwrap();
+        fs::write(&to, "old").unwrap();
+        replace(&from, &to).unwrap();
+        assert_eq!(fs::read_to_string(&to).unwrap(), "new");
+        assert!(!from.exists());
+    }
+}

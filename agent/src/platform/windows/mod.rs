@@ -1,0 +1,37 @@
+//! Windows. Each file wraps one part of the system behind safe functions; no unsafe code is allowed anywhere else.
+#![allow(unsafe_code)]
+
+mod acl;
+mod dpapi;
+pub(crate) mod event_log;
+pub mod proxy;
+mod registry;
+pub(crate) mod service;
+pub mod sspi;
+mod text;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::secrets::Sealer;
+
+pub(super) fn sealer() -> Arc<dyn Sealer> {
+    Arc::new(dpapi::DpapiSealer)
+}
+
+/// Made when Windows is installed, and again by `sysprep`, as a clone must be.
+pub(super) fn machine_id() -> Option<String> {
+    registry::text(registry::Root::Machine, r"SOFTWARE\Microsoft\Cryptography", "MachineGuid").ok().flatten()
+}
+
+pub(super) fn create_private_dir(path: &Path) -> io::Result<()> {
+    acl::create_private_dir(path)
+}
+
+pub(super) fn readable_by(path: &Path) -> io::Result<Vec<String>> {
+    acl::readable_by(path)
+}
+
+/// The service control manager is told by the service itself.
+pub(super) fn tell_ready() {}
