@@ -13,4 +13,5 @@ pub mod raw_ldap;
 pub mod skips;
 pub mod tls;
 pub mod webdriver;
+pub mod wine;
 pub mod xmpp_client;

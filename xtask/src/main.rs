@@ -5,11 +5,13 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod check;
+mod dist;
 mod peers;
 mod process;
 mod session;
 mod steps;
 mod wait;
+mod windows;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "One command for everything CI does")]
@@ -39,6 +41,8 @@ enum Command {
     },
     /// Build the container images that are missing
     Images,
+    /// Build, pack and sign everything that is delivered
+    Dist(dist::Arguments),
     /// Benchmarks, each beside its peer in the same run; all of them without a name
     Bench {
         /// Names and options; `--help` shows them
@@ -58,7 +62,7 @@ fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<ExitCode> {
-    let session = session::Session::new()?;
+    let mut session = session::Session::new()?;
     match command {
         Command::Test { only } => steps::run(session, &[steps::CHECK, steps::TEST], &only),
         Command::Check { only } => steps::run(session, &[steps::CHECK], &only),
@@ -66,6 +70,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             peers::run(&session, command.unwrap_or(peers::Command::Status)).map(|()| ExitCode::SUCCESS)
         }
         Command::Images => peers::images::build_all(&session).map(|_| ExitCode::SUCCESS),
+        Command::Dist(arguments) => dist::run(&mut session, &arguments).map(|()| ExitCode::SUCCESS),
         Command::Bench { names } => {
             // The benchmarks start these as processes of their own, from the folder they are in themselves.
             let programs = ["-p", "causeway-agent", "-p", "causeway-mock-ldap", "-p", "causeway-mock-cloud"];

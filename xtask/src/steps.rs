@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::process::Counts;
 use crate::session::Session;
-use crate::{check, peers};
+use crate::{check, peers, windows};
 
 /// One step. The first that fails ends the run.
 pub(crate) struct Step {
@@ -30,6 +30,7 @@ pub(crate) const CHECK: &[Step] = &[
     step("sources", check::sources::run, "the rule and its reason are in the message"),
     step("policy", check::policy::run, "see deny.toml; an exception needs a reason and a date"),
     step("clippy", check::clippy, "fix the code; a lint is not silenced without a reason beside it"),
+    step("clippy-windows", windows::clippy, "code behind cfg(windows) is seen by this step only"),
 ];
 
 pub(crate) const TEST: &[Step] = &[
@@ -38,6 +39,7 @@ pub(crate) const TEST: &[Step] = &[
         peers::for_tests,
         "`cargo xtask peers status` tells what is there; logs are in target/peers",
     ),
+    step("windows", windows::for_tests, "the agent for Windows is built here and run under Wine by the tests"),
     step("tests", run_tests, "the failing tests are listed above; run one with `cargo nextest run NAME`"),
     step("doctests", run_doctests, "run `cargo test --workspace --doc`"),
 ];

@@ -10,3 +10,4 @@ mod files;
 mod links;
 mod support;
 mod uploads;
+mod wine;

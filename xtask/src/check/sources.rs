@@ -46,7 +46,16 @@ const RULES: &[Rule] = &[
         reason: "only agent/src/dial opens sockets",
     },
     Rule { below: "agent/src", except: None, words: &["TcpListener"], reason: "the agent never listens" },
+    Rule {
+        below: ".",
+        except: Some("agent/src/platform/windows"),
+        words: &[concat!("allow(", "unsafe_code"), concat!("expect(", "unsafe_code")],
+        reason: "unsafe code is for the calls into Windows, in agent/src/platform/windows",
+    },
 ];
+
+/// How far above an unsafe block its reason may begin: a comment of three lines and the start of the statement.
+const REASON_LINES_ABOVE: usize = 5;
 
 /// Hosts of package registries, in two halves so that this file passes its own rule.
 const HOSTS: &[(&str, &str)] = &[
@@ -82,6 +91,7 @@ pub(crate) fn run(session: &mut Session) -> anyhow::Result<()> {
         wrong.extend(foreign_names(file, &text, &machine));
         if file.ends_with(".rs") && !is_test_module(&session.root, file) {
             wrong.extend(RULES.iter().flat_map(|rule| broken(rule, file, &text)));
+            wrong.extend(without_reason(file, &text));
         }
     }
     if wrong.is_empty() {
@@ -91,7 +101,7 @@ pub(crate) fn run(session: &mut Session) -> anyhow::Result<()> {
 }
 
 fn broken(rule: &Rule, file: &str, text: &str) -> Vec<String> {
-    let inside = |folder: &str| Path::new(file).starts_with(folder);
+    let inside = |folder: &str| folder == "." || Path::new(file).starts_with(folder);
     let test_file = file.ends_with("/tests.rs") || file.contains("/tests/");
     if !inside(rule.below) || rule.except.is_some_and(inside) || test_file {
         return Vec::new();
@@ -101,6 +111,23 @@ fn broken(rule: &Rule, file: &str, text: &str) -> Vec<String> {
             let word = rule.words.iter().find(|word| contains_word(line, word))?;
             Some(format!("{file}:{number}: {word}: {}", rule.reason))
         })
+        .collect()
+}
+
+/// Unsafe blocks without a sentence above that says why they are sound. The compiler denies them elsewhere.
+fn without_reason(file: &str, text: &str) -> Vec<String> {
+    if !Path::new(file).starts_with("agent/src/platform/windows") {
+        return Vec::new();
+    }
+    let lines: Vec<&str> = text.lines().collect();
+    let told = |at: usize| {
+        lines[at.saturating_sub(REASON_LINES_ABOVE)..at].iter().any(|line| line.contains("SAFETY:"))
+    };
+    program_lines(text)
+        .filter(|(number, line)| {
+            (contains_word(line, "unsafe {") || contains_word(line, "unsafe impl")) && !told(number - 1)
+        })
+        .map(|(number, _)| format!("{file}:{number}: unsafe without a SAFETY comment above"))
         .collect()
 }
 
@@ -192,6 +219,18 @@ mod tests {
         assert_eq!(count("agent/src/channel/tests.rs", listen), 0);
         assert_eq!(count("mock-ldap/src/lib.rs", listen), 0);
         assert_eq!(count("protocol/src/lib.rs", "let now = Instant::now();\n"), 1);
+    }
+
+    #[test]
+    fn unsafe_code_is_found_outside_its_place_and_without_a_reason() {
+        let allow = concat!("#![allow(", "unsafe_code)]\n");
+        let count = |file: &str| RULES.iter().flat_map(|rule| broken(rule, file, allow)).count();
+        assert_eq!((count("agent/src/platform/windows/mod.rs"), count("agent/src/secrets.rs")), (0, 1));
+        assert_eq!(count("mock-kit/src/lib.rs"), 1);
+        let bare = "let a = unsafe { call() };\n";
+        let reasoned = format!("// SAFETY: it is.\n{bare}");
+        let place = "agent/src/platform/windows/x.rs";
+        assert_eq!((without_reason(place, bare).len(), without_reason(place, &reasoned).len()), (1, 0));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 mod engine;
 pub(crate) mod images;
-mod packages;
+pub(crate) mod packages;
 mod python;
 mod serve;
 
@@ -37,7 +37,7 @@ struct Part {
 
 /// In the order in which one needs the other.
 const PARTS: &[Part] = &[
-    Part { name: "packages", provide: packages::install },
+    Part { name: "packages", provide: |session| packages::install(session, packages::For::Tests) },
     Part { name: "container engine", provide: engine::start },
     Part { name: "images", provide: |session| images::build_all(session) },
     Part { name: "python clients", provide: python::install },
@@ -85,7 +85,7 @@ fn provide(session: &Session, part: &Part) -> anyhow::Result<()> {
 }
 
 fn status(session: &Session) -> anyhow::Result<()> {
-    let missing = packages::missing(session);
+    let missing = packages::missing(session, packages::For::Tests);
     println!(
         "packages: {}",
         if missing.is_empty() { "all there".to_owned() } else { format!("missing {}", missing.join(" ")) }

@@ -6,6 +6,15 @@ use super::is_root;
 use crate::process;
 use crate::session::Session;
 
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// `cargo xtask test` and `peers`.
+    Tests,
+    /// `cargo xtask dist`.
+    Dist,
+}
+
 /// Package, and a program of it: what is on the path already need not come from a package.
 const PACKAGES: &[(&str, &str)] = &[
     ("docker.io", "dockerd"),
@@ -14,28 +23,46 @@ const PACKAGES: &[(&str, &str)] = &[
     ("slapd", "slapd"),
     ("chromium", "chromium"),
     ("python3-venv", "python3"),
+    ("gcc-mingw-w64-x86-64", "x86_64-w64-mingw32-gcc"),
+    ("wine64", "wine64"),
+    ("wine", "wine"),
+];
+
+/// What packing needs.
+const PACKAGES_FOR_DIST: &[(&str, &str)] = &[
+    ("gcc-mingw-w64-x86-64", "x86_64-w64-mingw32-gcc"),
+    ("musl-tools", "musl-gcc"),
+    ("wixl", "wixl"),
+    ("msitools", "msiinfo"),
+    ("osslsigncode", "osslsigncode"),
+    ("openssl", "openssl"),
+    ("file", "file"),
 ];
 
 /// Folders that an ordinary user's path often lacks.
-const MORE_FOLDERS: &[&str] = &["/usr/sbin", "/sbin"];
+const MORE_FOLDERS: &[&str] = &["/usr/sbin", "/sbin", "/usr/lib/wine"];
 
-pub(super) fn missing(session: &Session) -> Vec<&'static str> {
-    PACKAGES
+pub(super) fn missing(session: &Session, purpose: For) -> Vec<&'static str> {
+    let packages = match purpose {
+        For::Tests => PACKAGES,
+        For::Dist => PACKAGES_FOR_DIST,
+    };
+    packages
         .iter()
         .filter(|(package, program)| !there(session, package, program))
         .map(|(package, _)| *package)
         .collect()
 }
 
-pub(super) fn install(session: &Session) -> anyhow::Result<()> {
-    let missing = missing(session);
+pub(crate) fn install(session: &Session, purpose: For) -> anyhow::Result<()> {
+    let missing = missing(session, purpose);
     if missing.is_empty() {
         return Ok(());
     }
     let list = missing.join(" ");
     if !(is_root(session) && std::path::Path::new("/etc/debian_version").exists()) {
         bail!(
-            "missing: {list}; install them (on Debian or Ubuntu: `sudo apt-get install {list}`) and start the container engine"
+            "missing: {list}; install them (on Debian or Ubuntu: `sudo apt-get install {list}`)"
         );
     }
     println!("   installing {list}");
