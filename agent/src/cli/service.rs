@@ -18,6 +18,19 @@ pub enum Service {
     Start(Place),
     /// Stop the service
     Stop(Place),
+    /// Run a command of this program under the service's account (Windows); standard input is passed on
+    #[command(hide = cfg!(not(windows)))]
+    Exec {
+        /// The command and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        words: Vec<std::ffi::OsString>,
+    },
+    /// Run one command; only `service exec` calls this
+    #[command(hide = true)]
+    Answer {
+        /// Where the command comes from
+        pipe: String,
+    },
     /// Be the service; only the service control manager calls this
     #[command(hide = true)]
     Run(DataDir),
@@ -46,6 +59,8 @@ impl Service {
             Self::Remove(place) => service::remove(&place.into())?,
             Self::Start(_) => service::start()?,
             Self::Stop(_) => service::stop()?,
+            Self::Exec { words } => return service::exec(words).await,
+            Self::Answer { pipe } => return service::answer(pipe).await,
             Self::Run(data_dir) => return service::run(&data_dir.data_dir).await,
         }
         Ok(ExitCode::SUCCESS)

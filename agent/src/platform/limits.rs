@@ -33,3 +33,8 @@ pub const SERVICE_POLL_EVERY: Duration = Duration::from_millis(100);
 pub const SERVICE_RESTARTS: [Duration; 3] =
     [Duration::from_secs(5), Duration::from_secs(30), Duration::from_secs(300)];
 
+/// A command run by `service exec`: the doctor with several slow peers takes longest.
+pub const EXEC_WITHIN: Duration = Duration::from_secs(600);
+
+/// What such a command may read and print.
+pub const EXEC_MESSAGE_MAX_BYTES: u32 = 16 << 20;

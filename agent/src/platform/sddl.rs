@@ -4,6 +4,9 @@
 /// Full access for the system's account and administrators, inherited by everything below; nothing comes from above.
 pub const PRIVATE: &str = "D:PAI(A;OICI;FA;;;SY)(A;OICI;FA;;;BA)";
 
+/// The same for a pipe, which has nothing below it.
+pub const PRIVATE_PIPE: &str = "D:P(A;;GA;;;SY)(A;;GA;;;BA)";
+
 /// Who may read our files: the system's account, administrators, and the words for "whoever owns it".
 const MAY: &[&str] = &["SY", "BA", "OW", "CO", "S-1-5-18", "S-1-5-32-544", "S-1-3-0", "S-1-3-4"];
 
@@ -48,7 +51,7 @@ mod tests {
 
     #[test]
     fn our_own_list_lets_nobody_else_in() {
-        assert!(others(PRIVATE).is_empty());
+        assert!(others(PRIVATE).is_empty() && others(PRIVATE_PIPE).is_empty());
     }
 
     #[test]

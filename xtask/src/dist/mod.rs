@@ -24,7 +24,7 @@ const PROFILE: &str = "dist";
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Where to put everything
-    #[arg(long, default_value = "target/dist")]
+    #[arg(long, default_value = "target/packages")]
     out: PathBuf,
     /// Only these parts: windows, linux, debian, images
     #[arg(long, value_delimiter = ',')]

@@ -1,5 +1,6 @@
 //! The systemd unit.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -63,6 +64,22 @@ pub(crate) fn stop() -> anyhow::Result<()> {
 /// Always.
 pub(crate) async fn run(_: &Path) -> anyhow::Result<ExitCode> {
     bail!("systemd starts `causeway-agent run`; this command is for Windows")
+}
+
+/// Only Windows seals for an account.
+///
+/// # Errors
+/// Always.
+pub(crate) async fn exec(_: Vec<OsString>) -> anyhow::Result<ExitCode> {
+    bail!("`service exec` is for Windows; here use sudo or systemd-run, as docs/deployment.md says")
+}
+
+/// Only `service exec` calls this.
+///
+/// # Errors
+/// Always.
+pub(crate) async fn answer(_: String) -> anyhow::Result<ExitCode> {
+    bail!("this command is for Windows")
 }
 
 /// No shell: fixed words only.

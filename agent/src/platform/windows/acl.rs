@@ -102,7 +102,8 @@ pub(super) fn readable_by(path: &Path) -> io::Result<Vec<String>> {
     Ok(sddl::others(&sddl))
 }
 
-fn descriptor(sddl: &str) -> io::Result<Local<core::ffi::c_void>> {
+/// Reads a descriptor in its text form.
+pub(super) fn descriptor(sddl: &str) -> io::Result<Local<core::ffi::c_void>> {
     let text = wide(sddl);
     let mut descriptor: PSECURITY_DESCRIPTOR = ptr::null_mut();
     // SAFETY: the text ends with a zero; the descriptor is allocated by the call and freed by its owner.

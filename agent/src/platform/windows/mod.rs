@@ -4,6 +4,7 @@
 mod acl;
 mod dpapi;
 pub(crate) mod event_log;
+pub(crate) mod exec;
 pub mod proxy;
 mod registry;
 pub(crate) mod service;

@@ -20,6 +20,7 @@ use windows_service::service_manager::{ServiceManager, ServiceManagerAccess};
 use windows_service::{define_windows_service, service_dispatcher};
 
 use super::event_log::{self, EventLog};
+pub(crate) use super::exec::exec;
 use crate::platform::limits::{SERVICE_CHECKPOINT_EVERY, SERVICE_POLL_EVERY, SERVICE_RESTARTS, SERVICE_WITHIN};
 use crate::platform::syslog::{Severity, SystemLog};
 use crate::platform::{SERVICE_DESCRIPTION, SERVICE_DISPLAY_NAME, SERVICE_NAME, ServicePlace};
@@ -107,10 +108,22 @@ pub(crate) fn stop() -> anyhow::Result<()> {
 /// # Errors
 /// When somebody else than the service control manager calls.
 pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<ExitCode> {
-    let being = Being { data_dir: data_dir.to_owned(), runtime: Handle::current() };
-    if BEING.set(being).is_err() {
+    become_service(Work::Agent { data_dir: data_dir.to_owned() }).await
+}
+
+/// Is the service that runs one command for `service exec`.
+///
+/// # Errors
+/// When somebody else than the service control manager calls.
+pub(crate) async fn answer(pipe: String) -> anyhow::Result<ExitCode> {
+    become_service(Work::Command { pipe }).await
+}
+
+async fn become_service(work: Work) -> anyhow::Result<ExitCode> {
+    if BEING.set(Being { work, runtime: Handle::current() }).is_err() {
         bail!("a process is one service, once");
     }
+    // A service with a process of its own is found by that; the name is not looked at.
     tokio::task::spawn_blocking(|| service_dispatcher::start(SERVICE_NAME, service_entry))
         .await
         .context("wait for the service's thread")?
@@ -120,8 +133,16 @@ pub(crate) async fn run(data_dir: &Path) -> anyhow::Result<ExitCode> {
 
 /// What the entry point needs: the system calls it without any context of ours.
 struct Being {
-    data_dir: PathBuf,
+    work: Work,
     runtime: Handle,
+}
+
+/// What this process is a service for.
+enum Work {
+    /// Being the agent.
+    Agent { data_dir: PathBuf },
+    /// One command.
+    Command { pipe: String },
 }
 
 static BEING: OnceLock<Being> = OnceLock::new();
@@ -154,36 +175,42 @@ impl Being {
             service_control_handler::register(SERVICE_NAME, on_control).context("register for controls")?,
         );
         report.pending(ServiceState::StartPending, 1)?;
-        let result = self.runtime.block_on(self.agent(&report, stop));
+        let result = match &self.work {
+            Work::Agent { data_dir } => self.runtime.block_on(agent(data_dir, &report, stop)),
+            Work::Command { pipe } => {
+                report.running()?;
+                self.runtime.block_on(super::exec::answer(pipe))
+            }
+        };
         // A code of our own makes the recovery actions count it as a failure.
         report.stopped(if result.is_ok() { 0 } else { 1 })?;
         result
     }
+}
 
-    async fn agent(&self, report: &Report, mut stop: Stop) -> anyhow::Result<()> {
-        let config = AgentConfig::load(&self.data_dir)?;
-        let system = EventLog::open().context("open the event log")?;
-        logging::to_file(&config.settings.settings.log.level, &self.data_dir, system)?;
-        let instance = config.identity.instance.clone();
-        let agent = Agent::start(config).await?;
-        report.running()?;
-        tracing::info!(instance, version = env!("CARGO_PKG_VERSION"), "Agent started");
-        if let Ok(log) = EventLog::open() {
-            log.write(Severity::Notice, concat!("The agent ", env!("CARGO_PKG_VERSION"), " has started"));
-        }
-        // An error means that the sender is gone, and with it every way to tell us.
-        let _ = stop.wait_for(|stop| *stop).await;
-        tracing::info!("Agent stops");
-        let mut stopping = std::pin::pin!(agent.stop());
-        let mut checkpoint = 0;
-        let mut tick = tokio::time::interval(SERVICE_CHECKPOINT_EVERY);
-        loop {
-            tokio::select! {
-                () = &mut stopping => return Ok(()),
-                _ = tick.tick() => {
-                    checkpoint += 1;
-                    report.pending(ServiceState::StopPending, checkpoint)?;
-                }
+async fn agent(data_dir: &Path, report: &Report, mut stop: Stop) -> anyhow::Result<()> {
+    let config = AgentConfig::load(data_dir)?;
+    let system = EventLog::open().context("open the event log")?;
+    logging::to_file(&config.settings.settings.log.level, data_dir, system)?;
+    let instance = config.identity.instance.clone();
+    let agent = Agent::start(config).await?;
+    report.running()?;
+    tracing::info!(instance, version = env!("CARGO_PKG_VERSION"), "Agent started");
+    if let Ok(log) = EventLog::open() {
+        log.write(Severity::Notice, concat!("The agent ", env!("CARGO_PKG_VERSION"), " has started"));
+    }
+    // An error means that the sender is gone, and with it every way to tell us.
+    let _ = stop.wait_for(|stop| *stop).await;
+    tracing::info!("Agent stops");
+    let mut stopping = std::pin::pin!(agent.stop());
+    let mut checkpoint = 0;
+    let mut tick = tokio::time::interval(SERVICE_CHECKPOINT_EVERY);
+    loop {
+        tokio::select! {
+            () = &mut stopping => return Ok(()),
+            _ = tick.tick() => {
+                checkpoint += 1;
+                report.pending(ServiceState::StopPending, checkpoint)?;
             }
         }
     }
@@ -254,7 +281,7 @@ fn recovery() -> ServiceFailureActions {
     }
 }
 
-fn manager(access: ServiceManagerAccess) -> anyhow::Result<ServiceManager> {
+pub(super) fn manager(access: ServiceManagerAccess) -> anyhow::Result<ServiceManager> {
     ServiceManager::local_computer(None::<&OsStr>, access)
         .context("reach the service control manager; run as an administrator")
 }

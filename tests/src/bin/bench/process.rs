@@ -24,6 +24,29 @@ pub(crate) struct Program {
     pub(crate) ready_after: Duration,
 }
 
+/// The agent as it is delivered, built by `--profile dist`; this program lies in another profile's folder.
+pub(crate) fn delivered_agent() -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let path = own.with_file_name("../dist/causeway-agent");
+    if !path.exists() {
+        bail!("{} is missing; build it with `cargo build --profile dist -p causeway-agent`", path.display());
+    }
+    Ok(path)
+}
+
+/// What else has been packed by `cargo xtask dist`, if it has: name and size in bytes.
+pub(crate) fn packages() -> Result<Vec<(String, u64)>> {
+    let folder = std::env::current_exe()?.with_file_name("../packages");
+    let Ok(files) = std::fs::read_dir(folder) else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for file in files {
+        let file = file?;
+        found.push((file.file_name().to_string_lossy().into_owned(), file.metadata()?.len()));
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// The file of a program built beside this one.
 pub(crate) fn beside(name: &str) -> Result<PathBuf> {
     let path = std::env::current_exe()?.with_file_name(name);

@@ -53,9 +53,18 @@ impl Stage {
 
     /// Enrols and starts an agent that uses this directory.
     pub(crate) async fn add_agent(&mut self, directory: &DirectoryAt) -> Result<&mut Agent> {
+        self.add_agent_of(&beside("causeway-agent")?, directory).await
+    }
+
+    /// The same with another build of the agent.
+    pub(crate) async fn add_agent_of(
+        &mut self,
+        program: &Path,
+        directory: &DirectoryAt,
+    ) -> Result<&mut Agent> {
         let name = format!("agent{}", self.agents.len() + 1);
         let data_dir = self.folder.path().join(&name);
-        let program = AgentProgram::at(beside("causeway-agent")?);
+        let program = AgentProgram::at(program.to_owned());
         let mut agent = Agent::new(&program, data_dir.clone());
         let key = self.tenant.enrollment_key().await?;
         let (url, ca) = (self.cloud.text("/urls/api")?, self.cloud.text("/ca_pem")?);
