@@ -98,9 +98,9 @@ async fn in_the_foreground(windows: &mut Prefix, company: &Company) -> Result<()
 async fn as_a_service(windows: &mut Prefix, company: &Company) -> Result<()> {
     let at = ["--data-dir", DATA_DIR];
     windows.agent(&["service", "install", at[0], at[1]], "").await?.expect_success();
-    let described = windows.wine(&["sc", "qc", "causeway-agent"], "", WITHIN).await?;
+    as_the_services_account(windows, company).await?;
     windows.agent(&["service", "start"], "").await?.expect_success();
-    online(company, true).await.with_context(|| format!("{described:?}\n{}", log(windows)))?;
+    online(company, true).await.with_context(|| log(windows))?;
     works(company).await.with_context(|| log(windows))?;
     windows.agent(&["service", "stop"], "").await?.expect_success();
     online(company, false).await?;
@@ -110,6 +110,21 @@ async fn as_a_service(windows: &mut Prefix, company: &Company) -> Result<()> {
     windows.agent(&["service", "remove"], "").await?.expect_success();
     let gone = windows.agent(&["service", "start"], "").await?;
     ensure!(gone.code != Some(0) && gone.stderr.contains("is it installed"), "{gone:?}");
+    Ok(())
+}
+
+/// `service exec` passes on arguments, standard input, output and the exit code.
+async fn as_the_services_account(windows: &mut Prefix, company: &Company) -> Result<()> {
+    let password = company.ldap.service_account().password;
+    let words = ["service", "exec", "configure", "directory", "--secret-from-stdin", "password"];
+    let words: Vec<&str> = words.into_iter().chain(["--data-dir", DATA_DIR]).collect();
+    windows.agent(&words, &password).await?.expect_success();
+    let words = ["service", "exec", "check", "--json", "--data-dir", DATA_DIR];
+    let checked = windows.agent(&words, "").await?.expect_success();
+    let told: Value = serde_json::from_str(&checked.stdout).with_context(|| format!("{checked:?}"))?;
+    ensure!(told["ok"] == true, "{told:#}");
+    let failed = windows.agent(&["service", "exec", "check", "no_such_module"], "").await?;
+    ensure!(failed.code != Some(0) && failed.stderr.contains("no_such_module"), "{failed:?}");
     Ok(())
 }
 
