@@ -12,8 +12,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-use crate::platform::limits::LOG_FILE_MAX_BYTES;
 use crate::platform;
+use crate::platform::limits::LOG_FILE_MAX_BYTES;
 use crate::platform::syslog::{SystemLog, SystemLogLayer};
 
 /// The log of a service, in the data directory.

@@ -90,7 +90,8 @@ impl Prefix {
         let keeper = keeper.spawn().context("start wineserver")?;
         let (wine, server) = (wine.to_owned(), server.to_owned());
         let mut prefix = Self { folder, wine, server, keeper, calls: 0 };
-        prefix.wine(&["wineboot", "--init"], "", MADE_WITHIN).await?.expect_success();
+        // Any program makes the prefix. Not `wineboot`: then two do, and each starts a service control manager of its own.
+        prefix.wine(&["cmd", "/c", "exit"], "", MADE_WITHIN).await?.expect_success();
         let there = prefix.drive_c().join("causeway");
         std::fs::create_dir(&there)?;
         for name in [PROGRAM, SHIM] {

@@ -39,7 +39,11 @@ pub(crate) const TEST: &[Step] = &[
         peers::for_tests,
         "`cargo xtask peers status` tells what is there; logs are in target/peers",
     ),
-    step("windows", windows::for_tests, "the agent for Windows is built here and run under Wine by the tests"),
+    step(
+        "windows",
+        windows::for_tests,
+        "the agent for Windows is built here and run under Wine by the tests",
+    ),
     step("tests", run_tests, "the failing tests are listed above; run one with `cargo nextest run NAME`"),
     step("doctests", run_doctests, "run `cargo test --workspace --doc`"),
 ];

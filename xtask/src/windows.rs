@@ -35,7 +35,8 @@ pub(crate) fn for_target(command: &mut Command) -> &mut Command {
 /// The agent's code for Windows is compiled by nothing else on the way.
 pub(crate) fn clippy(session: &mut Session) -> anyhow::Result<()> {
     target(session, TARGET)?;
-    let mut command = session.cargo(&["clippy", "--target", TARGET, "-p", "causeway-agent", "--", "-D", "warnings"]);
+    let mut command =
+        session.cargo(&["clippy", "--target", TARGET, "-p", "causeway-agent", "--", "-D", "warnings"]);
     session.stream(for_target(&mut command))
 }
 
@@ -47,7 +48,8 @@ pub(crate) fn for_tests(session: &mut Session) -> anyhow::Result<()> {
     let target = session.root.join("target");
     let folder = target.join(FOLDER);
     std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let (from, to) = (target.join(TARGET).join("debug/causeway-agent.exe"), folder.join("causeway-agent.exe"));
+    let (from, to) =
+        (target.join(TARGET).join("debug/causeway-agent.exe"), folder.join("causeway-agent.exe"));
     std::fs::copy(&from, &to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
     let mut compiler = session.command("x86_64-w64-mingw32-gcc");
     compiler.args(["-shared", "-O1", "-s", "-o"]).arg(folder.join("bcryptprimitives.dll")).arg(SHIM);

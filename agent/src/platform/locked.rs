@@ -42,8 +42,7 @@ pub fn is_locked(error: &io::Error) -> bool {
     const ACCESS_DENIED: i32 = 5;
     const SHARING_VIOLATION: i32 = 32;
     const LOCK_VIOLATION: i32 = 33;
-    cfg!(windows)
-        && matches!(error.raw_os_error(), Some(ACCESS_DENIED | SHARING_VIOLATION | LOCK_VIOLATION))
+    cfg!(windows) && matches!(error.raw_os_error(), Some(ACCESS_DENIED | SHARING_VIOLATION | LOCK_VIOLATION))
 }
 
 #[cfg(test)]
@@ -55,24 +54,36 @@ mod tests {
         let held = || io::Error::from_raw_os_error(32);
         let locked = |error: &io::Error| error.raw_os_error() == Some(32);
         let (mut tries, mut pauses) = (0, 0);
-        let result = retry_if(locked, |_| pauses += 1, || {
-            tries += 1;
-            if tries < 3 { Err(held()) } else { Ok(tries) }
-        });
+        let result = retry_if(
+            locked,
+            |_| pauses += 1,
+            || {
+                tries += 1;
+                if tries < 3 { Err(held()) } else { Ok(tries) }
+            },
+        );
         assert_eq!((result.unwrap(), pauses), (3, 2));
 
         let mut tries = 0;
-        let result = retry_if(locked, |_| {}, || {
-            tries += 1;
-            Err::<(), _>(held())
-        });
+        let result = retry_if(
+            locked,
+            |_| {},
+            || {
+                tries += 1;
+                Err::<(), _>(held())
+            },
+        );
         assert_eq!((result.unwrap_err().raw_os_error(), tries), (Some(32), LOCKED_FILE_TRIES));
 
         let mut tries = 0;
-        let result = retry_if(locked, |_| {}, || {
-            tries += 1;
-            Err::<(), _>(io::Error::from_raw_os_error(2))
-        });
+        let result = retry_if(
+            locked,
+            |_| {},
+            || {
+                tries += 1;
+                Err::<(), _>(io::Error::from_raw_os_error(2))
+            },
+        );
         assert_eq!((result.unwrap_err().raw_os_error(), tries), (Some(2), 1));
     }
 }

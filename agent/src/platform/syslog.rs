@@ -60,7 +60,8 @@ impl<L: SystemLog> SystemLogLayer<L> {
             left_out
         };
         if left_out > 0 {
-            let text = format!("{left_out} further warnings and errors were left out here; agent.log has them");
+            let text =
+                format!("{left_out} further warnings and errors were left out here; agent.log has them");
             self.log.write(Severity::Warning, &text);
         }
         self.log.write(severity, text);

@@ -34,7 +34,8 @@ async fn the_agent_for_windows_does_the_whole_job() -> Result<()> {
 async fn enrol(windows: &mut Prefix, company: &Company) -> Result<()> {
     let key = company.tenant.enrollment_key().await?;
     let ca = Prefix::windows_path(company.cloud.ca_pem());
-    let words = ["enroll", "--cloud", company.cloud.url("api"), "--key", "-", "--ca", &ca, "--data-dir", DATA_DIR];
+    let words =
+        ["enroll", "--cloud", company.cloud.url("api"), "--key", "-", "--ca", &ca, "--data-dir", DATA_DIR];
     let ran = windows.agent(&words, &key).await?.expect_success();
     let told: Value = serde_json::from_str(ran.stdout.trim()).context(ran.stderr)?;
     ensure!(told["enrolled"] == true, "{told}");

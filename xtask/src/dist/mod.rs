@@ -123,8 +123,7 @@ impl Dist<'_> {
         if let Some(folder) = to.parent() {
             std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         }
-        std::fs::copy(from, to)
-            .with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
+        std::fs::copy(from, to).with_context(|| format!("copy {} to {}", from.display(), to.display()))?;
         self.stamp(to)
     }
 }

@@ -35,7 +35,8 @@ pub(super) fn write(dist: &Dist<'_>) -> anyhow::Result<PathBuf> {
 
 fn checksums(lock: &str) -> anyhow::Result<BTreeMap<(String, String), String>> {
     let lock: toml::Table = toml::from_str(lock).context("read Cargo.lock")?;
-    let packages = lock.get("package").and_then(toml::Value::as_array).context("Cargo.lock lists packages")?;
+    let packages =
+        lock.get("package").and_then(toml::Value::as_array).context("Cargo.lock lists packages")?;
     let text = |package: &toml::Value, key: &str| Some(package.get(key)?.as_str()?.to_owned());
     Ok(packages
         .iter()
@@ -52,7 +53,8 @@ fn packages(tree: &str, checksums: &BTreeMap<(String, String), String>) -> Vec<B
             let mut parts = line.split('|');
             let (package, license) = (parts.next()?, parts.next()?);
             let mut words = package.split(' ');
-            let (name, version) = (words.next()?.to_owned(), words.next()?.trim_start_matches('v').to_owned());
+            let (name, version) =
+                (words.next()?.to_owned(), words.next()?.trim_start_matches('v').to_owned());
             let sha256 = checksums.get(&(name.clone(), version.clone())).cloned();
             // Cargo also takes a slash for OR, which is not SPDX.
             Some(Built { name, version, license: license.replace('/', " OR "), sha256 })
@@ -65,7 +67,8 @@ fn packages(tree: &str, checksums: &BTreeMap<(String, String), String>) -> Vec<B
 
 /// No serial number and no time: the same sources give the same document.
 fn document(version: &str, packages: &[Built]) -> Value {
-    let components: Vec<Value> = packages.iter().filter(|p| p.name != "causeway-agent").map(component).collect();
+    let components: Vec<Value> =
+        packages.iter().filter(|p| p.name != "causeway-agent").map(component).collect();
     json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.5",

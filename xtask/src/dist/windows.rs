@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
-use super::signing::Signer;
 use super::Dist;
+use super::signing::Signer;
 use crate::process;
 use crate::windows::{TARGET, target};
 

@@ -61,9 +61,7 @@ pub(crate) fn install(session: &Session, purpose: For) -> anyhow::Result<()> {
     }
     let list = missing.join(" ");
     if !(is_root(session) && std::path::Path::new("/etc/debian_version").exists()) {
-        bail!(
-            "missing: {list}; install them (on Debian or Ubuntu: `sudo apt-get install {list}`)"
-        );
+        bail!("missing: {list}; install them (on Debian or Ubuntu: `sudo apt-get install {list}`)");
     }
     println!("   installing {list}");
     // Waits for another run of apt instead of failing beside it.

@@ -19,7 +19,12 @@ pub(super) fn install(session: &Session) -> anyhow::Result<()> {
         return Ok(());
     }
     let venv = session.peers_dir()?.join("venv");
-    let advice = || format!("needs Python 3.11 or newer; missing packages: {:?}", packages::missing(session));
+    let advice = || {
+        format!(
+            "needs Python 3.11 or newer; missing packages: {:?}",
+            packages::missing(session, packages::For::Tests)
+        )
+    };
     process::quiet(session.command("python3").args(["-m", "venv", "--clear"]).arg(&venv))
         .with_context(advice)?;
     let python = venv.join("bin/python");

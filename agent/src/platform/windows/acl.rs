@@ -6,8 +6,9 @@ use std::path::Path;
 use std::ptr;
 
 use windows_sys::Win32::Security::Authorization::{
-    ConvertSecurityDescriptorToStringSecurityDescriptorW, ConvertStringSecurityDescriptorToSecurityDescriptorW,
-    GetNamedSecurityInfoW, SDDL_REVISION_1, SE_FILE_OBJECT, SetNamedSecurityInfoW,
+    ConvertSecurityDescriptorToStringSecurityDescriptorW,
+    ConvertStringSecurityDescriptorToSecurityDescriptorW, GetNamedSecurityInfoW, SDDL_REVISION_1,
+    SE_FILE_OBJECT, SetNamedSecurityInfoW,
 };
 use windows_sys::Win32::Security::{
     ACL, DACL_SECURITY_INFORMATION, GetSecurityDescriptorDacl, PROTECTED_DACL_SECURITY_INFORMATION,
@@ -44,7 +45,8 @@ pub(super) fn create_private_dir(path: &Path) -> io::Result<()> {
 fn protect(path: &Path, descriptor: &Local<core::ffi::c_void>) -> io::Result<()> {
     let (mut present, mut defaulted, mut dacl) = (0, 0, ptr::null_mut::<ACL>());
     // SAFETY: the descriptor is valid, the outputs are ours.
-    if unsafe { GetSecurityDescriptorDacl(descriptor.0.cast(), &mut present, &mut dacl, &mut defaulted) } == 0 {
+    if unsafe { GetSecurityDescriptorDacl(descriptor.0.cast(), &mut present, &mut dacl, &mut defaulted) } == 0
+    {
         return Err(io::Error::last_os_error());
     }
     let name = wide(path);

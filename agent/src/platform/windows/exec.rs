@@ -55,14 +55,18 @@ struct Outcome {
 pub(crate) async fn exec(words: Vec<OsString>) -> anyhow::Result<ExitCode> {
     let mut arguments = Vec::with_capacity(words.len());
     for word in words {
-        arguments.push(word.into_string().map_err(|word| anyhow::anyhow!("{} is no Unicode", word.display()))?);
+        arguments
+            .push(word.into_string().map_err(|word| anyhow::anyhow!("{} is no Unicode", word.display()))?);
     }
     let order = Order { arguments, input: standard_input()? };
     let pipe_name = format!(r"\\.\pipe\causeway-{}", uuid::Uuid::new_v4());
     let mut pipe = listen(&pipe_name).context("make a pipe")?;
     let service = Temporary::install(&pipe_name)?;
     service.0.start::<&OsStr>(&[]).context("start the service that runs the command")?;
-    timeout(SERVICE_WITHIN, pipe.connect()).await.context("wait for the service")?.context("wait for the service")?;
+    timeout(SERVICE_WITHIN, pipe.connect())
+        .await
+        .context("wait for the service")?
+        .context("wait for the service")?;
     let told = timeout(EXEC_WITHIN, async {
         send(&mut pipe, &order).await?;
         receive::<Outcome>(&mut pipe).await
@@ -80,7 +84,8 @@ pub(crate) async fn exec(words: Vec<OsString>) -> anyhow::Result<ExitCode> {
 /// When somebody else than [`exec`] is at the other end.
 pub(super) async fn answer(pipe_name: &str) -> anyhow::Result<()> {
     let mut pipe = ClientOptions::new().open(pipe_name).context("open the pipe")?;
-    let order = timeout(SERVICE_WITHIN, receive::<Order>(&mut pipe)).await.context("wait for the order")??;
+    let order =
+        timeout(SERVICE_WITHIN, receive::<Order>(&mut pipe)).await.context("wait for the order")??;
     let outcome = tokio::task::spawn_blocking(move || run(&order)).await.context("run the command")?;
     let outcome = outcome.unwrap_or_else(|error| Outcome {
         code: None,
@@ -104,11 +109,7 @@ fn run(order: &Order) -> anyhow::Result<Outcome> {
     }
     let output = child.wait_with_output().context("wait for the command")?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    Ok(Outcome {
-        code: output.status.code(),
-        stdout: text(&output.stdout),
-        stderr: text(&output.stderr),
-    })
+    Ok(Outcome { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) })
 }
 
 /// What is piped in; a person's terminal is not waited for.
@@ -161,8 +162,7 @@ struct Temporary(Service);
 
 impl Temporary {
     fn install(pipe_name: &str) -> anyhow::Result<Self> {
-        let manager =
-            service::manager(ServiceManagerAccess::CONNECT | ServiceManagerAccess::CREATE_SERVICE)?;
+        let manager = service::manager(ServiceManagerAccess::CONNECT | ServiceManagerAccess::CREATE_SERVICE)?;
         if let Ok(old) = manager.open_service(NAME, ServiceAccess::DELETE) {
             // Left by a command that was killed.
             old.delete().context("remove an old service")?;

@@ -69,11 +69,7 @@ pub fn internet_settings() -> io::Result<InternetSettings> {
         servers: text("ProxyServer")?,
         bypass: text("ProxyOverride")?,
         pac_url: text("AutoConfigURL")?,
-        connection: registry::bytes(
-            root,
-            &format!(r"{SETTINGS}\Connections"),
-            "DefaultConnectionSettings",
-        )?,
+        connection: registry::bytes(root, &format!(r"{SETTINGS}\Connections"), "DefaultConnectionSettings")?,
     })
 }
 
@@ -125,9 +121,8 @@ impl Session {
     fn open() -> io::Result<Self> {
         let agent = wide("causeway-agent");
         // SAFETY: the name ends with a zero; no proxy is named, as the access type demands.
-        let session = unsafe {
-            WinHttpOpen(agent.as_ptr(), WINHTTP_ACCESS_TYPE_NO_PROXY, ptr::null(), ptr::null(), 0)
-        };
+        let session =
+            unsafe { WinHttpOpen(agent.as_ptr(), WINHTTP_ACCESS_TYPE_NO_PROXY, ptr::null(), ptr::null(), 0) };
         if session.is_null() { Err(io::Error::last_os_error()) } else { Ok(Self(session)) }
     }
 

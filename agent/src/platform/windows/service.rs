@@ -21,7 +21,10 @@ use windows_service::{define_windows_service, service_dispatcher};
 
 use super::event_log::{self, EventLog};
 pub(crate) use super::exec::exec;
-use crate::platform::limits::{SERVICE_CHECKPOINT_EVERY, SERVICE_POLL_EVERY, SERVICE_RESTARTS, SERVICE_WITHIN};
+use crate::chain::Chain;
+use crate::platform::limits::{
+    SERVICE_CHECKPOINT_EVERY, SERVICE_POLL_EVERY, SERVICE_RESTARTS, SERVICE_WITHIN,
+};
 use crate::platform::syslog::{Severity, SystemLog};
 use crate::platform::{SERVICE_DESCRIPTION, SERVICE_DISPLAY_NAME, SERVICE_NAME, ServicePlace};
 use crate::{Agent, AgentConfig, logging};
@@ -36,8 +39,8 @@ type Stop = watch::Receiver<bool>;
 /// When the service control manager refuses; it takes an administrator.
 pub(crate) fn install(place: &ServicePlace) -> anyhow::Result<()> {
     let program = std::env::current_exe().context("find this program")?;
-    let data_dir = std::path::absolute(&place.data_dir)
-        .with_context(|| format!("find {}", place.data_dir.display()))?;
+    let data_dir =
+        std::path::absolute(&place.data_dir).with_context(|| format!("find {}", place.data_dir.display()))?;
     super::acl::create_private_dir(&data_dir)
         .with_context(|| format!("keep {} to administrators", data_dir.display()))?;
     event_log::install().context("register the source of the event log")?;
@@ -55,9 +58,10 @@ pub(crate) fn install(place: &ServicePlace) -> anyhow::Result<()> {
     };
     service.set_description(SERVICE_DESCRIPTION).context("describe the service")?;
     service.update_failure_actions(recovery()).context("set what happens when the service fails")?;
-    service
-        .set_failure_actions_on_non_crash_failures(true)
-        .context("have the service restarted after errors too")?;
+    // Since Windows Vista; Wine has no such setting, and a service without it is still a service.
+    if let Err(error) = service.set_failure_actions_on_non_crash_failures(true) {
+        eprintln!("It will be restarted after crashes, but not after errors: {}", Chain(&error));
+    }
     eprintln!("Installed the service {SERVICE_NAME}");
     Ok(())
 }
@@ -287,9 +291,9 @@ pub(super) fn manager(access: ServiceManagerAccess) -> anyhow::Result<ServiceMan
 }
 
 fn open(access: ServiceAccess) -> anyhow::Result<Service> {
-    manager(ServiceManagerAccess::CONNECT)?
-        .open_service(SERVICE_NAME, access)
-        .with_context(|| format!("open the service {SERVICE_NAME}; is it installed, and are you an administrator"))
+    manager(ServiceManagerAccess::CONNECT)?.open_service(SERVICE_NAME, access).with_context(|| {
+        format!("open the service {SERVICE_NAME}; is it installed, and are you an administrator")
+    })
 }
 
 fn state(service: &Service) -> anyhow::Result<ServiceState> {

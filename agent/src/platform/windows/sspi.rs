@@ -8,9 +8,9 @@ use windows_sys::Win32::Foundation::{
     SEC_E_OK, SEC_I_COMPLETE_AND_CONTINUE, SEC_I_COMPLETE_NEEDED, SEC_I_CONTINUE_NEEDED,
 };
 use windows_sys::Win32::Security::Authentication::Identity::{
-    AcquireCredentialsHandleW, CompleteAuthToken, DeleteSecurityContext, FreeContextBuffer, FreeCredentialsHandle,
-    ISC_REQ_ALLOCATE_MEMORY, ISC_REQ_CONNECTION, InitializeSecurityContextW, SECBUFFER_TOKEN, SECBUFFER_VERSION,
-    SECPKG_CRED_OUTBOUND, SECURITY_NATIVE_DREP, SecBuffer, SecBufferDesc,
+    AcquireCredentialsHandleW, CompleteAuthToken, DeleteSecurityContext, FreeContextBuffer,
+    FreeCredentialsHandle, ISC_REQ_ALLOCATE_MEMORY, ISC_REQ_CONNECTION, InitializeSecurityContextW,
+    SECBUFFER_TOKEN, SECBUFFER_VERSION, SECPKG_CRED_OUTBOUND, SECURITY_NATIVE_DREP, SecBuffer, SecBufferDesc,
 };
 use windows_sys::Win32::Security::Credentials::SecHandle;
 use windows_sys::Win32::System::Rpc::{SEC_WINNT_AUTH_IDENTITY_UNICODE, SEC_WINNT_AUTH_IDENTITY_W};
@@ -84,9 +84,13 @@ impl NativeContext {
     /// When Windows refuses the peer's token or the account.
     pub fn step(&mut self, heard: Option<&[u8]>) -> io::Result<Step> {
         let heard = heard.unwrap_or_default();
-        let length = u32::try_from(heard.len()).map_err(|_| io::Error::other("a token of more than 4 GiB"))?;
-        let mut input =
-            SecBuffer { cbBuffer: length, BufferType: SECBUFFER_TOKEN, pvBuffer: heard.as_ptr().cast_mut().cast() };
+        let length =
+            u32::try_from(heard.len()).map_err(|_| io::Error::other("a token of more than 4 GiB"))?;
+        let mut input = SecBuffer {
+            cbBuffer: length,
+            BufferType: SECBUFFER_TOKEN,
+            pvBuffer: heard.as_ptr().cast_mut().cast(),
+        };
         let input = SecBufferDesc { ulVersion: SECBUFFER_VERSION, cBuffers: 1, pBuffers: &mut input };
         let mut output = SecBuffer { cbBuffer: 0, BufferType: SECBUFFER_TOKEN, pvBuffer: ptr::null_mut() };
         let mut outputs = SecBufferDesc { ulVersion: SECBUFFER_VERSION, cBuffers: 1, pBuffers: &mut output };
@@ -173,7 +177,8 @@ fn taken(buffer: &SecBuffer) -> Vec<u8> {
     }
     // SAFETY: the call that filled the buffer allocated `cbBuffer` bytes there, and asked that they be freed so.
     unsafe {
-        let bytes = std::slice::from_raw_parts(buffer.pvBuffer.cast::<u8>(), buffer.cbBuffer as usize).to_vec();
+        let bytes =
+            std::slice::from_raw_parts(buffer.pvBuffer.cast::<u8>(), buffer.cbBuffer as usize).to_vec();
         FreeContextBuffer(buffer.pvBuffer);
         bytes
     }
