@@ -6,6 +6,7 @@
 
 mod actions;
 mod config;
+mod discovery;
 mod process;
 mod proxy;
 mod proxy_auth;
