@@ -28,7 +28,7 @@ use crate::dial::resolve::Names;
 use crate::dial::tls::Trust;
 use crate::dispatch::{Capacity, Dispatcher};
 use crate::health::{Constants, Reporter, Status, damaged_notice};
-use crate::identity::{Identity, IdentityError, host_name, machine};
+use crate::identity::{Identity, IdentityError, machine};
 use crate::leases::Leases;
 use crate::limits::{DRAIN_WITHIN, STOP_WITHIN};
 use crate::link::CloudLink;
@@ -257,6 +257,7 @@ impl Agent {
         };
         let limits = settings.settings.limits.clone();
         let cloud = settings.settings.cloud.url.clone();
+        let host = settings.settings.cloud.shown_name();
         let modules = Modules::new(ModulesParts {
             factories,
             data_dir: data_dir.clone(),
@@ -291,6 +292,7 @@ impl Agent {
             boot_id: random.uuid().to_string(),
             started_ms: constants.started_ms,
             capacity: limits.requests_at_once,
+            host: host.clone(),
         });
         let reporter = Reporter {
             constants,
@@ -322,7 +324,7 @@ impl Agent {
             jumps,
         };
         let rotation =
-            Rotation { data_dir, identity, sealer, channel: channel.clone(), connector, clock, random };
+            Rotation { data_dir, identity, host, sealer, channel: channel.clone(), connector, clock, random };
         let running = RunningAgent {
             reporter,
             channel,
@@ -418,6 +420,7 @@ struct Desk {
     boot_id: String,
     started_ms: i64,
     capacity: u32,
+    host: String,
 }
 
 impl Orders for Desk {
@@ -425,7 +428,7 @@ impl Orders for Desk {
         Hello {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-            host: host_name(),
+            host: self.host.clone(),
             boot_id: self.boot_id.clone(),
             started_ms: self.started_ms,
             modules: self.modules.kinds(),

@@ -51,6 +51,16 @@ pub struct Cloud {
     /// `*.cloud.example`; they must show the certificate of the host in `url`. Default: that host only, at any port.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub redirect_hosts: Vec<String>,
+    /// What this agent is called in the portal, at most 100 characters. Default: the host's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+}
+
+impl Cloud {
+    /// What this agent is called in the portal.
+    pub fn shown_name(&self) -> String {
+        self.display_name.clone().unwrap_or_else(crate::identity::host_name)
+    }
 }
 
 /// `[dns]`
@@ -67,11 +77,19 @@ pub struct Dns {
 pub struct Log {
     /// `error`, `warn`, `info`, `debug`, or directives such as `info,causeway_agent::channel=debug`. Default `info`.
     pub level: String,
+    /// A file for the log besides standard error; relative to the data directory. Default: none; the service on Windows,
+    /// which has no standard error, writes `agent.log`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<PathBuf>,
+    /// Size at which a log file is kept aside and a new one begun, 64 KiB to 1 GiB. Default 10 MiB.
+    pub file_max_bytes: u64,
+    /// Log files kept, the current one included, 1 to 100. Default 5.
+    pub files_max: u32,
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: "info".to_owned() }
+        Self { level: "info".to_owned(), file: None, file_max_bytes: 10 << 20, files_max: 5 }
     }
 }
 
@@ -200,7 +218,7 @@ impl SettingsFile {
     }
 
     fn validate(&self) -> Result<(), FileError> {
-        let Settings { cloud, proxy, limits, .. } = &self.settings;
+        let Settings { cloud, proxy, limits, log, .. } = &self.settings;
         if !cloud.url.is_empty()
             && let Err(problem) = Endpoint::parse(&cloud.url)
         {
@@ -210,6 +228,24 @@ impl SettingsFile {
             && let Err(problem) = proxy.validate()
         {
             return Err(self.error_at(problem.key, problem.problem, problem.advice));
+        }
+        if let Some(name) = &cloud.display_name
+            && (name.trim().is_empty() || name.chars().count() > 100 || name.chars().any(char::is_control))
+        {
+            return Err(self.error_at(
+                "cloud.display_name",
+                "unusable",
+                "choose 1 to 100 printable characters",
+            ));
+        }
+        if !(64 << 10..=1 << 30).contains(&log.file_max_bytes) {
+            return Err(self.error_at("log.file_max_bytes", "out of range", "choose 65536 to 1073741824"));
+        }
+        if !(1..=100).contains(&log.files_max) {
+            return Err(self.error_at("log.files_max", "out of range", "choose 1 to 100"));
+        }
+        if !crate::logging::is_level(&log.level) {
+            return Err(self.error_at("log.level", "unreadable", "write error, warn, info or debug"));
         }
         if !(1..=1024).contains(&limits.requests_at_once) {
             return Err(self.error_at("limits.requests_at_once", "out of range", "choose 1 to 1024"));
@@ -271,6 +307,30 @@ fn authority(rest: &str, default_port: u16) -> Result<Endpoint, &'static str> {
     Ok(Endpoint { host: host.to_owned(), port })
 }
 
+impl SettingsFile {
+    /// The line (from 1) where the file sets a dotted key; none when it does not. A part of an array is where the array
+    /// is.
+    pub fn line_of(&self, key: &str) -> Option<usize> {
+        let root = DeTable::parse(&self.text).ok()?;
+        let mut table = root.get_ref();
+        let mut rest = key;
+        loop {
+            // A key may hold dots itself: the longest one that exists is meant.
+            let mut ends: Vec<usize> = rest.match_indices('.').map(|(at, _)| at).collect();
+            ends.push(rest.len());
+            let (end, value) =
+                ends.into_iter().rev().find_map(|end| Some((end, table.get(&rest[..end])?)))?;
+            match value.get_ref() {
+                DeValue::Table(inner) if end < rest.len() => {
+                    table = inner;
+                    rest = &rest[end + 1..];
+                }
+                _ => return Some(place(&self.text, value.span().start).0),
+            }
+        }
+    }
+}
+
 /// Line and column (both from 1, in characters) of a byte offset.
 fn place(text: &str, offset: usize) -> (usize, usize) {
     let before = &text[..text.floor_char_boundary(offset)];
@@ -297,8 +357,12 @@ fn locate(text: &str, key: &str) -> Option<usize> {
 
 fn advice(message: &str) -> String {
     if message.starts_with("unknown field") {
-        "remove the key or correct its spelling; `causeway-agent show-config` lists what is in force"
-            .to_owned()
+        match nearest(message) {
+            Some(known) => {
+                format!("write {known}, or remove the key; `causeway-agent show-config` lists all keys")
+            }
+            None => "remove the key; `causeway-agent show-config` lists all keys".to_owned(),
+        }
     } else if message.starts_with("missing field") {
         "add the key".to_owned()
     } else if message.starts_with("invalid type") {
@@ -306,6 +370,38 @@ fn advice(message: &str) -> String {
     } else {
         "correct the line; texts stand in quotes, tables begin with [name]".to_owned()
     }
+}
+
+/// The known key that is most like the unknown one, out of serde's "unknown field `a`, expected one of `b`, `c`". None
+/// when no key is alike.
+pub(crate) fn nearest(message: &str) -> Option<&str> {
+    let mut quoted = message.split('`').skip(1).step_by(2);
+    let unknown = quoted.next()?;
+    let (distance, known) = quoted.map(|known| (distance(unknown, known), known)).min()?;
+    (distance <= 1 + unknown.chars().count() / 3).then_some(known)
+}
+
+/// Insertions, deletions, replacements and swaps of neighbours between two words (optimal string alignment).
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows = vec![vec![0; b.len() + 1]; a.len() + 1];
+    for (i, row) in rows.iter_mut().enumerate() {
+        row[0] = i;
+    }
+    for j in 0..=b.len() {
+        rows[0][j] = j;
+    }
+    for i in 1..=a.len() {
+        for j in 1..=b.len() {
+            let replaced = rows[i - 1][j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut best = replaced.min(rows[i - 1][j] + 1).min(rows[i][j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            rows[i][j] = best;
+        }
+    }
+    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -321,6 +417,8 @@ mod tests {
         let error = parse("[cloud]\nurl = \"https://c\"\n\n[limits]\nreqests_at_once = 3\n").unwrap_err();
         let text = error.to_string();
         assert!(text.starts_with("agent.toml:5:1: unknown field `reqests_at_once`"), "{text}");
+        assert!(text.contains("advice: write requests_at_once, or remove the key"), "{text}");
+        let text = parse("[limits]\nzebra = 3\n").unwrap_err().to_string();
         assert!(text.contains("advice: remove the key"), "{text}");
 
         let text = parse("[cloud]\nurl = \"https://c\n").unwrap_err().to_string();
@@ -338,6 +436,16 @@ mod tests {
         assert!(text.starts_with("agent.toml:3:22: limits.requests_at_once"), "{text}");
         let text = parse("[proxy]\nurl = \"http://user:canary@p:1\"\n").unwrap_err().to_string();
         assert!(text.contains("must not hold credentials") && !text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn keys_are_found_at_their_lines() {
+        let file =
+            parse("[log]\nlevel = \"info\"\n[directory.\"a.b\"]\nservers = [\n\"ldaps://x\",\n]\n").unwrap();
+        assert_eq!(file.line_of("log.level"), Some(2));
+        assert_eq!(file.line_of("directory.a.b.servers"), Some(4));
+        assert_eq!(file.line_of("directory.a.b.base_dn"), None);
+        assert_eq!(file.line_of("limits.actions_at_once"), None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::uplink::Uplink;
 pub const FILE_NAME: &str = "status.json";
 
 /// What `causeway-agent status` shows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// The instance id.
     pub instance: String,

@@ -3,9 +3,10 @@
 //!
 //! [`Agent::start`] puts everything together; nothing is global, so several agents can live in one process.
 
-mod agent;
+pub(crate) mod agent;
 pub mod chain;
 pub mod channel;
+pub mod checks;
 pub mod cli;
 pub mod clock;
 pub mod cloud;

@@ -291,3 +291,32 @@ pub const NUDGE_SPREAD: Duration = Duration::from_millis(500);
 pub const NUDGES_MAX: usize = 4;
 /// After a redirect agents dial within this, when the cloud says nothing else; it sends them one by one.
 pub const REDIRECT_SPREAD: Duration = Duration::from_millis(500);
+
+/// One area of the doctor: longer than its slowest module, so that the module's own limit speaks first.
+pub const CHECK_AREA_WITHIN: Duration = Duration::from_secs(90);
+
+/// The doctor's one HTTP exchange with the cloud.
+pub const CHECK_HTTP_WITHIN: Duration = Duration::from_secs(15);
+
+/// A status older than this was written by an agent that has ended: three times [`STATUS_FILE_EVERY`].
+pub const STATUS_FRESH_WITHIN: Duration = Duration::from_secs(30);
+
+/// Below this the doctor warns of a disk that is filling up: the state file of 100,000 people, twice, and logs.
+pub const DISK_FREE_WARNING_BYTES: u64 = 1_000_000_000;
+/// Below this the next commit may fail.
+pub const DISK_FREE_MIN_BYTES: u64 = 100_000_000;
+
+/// Files and connections the agent has open at its busiest: directory pools, uploads, the state file.
+pub const WORKING_FILES_MIN: u64 = 256;
+
+/// Memory that should be left on the machine: what the agent takes during a first sync.
+pub const WORKING_MEMORY_BYTES: u64 = 150_000_000;
+
+/// Resident memory of a healthy agent with 100,000 people is below 100 MB.
+pub const RSS_WARNING_BYTES: u64 = 300_000_000;
+
+/// More reports than this waiting means that the cloud does not take them.
+pub const OUTBOX_BACKLOG: u64 = 1_000;
+
+/// A collection older than this is worth a look; the longest interval of the delta is a day.
+pub const SYNC_AGE_WARNING: Duration = Duration::from_secs(2 * 86_400);

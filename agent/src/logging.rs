@@ -12,23 +12,22 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
+use crate::config::Log;
 use crate::platform;
-use crate::platform::limits::LOG_FILE_MAX_BYTES;
 use crate::platform::syslog::{SystemLog, SystemLogLayer};
 
 /// The log of a service, in the data directory.
 pub const FILE_NAME: &str = "agent.log";
 
-/// The one before, kept when a new one begins.
-pub const PREVIOUS_FILE_NAME: &str = "agent.1.log";
-
-/// Logs to standard error.
+/// Logs to standard error, and to a file where the settings name one.
 ///
 /// # Errors
-/// When the level is none, or somebody has set up logging before.
-pub fn to_stderr(level: &str) -> anyhow::Result<()> {
+/// When the level is none, the file cannot be opened, or somebody has set up logging before.
+pub fn to_stderr(log: &Log, data_dir: &Path) -> anyhow::Result<()> {
     let layer = fmt::layer().with_writer(io::stderr).with_ansi(false).with_filter(harmless());
-    let registry = tracing_subscriber::registry().with(filter(level)?).with(layer);
+    let file = log.file.as_ref().map(|_| open(log, data_dir)).transpose()?;
+    let file = file.map(|file| fmt::layer().with_writer(Mutex::new(file)).with_ansi(false).with_filter(harmless()));
+    let registry = tracing_subscriber::registry().with(filter(&log.level)?).with(layer).with(file);
     registry.try_init().context("set up logging")
 }
 
@@ -36,13 +35,37 @@ pub fn to_stderr(level: &str) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When the file cannot be opened, and as in [`to_stderr`].
-pub fn to_file(level: &str, data_dir: &Path, system: impl SystemLog) -> anyhow::Result<()> {
-    let path = data_dir.join(FILE_NAME);
-    let file = LogFile::open(path.clone()).with_context(|| format!("open {}", path.display()))?;
+pub fn to_file(log: &Log, data_dir: &Path, system: impl SystemLog) -> anyhow::Result<()> {
+    let file = open(log, data_dir)?;
     let layer = fmt::layer().with_writer(Mutex::new(file)).with_ansi(false).with_filter(harmless());
-    let registry =
-        tracing_subscriber::registry().with(filter(level)?).with(layer).with(SystemLogLayer::new(system));
+    let registry = tracing_subscriber::registry()
+        .with(filter(&log.level)?)
+        .with(layer)
+        .with(SystemLogLayer::new(system));
     registry.try_init().context("set up logging")
+}
+
+/// The current log file: the one the settings name, or where a service without standard error writes.
+pub fn path(log: &Log, data_dir: &Path) -> PathBuf {
+    data_dir.join(log.file.as_deref().unwrap_or(Path::new(FILE_NAME)))
+}
+
+/// The file `n` generations before the current one: `agent.1.log`, `agent.2.log` ...
+pub fn kept(path: &Path, n: u32) -> PathBuf {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let extension = path.extension().map(|text| format!(".{}", text.to_string_lossy())).unwrap_or_default();
+    path.with_file_name(format!("{stem}.{n}{extension}"))
+}
+
+/// Whether a level can be read.
+pub(crate) fn is_level(level: &str) -> bool {
+    filter(level).is_ok()
+}
+
+fn open(log: &Log, data_dir: &Path) -> anyhow::Result<LogFile> {
+    let path = path(log, data_dir);
+    LogFile::open(path.clone(), log.file_max_bytes, log.files_max)
+        .with_context(|| format!("open {}", path.display()))
 }
 
 /// `error`, `warn`, `info`, `debug`, or `target=level` pairs with commas between.
@@ -60,37 +83,52 @@ fn harmless() -> FilterFn<impl Fn(&tracing::Metadata<'_>) -> bool> {
     })
 }
 
-/// Appends to a file; a full one becomes the previous one. What cannot be written is lost: a full disk must not stop
-/// the agent.
+/// Appends to a file; a full one is kept aside, the oldest goes. What cannot be written is lost: a full disk must not
+/// stop the agent.
 struct LogFile {
     path: PathBuf,
     file: Option<File>,
     bytes: u64,
     max_bytes: u64,
+    files: u32,
 }
 
 impl LogFile {
-    fn open(path: PathBuf) -> io::Result<Self> {
+    fn open(path: PathBuf, max_bytes: u64, files: u32) -> io::Result<Self> {
         let (file, bytes) = append_to(&path)?;
-        Ok(Self { path, file: Some(file), bytes, max_bytes: LOG_FILE_MAX_BYTES })
+        Ok(Self { path, file: Some(file), bytes, max_bytes, files })
     }
 
     fn turn_over(&mut self) -> io::Result<()> {
         // Windows renames no file that is open.
         self.file = None;
         self.bytes = 0;
-        let renamed = platform::replace(&self.path, &self.path.with_file_name(PREVIOUS_FILE_NAME));
+        let renamed = self.move_up();
         let (file, bytes) = append_to(&self.path)?;
         // Held by somebody else: go on in the same file, and try again after as much again.
         self.bytes = if renamed.is_ok() { bytes } else { 0 };
         self.file = Some(file);
         Ok(())
     }
+
+    fn move_up(&self) -> io::Result<()> {
+        if self.files <= 1 {
+            return std::fs::remove_file(&self.path);
+        }
+        for n in (1..self.files).rev() {
+            let from = if n == 1 { self.path.clone() } else { kept(&self.path, n - 1) };
+            if from.exists() {
+                platform::replace(&from, &kept(&self.path, n))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Write for LogFile {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.bytes >= self.max_bytes || self.file.is_none() {
+        let full = self.bytes > 0 && self.bytes.saturating_add(line.len() as u64) > self.max_bytes;
+        if full || self.file.is_none() {
             self.turn_over()?;
         }
         if let Some(file) = &mut self.file {
@@ -122,15 +160,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_log_becomes_the_previous_one() {
+    fn the_log_stays_within_its_size_and_keeps_the_newest_lines() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = LogFile::open(dir.path().join(FILE_NAME)).unwrap();
-        log.max_bytes = 10;
-        for line in ["0123456789\n", "a\n", "b\n"] {
-            assert_eq!(log.write(line.as_bytes()).unwrap(), line.len());
+        let path = dir.path().join(FILE_NAME);
+        let mut log = LogFile::open(path.clone(), 100, 3).unwrap();
+        for n in 0..101 {
+            log.write_all(format!("line {n:03} of the log\n").as_bytes()).unwrap();
         }
-        assert_eq!(fs::read_to_string(dir.path().join(PREVIOUS_FILE_NAME)).unwrap(), "0123456789\n");
-        assert_eq!(fs::read_to_string(dir.path().join(FILE_NAME)).unwrap(), "a\nb\n");
+        let text = |path: &Path| fs::read_to_string(path).unwrap();
+        assert_eq!(text(&path), "line 100 of the log\n");
+        assert!(text(&dir.path().join("agent.1.log")).ends_with("line 099 of the log\n"));
+        assert!(text(&kept(&path, 2)).ends_with("line 094 of the log\n"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 3);
+        drop(log);
+        let mut log = LogFile::open(path.clone(), 100, 3).unwrap();
+        log.write_all(b"after a restart\n").unwrap();
+        assert_eq!(text(&path), "line 100 of the log\nafter a restart\n");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_log_that_cannot_be_kept_aside_goes_on() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE_NAME);
+        // A folder stands where the kept file should go.
+        fs::create_dir_all(kept(&path, 1).join("x")).unwrap();
+        let mut log = LogFile::open(path.clone(), 10, 2).unwrap();
+        log.write_all(b"0123456789\n").unwrap();
+        log.write_all(b"more\n").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "0123456789\nmore\n");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o077, 0, "others read no log");
     }
 
     #[test]

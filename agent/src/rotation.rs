@@ -12,7 +12,7 @@ use crate::chain::Chain;
 use crate::channel::{Channel, IqError, Nudge};
 use crate::clock::Clock;
 use crate::cloud::{CloudConnector, CloudError};
-use crate::identity::{Identity, IdentityError, PendingKey, host_name};
+use crate::identity::{Identity, IdentityError, PendingKey};
 use crate::limits::{ROTATION_LOOK_EVERY, ROTATION_RETRY_AFTER};
 use crate::random::RandomSource;
 use crate::secrets::Sealer;
@@ -21,6 +21,7 @@ use crate::secrets::Sealer;
 pub(crate) struct Rotation {
     pub(crate) data_dir: PathBuf,
     pub(crate) identity: Identity,
+    pub(crate) host: String,
     pub(crate) sealer: Arc<dyn Sealer>,
     pub(crate) channel: Channel,
     pub(crate) connector: Arc<CloudConnector>,
@@ -88,7 +89,7 @@ impl Rotation {
         self.channel.wait_online().await.map_err(|source| RotationError::Asked { source })?;
         let pending = PendingKey::generate().map_err(failed)?;
         let csr_pem = pending.request_pem().map_err(failed)?;
-        let request = CertificateRequest { csr_pem, host: host_name() };
+        let request = CertificateRequest { csr_pem, host: self.host.clone() };
         let certificate: Certificate =
             self.channel.ask_for(&request).await.map_err(|source| RotationError::Asked { source })?;
         if certificate.instance != self.identity.instance {

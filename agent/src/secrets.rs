@@ -44,6 +44,14 @@ impl SecretStore {
         Self(Arc::new(secrets))
     }
 
+    /// The same without one.
+    #[must_use]
+    pub fn without(&self, name: &str) -> Self {
+        let mut secrets = (*self.0).clone();
+        secrets.remove(name);
+        Self(Arc::new(secrets))
+    }
+
     /// Reads the data directory's file; a missing one is empty.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::limited::Limited;
 use super::login::{self, Credentials, LoginError};
 use super::{Connect, ConnectError};
-use crate::identity::{Identity, IdentityError, PendingKey, host_name};
+use crate::identity::{Identity, IdentityError, PendingKey};
 use crate::limits::CLOSE_WITHIN;
 
 /// A one-time key as people get it: `cw1-<id>-<secret>`.
@@ -71,11 +71,16 @@ impl EnrolmentKey {
     }
 }
 
-/// Enrols. `domain` is what the cloud is called on the stream before it has told us its name: the URL's host.
+/// Enrols as `host`, the name people see. `domain` is what the cloud is called on the stream before it has told us its name: the URL's host.
 ///
 /// # Errors
 /// Says at which step and who is at fault. The key is spent only when the cloud has issued a certificate.
-pub async fn enrol(connect: &dyn Connect, domain: &str, key: EnrolmentKey) -> Result<Identity, EnrolError> {
+pub async fn enrol(
+    connect: &dyn Connect,
+    domain: &str,
+    host: String,
+    key: EnrolmentKey,
+) -> Result<Identity, EnrolError> {
     let pending = PendingKey::generate().map_err(|source| EnrolError::Identity { source })?;
     let csr_pem = pending.request_pem().map_err(|source| EnrolError::Identity { source })?;
     let io = connect.connect(None).await.map_err(|source| EnrolError::Connect { source })?;
@@ -86,7 +91,7 @@ pub async fn enrol(connect: &dyn Connect, domain: &str, key: EnrolmentKey) -> Re
         .unwrap_or(Err(LoginError::TimedOut))
         .map_err(|source| EnrolError::Login { source })?;
     let mut stream = authenticated.stream;
-    let request = CertificateRequest { csr_pem, host: host_name() };
+    let request = CertificateRequest { csr_pem, host };
     let answer = timeout(LOGIN_WITHIN, login::ask(&mut stream, "certify our key", request.to_element()))
         .await
         .unwrap_or(Err(LoginError::TimedOut))

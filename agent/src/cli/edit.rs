@@ -6,6 +6,7 @@ use anyhow::bail;
 use toml::de::{DeTable, DeValue};
 
 /// A TOML text under change.
+#[derive(Clone)]
 pub struct Document(String);
 
 impl Document {
@@ -17,6 +18,30 @@ impl Document {
     /// The text as it is now.
     pub fn into_text(self) -> String {
         self.0
+    }
+
+    /// The text as it is now.
+    pub fn text(&self) -> &str {
+        &self.0
+    }
+
+    /// Removes `key` from `[table]` (dotted), with its line. Does nothing when it is not there.
+    ///
+    /// # Errors
+    /// When the text does not parse, or the key shares its line with others.
+    pub fn unset(&mut self, table: &str, key: &str) -> anyhow::Result<()> {
+        let Some(value) = self.place_of_value(table, key)? else { return Ok(()) };
+        let start = self.0[..value.start].rfind('\n').map_or(0, |at| at + 1);
+        let end = self.0[value.end..].find('\n').map_or(self.0.len(), |at| value.end + at + 1);
+        let before = self.0[start..value.start].trim();
+        let after = self.0[value.end..end].trim();
+        let alone = before.strip_suffix('=').is_some_and(|name| plain_path(name) == [key.to_owned()])
+            && (after.is_empty() || after.starts_with('#'));
+        if !alone {
+            bail!("agent.toml writes {table}.{key} in a form that cannot be removed; edit it by hand");
+        }
+        self.0.replace_range(start..end, "");
+        Ok(())
     }
 
     /// Sets `key` in `[table]` (dotted). Other lines stay as they are.
@@ -144,6 +169,16 @@ mod tests {
         let servers = toml::Value::Array(vec!["ldaps://c".into()]);
         let after = edited(before, &[("directory.default", "servers", servers)]);
         assert_eq!(after, "[directory.default]\nservers = [\"ldaps://c\"]\nbase_dn = \"x\"\n");
+    }
+
+    #[test]
+    fn a_removed_key_takes_its_line_with_it() {
+        let mut document =
+            Document::new("[proxy]\nurl = \"http://p\" # why\nx = 1\n[a]\nb = { c = 1 }\n".to_owned());
+        document.unset("proxy", "url").unwrap();
+        document.unset("proxy", "absent").unwrap();
+        assert!(document.unset("a.b", "c").is_err());
+        assert_eq!(document.into_text(), "[proxy]\nx = 1\n[a]\nb = { c = 1 }\n");
     }
 
     #[test]

@@ -10,18 +10,21 @@ use causeway_protocol::Secret;
 use clap::Args;
 
 use super::DataDir;
-use super::edit::Document;
+use super::draft::Draft;
 use crate::channel::enrol::{EnrolmentKey, enrol};
 use crate::cloud::CloudConnector;
-use crate::config::{Endpoint, FILE_NAME, SettingsFile};
+use crate::config::Endpoint;
 use crate::dial::tls::read_certificates;
 use crate::identity::{self, Identity};
-use crate::platform::{self, PlatformSealer};
 use crate::random::RandomSource;
-use crate::secrets::{SecretStore, write_private};
+use crate::platform::{self, PlatformSealer};
+use crate::secrets::write_private;
 
 /// The cloud's authorities, copied beside the settings so that the original file may go.
-const CA_FILE: &str = "cloud-ca.pem";
+pub(super) const CA_FILE: &str = "cloud-ca.pem";
+
+/// Longest enrolment key read from standard input or a file, in bytes.
+const KEY_MAX_BYTES: u64 = 4096;
 
 /// Arguments of `enroll`.
 #[derive(Args)]
@@ -30,14 +33,26 @@ pub struct Enroll {
     #[arg(long)]
     cloud: String,
     /// The one-time enrolment key, or - to read it from standard input
-    #[arg(long)]
-    key: String,
+    #[arg(long, required_unless_present_any = ["key_env", "key_file"], conflicts_with_all = ["key_env", "key_file"])]
+    key: Option<String>,
+    /// Environment variable that holds the enrolment key
+    #[arg(long, value_name = "NAME", conflicts_with = "key_file")]
+    key_env: Option<String>,
+    /// File that holds the enrolment key
+    #[arg(long, value_name = "FILE")]
+    key_file: Option<PathBuf>,
     /// PEM file with the authorities that may sign the cloud's certificate; default: the system's
     #[arg(long)]
     ca: Option<PathBuf>,
     /// http://[user:password@]host:port of a proxy that takes CONNECT
     #[arg(long)]
     proxy: Option<String>,
+    /// What this agent is called in the portal; default: the host's name
+    #[arg(long)]
+    name: Option<String>,
+    /// Succeed without doing anything when this data directory is enrolled with that cloud already
+    #[arg(long)]
+    if_needed: bool,
     #[command(flatten)]
     data_dir: DataDir,
 }
@@ -46,91 +61,159 @@ impl Enroll {
     pub(super) async fn execute(self) -> anyhow::Result<ExitCode> {
         let data_dir = &self.data_dir.data_dir;
         platform::create_private_dir(data_dir).with_context(|| format!("create {}", data_dir.display()))?;
+        let mut draft = Draft::load(data_dir)?;
         if data_dir.join(identity::FILE_NAME).exists() {
+            return self.enrolled_already(&draft);
+        }
+        let key = self.key()?;
+        Endpoint::parse(&self.cloud)
+            .map_err(|problem| anyhow::anyhow!("--cloud {problem}; write it as https://host:port"))?;
+        draft.set("cloud", "url", self.cloud.as_str())?;
+        if let Some(name) = &self.name {
+            draft.set("cloud", "display_name", name.as_str())?;
+        }
+        if let Some(ca) = &self.ca {
+            keep_authorities(&mut draft, ca)?;
+        }
+        if let Some(spec) = &self.proxy {
+            set_proxy(&mut draft, spec)?;
+        }
+        let enrolled = join(&draft, key).await?;
+        println!("{}", outcome(&enrolled, &self.cloud, true));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn enrolled_already(&self, draft: &Draft) -> anyhow::Result<ExitCode> {
+        let data_dir = &draft.data_dir;
+        if !self.if_needed {
             bail!(
                 "{} holds an identity already; to enrol anew, remove {} first",
                 data_dir.display(),
                 identity::FILE_NAME
             );
         }
-        let key = EnrolmentKey::parse(&self.key()?)?;
-        let endpoint = Endpoint::parse(&self.cloud)
-            .map_err(|problem| anyhow::anyhow!("--cloud {problem}; write it as https://host:port"))?;
-        let mut secrets = SecretStore::load(data_dir, &PlatformSealer)?;
-        let text = self.settings(data_dir, &mut secrets)?;
-        let settings = SettingsFile::parse(data_dir.join(FILE_NAME), text)?;
-
-        let dial = crate::dialer(&settings, &secrets, &RandomSource::system())?;
-        let trust = crate::trust(&settings, data_dir);
-        let domain = endpoint.host.clone();
-        let connector = CloudConnector::new(dial, endpoint, trust, None)?.remembering(data_dir);
-        let enrolled: Identity = enrol(&connector, &domain, key).await?;
-
-        // The identity comes last: until it is there, `run` says that nobody has enrolled.
-        write_private(&settings.path, settings.text.as_bytes())
-            .with_context(|| format!("write {}", settings.path.display()))?;
-        secrets.save(data_dir, &PlatformSealer)?;
-        enrolled.save(data_dir, &PlatformSealer)?;
-        let line = serde_json::json!({
-            "enrolled": true,
-            "instance": enrolled.instance,
-            "tenant": enrolled.tenant,
-            "cloud": self.cloud,
-        });
-        println!("{line}");
+        let url = draft.settings()?.settings.cloud.url;
+        if url != self.cloud {
+            bail!(
+                "{} is enrolled with {url}, not with {}; use another --data-dir",
+                data_dir.display(),
+                self.cloud
+            );
+        }
+        let identity = Identity::load(data_dir, &PlatformSealer)?;
+        println!("{}", outcome(&identity, &self.cloud, false));
         Ok(ExitCode::SUCCESS)
     }
 
     fn key(&self) -> anyhow::Result<Secret> {
-        if self.key != "-" {
-            return Ok(Secret::new(self.key.clone()));
+        match (&self.key, &self.key_env, &self.key_file) {
+            (_, Some(name), _) => from_environment(name),
+            (_, _, Some(path)) => from_file(path),
+            (Some(key), ..) if key != "-" => Ok(Secret::new(key.clone())),
+            _ => from_stdin(),
         }
-        let mut text = String::new();
-        std::io::stdin().take(4096).read_to_string(&mut text).context("read the key from standard input")?;
-        Ok(Secret::new(text))
-    }
-
-    /// The new text of `agent.toml`; takes the proxy's password out of its address.
-    fn settings(&self, data_dir: &Path, secrets: &mut SecretStore) -> anyhow::Result<String> {
-        let mut document = Document::new(SettingsFile::load(data_dir)?.text);
-        document.set("cloud", "url", &toml::Value::from(self.cloud.as_str()))?;
-        if let Some(ca) = &self.ca {
-            read_certificates(ca)?;
-            let pem = fs::read(ca).with_context(|| format!("read {}", ca.display()))?;
-            write_private(&data_dir.join(CA_FILE), &pem).with_context(|| format!("write {CA_FILE}"))?;
-            document.set("cloud", "ca_file", &toml::Value::from(CA_FILE))?;
-        }
-        if let Some(spec) = &self.proxy {
-            let spec = ProxySpec::parse(spec);
-            document.set("proxy", "url", &toml::Value::from(spec.url))?;
-            if let Some((username, password)) = spec.credentials {
-                document.set("proxy", "username", &toml::Value::from(username))?;
-                // An address with a password in it is how Basic is written; nobody has to allow it twice.
-                document.set("proxy", "allow_basic", &toml::Value::from(true))?;
-                *secrets = secrets.with("proxy_password", password);
-            }
-        }
-        Ok(document.into_text())
     }
 }
 
-/// A proxy as it is given on a command line.
-struct ProxySpec {
-    url: String,
-    credentials: Option<(String, Secret)>,
+fn outcome(identity: &Identity, cloud: &str, changed: bool) -> serde_json::Value {
+    serde_json::json!({
+        "enrolled": true,
+        "changed": changed,
+        "instance": identity.instance,
+        "tenant": identity.tenant,
+        "cloud": cloud,
+    })
 }
 
-impl ProxySpec {
-    fn parse(spec: &str) -> Self {
-        let bare = spec.strip_prefix("http://").unwrap_or(spec);
-        match bare.rsplit_once('@') {
-            Some((user, at)) => {
-                let (name, password) = user.split_once(':').unwrap_or((user, ""));
-                let credentials = Some((name.to_owned(), Secret::new(password)));
-                Self { url: format!("http://{at}"), credentials }
-            }
-            None if spec.contains("://") => Self { url: spec.to_owned(), credentials: None },
-            None => Self { url: format!("http://{bare}"), credentials: None },
-        }
+/// Enrols with the draft's settings and writes all of it. The identity comes last: until it is there, `run` says that
+/// nobody has enrolled.
+///
+/// # Errors
+/// Says what went wrong; nothing but copies of authorities is on disk then.
+pub(super) async fn join(draft: &Draft, key: Secret) -> anyhow::Result<Identity> {
+    let data_dir = &draft.data_dir;
+    let key = EnrolmentKey::parse(&key)?;
+    let settings = draft.settings()?;
+    let endpoint = crate::endpoint(&settings)?;
+    let dial = crate::dialer(&settings, &draft.secrets, &RandomSource::system())?;
+    let trust = crate::trust(&settings, data_dir);
+    let domain = endpoint.host.clone();
+    let connector = CloudConnector::new(dial, endpoint, trust, None)?.remembering(data_dir);
+    let enrolled = enrol(&connector, &domain, settings.settings.cloud.shown_name(), key).await?;
+    draft.save()?;
+    enrolled.save(data_dir, &PlatformSealer)?;
+    Ok(enrolled)
+}
+
+/// Copies a file of authorities beside the settings.
+///
+/// # Errors
+/// When it holds none.
+pub(super) fn keep_authorities(draft: &mut Draft, file: &Path) -> anyhow::Result<()> {
+    read_certificates(file)?;
+    let pem = fs::read(file).with_context(|| format!("read {}", file.display()))?;
+    let kept = draft.data_dir.join(CA_FILE);
+    if fs::read(&kept).ok().as_deref() != Some(&*pem) {
+        write_private(&kept, &pem).with_context(|| format!("write {CA_FILE}"))?;
     }
+    draft.set("cloud", "ca_file", CA_FILE)
+}
+
+/// Takes a proxy as it is given on a command line apart; its password goes among the secrets.
+///
+/// # Errors
+/// When the settings cannot be changed by a program.
+pub(super) fn set_proxy(draft: &mut Draft, spec: &str) -> anyhow::Result<()> {
+    let (scheme, bare) = spec.split_once("://").unwrap_or(("http", spec));
+    let (url, credentials) = match bare.rsplit_once('@') {
+        Some((user, at)) => (format!("{scheme}://{at}"), Some(user.split_once(':').unwrap_or((user, "")))),
+        None => (format!("{scheme}://{bare}"), None),
+    };
+    draft.set("proxy", "url", url)?;
+    if let Some((username, password)) = credentials {
+        draft.set("proxy", "username", username)?;
+        // An address with a password in it is how Basic is written; nobody has to allow it twice.
+        draft.set("proxy", "allow_basic", true)?;
+        draft.set_secret("proxy_password", Secret::new(password));
+    }
+    Ok(())
+}
+
+/// A secret from an environment variable.
+///
+/// # Errors
+/// When it is not set or empty.
+pub(super) fn from_environment(name: &str) -> anyhow::Result<Secret> {
+    match std::env::var(name) {
+        Ok(text) if !text.is_empty() => Ok(Secret::new(text)),
+        _ => bail!("the environment variable {name} is not set or empty"),
+    }
+}
+
+/// A secret from a file, without its last line end.
+///
+/// # Errors
+/// When it cannot be read or is empty.
+pub(super) fn from_file(path: &Path) -> anyhow::Result<Secret> {
+    let file = fs::File::open(path).with_context(|| format!("open {}", path.display()))?;
+    one_line(file).with_context(|| format!("read a secret from {}", path.display()))
+}
+
+/// A secret from standard input, without its last line end.
+///
+/// # Errors
+/// When there is none.
+pub(super) fn from_stdin() -> anyhow::Result<Secret> {
+    one_line(std::io::stdin()).context("read a secret from standard input")
+}
+
+fn one_line(source: impl Read) -> anyhow::Result<Secret> {
+    let mut text = zeroize::Zeroizing::new(String::new());
+    source.take(KEY_MAX_BYTES).read_to_string(&mut text)?;
+    let secret = text.strip_suffix('\n').unwrap_or(&text);
+    let secret = secret.strip_suffix('\r').unwrap_or(secret);
+    if secret.is_empty() {
+        bail!("there is no secret in it");
+    }
+    Ok(Secret::new(secret))
 }

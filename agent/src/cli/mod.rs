@@ -2,6 +2,7 @@
 
 pub mod check;
 pub mod configure;
+mod draft;
 pub mod edit;
 pub mod enroll;
 pub mod run;
@@ -9,6 +10,7 @@ pub mod service;
 pub mod show_config;
 pub mod status;
 pub mod support_bundle;
+mod wizard;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,14 +30,14 @@ pub struct Arguments {
 enum Command {
     /// Join a tenant with a one-time enrolment key
     Enroll(enroll::Enroll),
-    /// Change local settings and secrets
+    /// Change local settings and secrets: by flags, from a file of answers, or by questions
     Configure(configure::Configure),
     /// Run until stopped
     Run(run::Run),
     /// Show how the running agent is
     Status(status::StatusCommand),
     /// Try everything the agent needs and say what is wrong
-    Check(check::Check),
+    Check(check::CheckCommand),
     /// Show the settings in force and where each value comes from
     ShowConfig(show_config::ShowConfig),
     /// Write a file for support, without secrets
@@ -74,7 +76,7 @@ pub fn worker_threads() -> usize {
 pub async fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
     match arguments.command {
         Command::Enroll(command) => command.execute().await,
-        Command::Configure(command) => command.execute(),
+        Command::Configure(command) => command.execute().await,
         Command::Run(command) => command.execute().await,
         Command::Status(command) => command.execute(),
         Command::Check(command) => command.execute().await,

@@ -18,7 +18,7 @@ pub struct Run {
 impl Run {
     pub(super) async fn execute(self) -> anyhow::Result<ExitCode> {
         let config = AgentConfig::load(&self.data_dir.data_dir)?;
-        logging::to_stderr(&config.settings.settings.log.level)?;
+        logging::to_stderr(&config.settings.settings.log, &config.data_dir)?;
         let instance = config.identity.instance.clone();
         let cloud = config.settings.settings.cloud.url.clone();
         let agent = Agent::start(config).await?;

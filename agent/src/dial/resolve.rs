@@ -39,6 +39,21 @@ impl Names {
         Ok(Self { resolver: Arc::new(builder.build()?), random })
     }
 
+    /// Whether the name servers answer at all; that they know the name is another matter.
+    ///
+    /// # Errors
+    /// When they are silent or fail.
+    pub(crate) async fn answers(&self, name: &str) -> Result<(), DialError> {
+        // A host given by its address needs no name; the root of the name space exists everywhere.
+        let name = if name.parse::<IpAddr>().is_ok() { "." } else { name };
+        match timeout(RESOLVE_WITHIN, self.resolver.lookup_ip(name)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if error.is_no_records_found() => Ok(()),
+            Ok(Err(error)) => Err(failed(name, error.into())),
+            Err(_) => Err(failed(name, "the name server does not answer".into())),
+        }
+    }
+
     /// Addresses of a host; an address is its own answer.
     pub(super) async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DialError> {
         if let Ok(address) = host.parse() {

@@ -81,6 +81,11 @@ impl Directory {
         })
     }
 
+    /// Its name in agent.toml.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// The service account, for people.
     pub fn account(&self) -> &str {
         if self.settings.bind_dn.is_empty() { "nobody (anonymous)" } else { &self.settings.bind_dn }

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::{FACTORIES, Module, ModuleContext, ModuleFactory, ModuleSettings, Outcome, Verdict};
+use super::{
+    FACTORIES, Module, ModuleContext, ModuleFactory, ModuleSettings, Outcome, Verdict, check_with_directories,
+};
 use crate::clock::Clock;
 use crate::dial::direct::Dialer;
 use crate::dial::proxy::Ways;
@@ -121,10 +123,11 @@ async fn every_module_starts_and_stops_twice_with_its_peers_dead() {
 async fn the_doctor_names_a_dead_peer_and_a_remedy() {
     for factory in FACTORIES {
         let module = build(*factory);
-        let results = timeout(MODULE_CHECK_WITHIN, module.check(context())).await.unwrap();
-        let failed: Vec<_> = results.iter().filter(|result| result.verdict == Verdict::Fail).collect();
+        let results =
+            timeout(MODULE_CHECK_WITHIN, check_with_directories(&*module, context())).await.unwrap();
+        let failed: Vec<_> = results.iter().filter(|result| result.verdict() == Verdict::Fail).collect();
         assert!(!failed.is_empty(), "{}: all is well without any peer: {results:?}", factory.kind());
-        assert!(failed.iter().all(|result| !result.remedy.is_empty()), "{}: {failed:?}", factory.kind());
+        assert!(failed.iter().all(|result| !result.remedy().is_empty()), "{}: {failed:?}", factory.kind());
         assert!(!format!("{results:?}").contains("a secret of the example"));
     }
 }

@@ -25,9 +25,11 @@ use serde_json::Value;
 use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::checks::{Check, CheckResult, Verdict};
 use crate::clock::Clock;
 use crate::config::Limits;
 use crate::dial::Dial;
+use crate::directory::{Directory, Net, doctor};
 use crate::link::CloudLink;
 use crate::random::RandomSource;
 use crate::secrets::SecretStore;
@@ -55,7 +57,13 @@ pub trait Module: Send + Sync + 'static {
     /// Answers a request. Never stored, never repeated; the caller enforces the deadline by dropping the future.
     fn answer(&self, cx: ModuleContext, request: Request) -> BoxFuture<'_, Result<Value, ErrorReport>>;
 
-    /// The doctor: everything the module needs, tried one after the other.
+    /// The directories it talks to. The doctor tries each once, before [`Module::check`], whatever number of modules
+    /// shares it: every further try with a wrong password brings the service account closer to its lockout.
+    fn directories(&self) -> Vec<Arc<Directory>> {
+        Vec::new()
+    }
+
+    /// The doctor: what the module needs besides its directories.
     fn check(&self, cx: ModuleContext) -> BoxFuture<'_, Vec<CheckResult>>;
 }
 
@@ -116,7 +124,12 @@ impl ModuleSettings {
         serde_path_to_error::deserialize(value).map_err(|error| {
             let inner = error.path().to_string();
             let path = if inner == "." { at.to_owned() } else { format!("{at}.{inner}") };
-            ConfigError::new(path, error.inner().to_string(), "correct or remove the key")
+            let problem = error.inner().to_string();
+            let advice = match crate::config::nearest(&problem) {
+                Some(known) => format!("write {known}, or remove the key"),
+                None => "correct or remove the key".to_owned(),
+            };
+            ConfigError::new(path, problem, advice)
         })
     }
 }
@@ -196,46 +209,18 @@ pub struct ModuleError {
     pub retry: Retry,
 }
 
-/// A line of the doctor.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-pub struct CheckResult {
-    /// What was tried, for example `connect to dc1.acme.example:636`.
-    pub name: String,
-    /// How it went.
-    pub verdict: Verdict,
-    /// What was seen.
-    pub detail: String,
-    /// What to do; empty when all is well.
-    pub remedy: String,
-}
-
-/// How a check went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// Works.
-    Ok,
-    /// Works, with a reservation.
-    Warn,
-    /// Does not work.
-    Fail,
-}
-
-impl CheckResult {
-    /// It works.
-    pub fn ok(name: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self { name: name.into(), verdict: Verdict::Ok, detail: detail.into(), remedy: String::new() }
+/// Everything a module stands on, tried once: its directories, then what it does with them.
+pub async fn check_with_directories(module: &dyn Module, cx: ModuleContext) -> Vec<CheckResult> {
+    let (mut results, mut usable) = (Vec::new(), true);
+    for directory in module.directories() {
+        let found = doctor::run(&directory, &Net::from(&cx)).await;
+        usable &= doctor::usable(&found);
+        results.extend(found);
     }
-
-    /// It works, with a reservation.
-    pub fn warn(name: impl Into<String>, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { name: name.into(), verdict: Verdict::Warn, detail: detail.into(), remedy: remedy.into() }
+    if usable {
+        results.extend(module.check(cx).await);
     }
-
-    /// It does not work.
-    pub fn fail(name: impl Into<String>, detail: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { name: name.into(), verdict: Verdict::Fail, detail: detail.into(), remedy: remedy.into() }
-    }
+    results
 }
 
 /// The desired settings with those of agent.toml over them: the same keys, and the local ones win.

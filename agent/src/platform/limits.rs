@@ -2,9 +2,6 @@
 
 use std::time::Duration;
 
-/// A log file of the service; the previous one is kept too. Days of a quiet agent, an hour of one in trouble.
-pub const LOG_FILE_MAX_BYTES: u64 = 8 << 20;
-
 /// Entries in the system's log in [`SYSTEM_LOG_PER`]: the event log is shared with every other service, and the log
 /// file has all lines.
 pub const SYSTEM_LOG_ENTRIES_MAX: u32 = 30;

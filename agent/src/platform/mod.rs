@@ -51,6 +51,25 @@ pub struct ServicePlace {
     pub data_dir: PathBuf,
 }
 
+/// How the service stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody starts services here that we know.
+    #[cfg(not(windows))]
+    NoServices {
+        /// For people.
+        because: &'static str,
+    },
+    /// It is not installed.
+    Missing,
+    /// It is installed and does not start with the machine.
+    Disabled,
+    /// It is installed and enabled and does not run.
+    Stopped,
+    /// It runs and starts with the machine.
+    Running,
+}
+
 /// How this system seals files: DPAPI on Windows; on Linux the key systemd hands over, or else the file's mode.
 pub fn sealer() -> Arc<dyn Sealer> {
     here::sealer()

@@ -181,7 +181,7 @@ impl World {
         let ca = cloud.ca_pem().to_owned();
         let ca = ca.to_str().context("the CA file's path is not UTF-8")?;
         let before = self.instances().await?;
-        agent.command(&["enroll", "--cloud", &url, "--key", &key, "--ca", ca], None).await?;
+        agent.command(&["enroll", "--cloud", &url, "--key", &key, "--ca", ca, "--name", name], None).await?;
         self.write_directory_settings(&agent).await?;
         let after = self.instances().await?;
         let new = after.into_iter().find(|instance| !before.contains(instance));

@@ -1,7 +1,7 @@
 //! Ways to a server: LDAPS and StartTLS with the customer's own authority, and no way with another.
 
 use anyhow::{Context, Result, ensure};
-use causeway_agent::modules::{Module, Verdict};
+use causeway_agent::modules::{Verdict, check_with_directories};
 use causeway_mock_kit::pki::TestCa;
 use causeway_protocol::auth::AuthOutcome;
 use serde_json::{Value, json};
@@ -42,9 +42,9 @@ async fn another_authority_is_refused(mut arm: Arm) -> Result<()> {
         let detail = reply.detail.unwrap_or_default();
         ensure!(detail.contains("certificate") || detail.contains("authority"), "{server}: {detail:?}");
         ensure!(checker.module.binds() == 0, "{server}: a password was sent");
-        let lines = checker.module.check(checker.cx.clone()).await;
-        let failed = lines.iter().find(|line| line.verdict == Verdict::Fail);
-        ensure!(failed.is_some_and(|line| line.remedy.contains("ca_file")), "{server}: {lines:#?}");
+        let lines = check_with_directories(&checker.module, checker.cx.clone()).await;
+        let failed = lines.iter().find(|line| line.verdict() == Verdict::Fail);
+        ensure!(failed.is_some_and(|line| line.remedy().contains("ca_file")), "{server}: {lines:#?}");
     }
     Ok(())
 }
@@ -56,9 +56,9 @@ async fn a_wrong_service_password_is_named(mut arm: Arm) -> Result<()> {
     let checker = Checker::new(&arm)?;
     let reply = checker.check("anyone", PASSWORD).await;
     ensure!(reply.outcome == AuthOutcome::Unavailable, "{reply:?}");
-    let lines = checker.module.check(checker.cx.clone()).await;
-    let failed = lines.iter().find(|line| line.verdict == Verdict::Fail);
-    ensure!(failed.is_some_and(|line| !line.remedy.is_empty()), "{lines:#?}");
+    let lines = check_with_directories(&checker.module, checker.cx.clone()).await;
+    let failed = lines.iter().find(|line| line.verdict() == Verdict::Fail);
+    ensure!(failed.is_some_and(|line| !line.remedy().is_empty()), "{lines:#?}");
     ensure!(!format!("{lines:?}{reply:?}").contains("not the password"), "the password is told");
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 mod attempts;
 mod bind;
-mod check;
+pub(crate) mod check;
 mod config;
 mod error;
 mod expiring;
@@ -381,6 +381,10 @@ impl Module for UserAuth {
             let reply = self.authenticate(&cx, asked, Duration::from_millis(request.ttl_ms)).await;
             Ok(json!(reply))
         })
+    }
+
+    fn directories(&self) -> Vec<Arc<Directory>> {
+        vec![self.shared.directory.clone()]
     }
 
     fn check(&self, cx: ModuleContext) -> BoxFuture<'_, Vec<CheckResult>> {

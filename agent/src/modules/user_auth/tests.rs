@@ -8,8 +8,8 @@ use causeway_protocol::auth::AuthOutcome as O;
 use serde_json::json;
 
 use super::*;
-use crate::modules::Verdict;
 use crate::modules::testing::World;
+use crate::modules::{Verdict, check_with_directories};
 
 /// A module at work against a mock.
 struct Bench {
@@ -381,19 +381,19 @@ async fn a_server_signed_by_someone_else_is_refused_with_the_signers_name() {
     assert_eq!(reply.outcome, O::Unavailable);
     let detail = reply.detail.unwrap();
     assert!(detail.contains("no authority we trust has signed it"), "{detail}");
-    let checks = Module::check(&*bench.module, bench.cx.clone()).await;
-    let failed: Vec<_> = checks.iter().filter(|check| check.verdict == Verdict::Fail).collect();
-    assert!(failed.iter().any(|check| check.name.starts_with("connect to")), "{checks:?}");
-    assert!(failed.iter().all(|check| !check.remedy.is_empty()), "{checks:?}");
+    let checks = check_with_directories(&*bench.module, bench.cx.clone()).await;
+    let failed: Vec<_> = checks.iter().filter(|check| check.verdict() == Verdict::Fail).collect();
+    assert!(failed.iter().any(|check| check.name() == "directory.tls"), "{checks:?}");
+    assert!(failed.iter().all(|check| !check.remedy().is_empty()), "{checks:?}");
 }
 
 #[tokio::test]
 async fn the_doctor_is_content_with_a_healthy_directory() {
     let bench = Bench::start(Config::default().with_servers(2)).await;
-    let checks = Module::check(&*bench.module, bench.cx.clone()).await;
-    assert!(checks.iter().all(|check| check.verdict == Verdict::Ok), "{checks:#?}");
-    let connected = checks.iter().find(|check| check.name.starts_with("connect to")).unwrap();
-    assert!(connected.detail.contains("signed by CN=Causeway mock-ldap CA"), "{}", connected.detail);
+    let checks = check_with_directories(&*bench.module, bench.cx.clone()).await;
+    assert!(checks.iter().all(|check| check.verdict() == Verdict::Ok), "{checks:#?}");
+    let connected = checks.iter().find(|check| check.name() == "directory.tls").unwrap();
+    assert!(connected.detail().contains("signed by CN=Causeway mock-ldap CA"), "{}", connected.detail());
 }
 
 #[tokio::test]
@@ -402,10 +402,10 @@ async fn a_wrong_service_password_is_named_by_the_doctor() {
     let mut settings = world.settings(json!({}));
     settings.secrets = settings.secrets.with("directory.default", Secret::new("wrong"));
     let module = UserAuth::new(&settings).unwrap();
-    let checks = Module::check(&module, world.context()).await;
-    let bind = checks.iter().find(|check| check.name.starts_with("bind to")).unwrap();
-    assert_eq!(bind.verdict, Verdict::Fail);
-    assert!(bind.remedy.contains("service account"), "{bind:?}");
+    let checks = check_with_directories(&module, world.context()).await;
+    let bind = checks.iter().find(|check| check.name() == "directory.bind").unwrap();
+    assert_eq!(bind.verdict(), Verdict::Fail);
+    assert!(bind.remedy().contains("service account"), "{bind:?}");
 }
 
 #[tokio::test]

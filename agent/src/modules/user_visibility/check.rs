@@ -1,22 +1,36 @@
-//! The doctor of user_visibility: the directory's own checks, then the rights that deltas need and one harmless read.
+//! The doctor of user_visibility: the rights that deltas need and one harmless read. The directory itself is checked
+//! before.
 
 use super::error::SyncError;
 use super::run::Runner;
 use super::source::Source;
 use super::{changelog, dirsync, syncrepl, usn};
 use crate::chain::Chain;
+use crate::checks::{Check, declare_checks};
 use crate::directory::message::SearchRequest;
 use crate::directory::personality::Strategy;
 use crate::directory::{Net, doctor};
 use crate::modules::{CheckResult, ModuleContext};
 
+declare_checks! {
+    SOURCE = "user_visibility.source":
+        "whether a server can be read for a collection",
+        "see the checks of the directory";
+    BASES = "user_visibility.bases":
+        "whether every subtree of the scope is readable",
+        "correct bases, or give the service account read rights";
+    CHANGES = "user_visibility.changes":
+        "how changes are learnt of, and which rights a better way lacks",
+        "give the service account Replicating Directory Changes on the domain (Active Directory)";
+}
+
 pub(super) async fn run(runner: &Runner, cx: &ModuleContext) -> Vec<CheckResult> {
     let net = Net::from(cx);
-    let mut results = doctor::run(&runner.directory, &net).await;
+    let mut results = Vec::new();
     let candidates = match runner.directory.candidates(&net).await {
         Ok(candidates) => candidates,
         Err(error) => {
-            results.push(doctor::failed("choose a server", &error));
+            results.push(doctor::failed(&SOURCE, &error));
             return results;
         }
     };
@@ -24,7 +38,7 @@ pub(super) async fn run(runner: &Runner, cx: &ModuleContext) -> Vec<CheckResult>
     let source = match Source::open(&net, &runner.directory, server, &runner.settings).await {
         Ok(source) => source,
         Err(error) => {
-            results.push(failed("read the directory", &error));
+            results.push(failed(&SOURCE, &error));
             return results;
         }
     };
@@ -36,25 +50,22 @@ pub(super) async fn run(runner: &Runner, cx: &ModuleContext) -> Vec<CheckResult>
 }
 
 async fn read_base(source: &Source, base: &str) -> CheckResult {
-    let name = format!("read {base:?}");
     let read = async {
         let mut lent = source.connection().await?;
         Ok::<_, SyncError>(lent.read(&SearchRequest::read(base, &["1.1"])).await?)
     };
     match read.await {
-        Ok(Some(_)) => CheckResult::ok(name, "readable"),
-        Ok(None) => CheckResult::fail(
-            name,
-            "there is no such object, or the service account may not see it",
-            "correct bases, or give the service account read rights",
-        ),
-        Err(error) => failed(&name, &error),
+        Ok(Some(_)) => CheckResult::ok(&BASES, "readable").of(base),
+        Ok(None) => {
+            CheckResult::fail(&BASES, "there is no such object, or the service account may not see it", "")
+                .of(base)
+        }
+        Err(error) => failed(&BASES, &error).of(base),
     }
 }
 
 /// Tries the best way to learn of changes, and says what is lost without it.
 async fn history(source: &Source, wanted: Option<Strategy>) -> CheckResult {
-    let name = "learn of changes";
     let best = source.strategy(wanted);
     let mut refused = Vec::new();
     for strategy in source.strategies(wanted) {
@@ -67,7 +78,7 @@ async fn history(source: &Source, wanted: Option<Strategy>) -> CheckResult {
         };
         match started {
             Ok(()) if strategy == best && best != Strategy::Scan => {
-                return CheckResult::ok(name, format!("by {}", strategy.as_str()));
+                return CheckResult::ok(&CHANGES, format!("by {}", strategy.as_str()));
             }
             Ok(()) => {
                 let deletions = match strategy {
@@ -81,12 +92,12 @@ async fn history(source: &Source, wanted: Option<Strategy>) -> CheckResult {
                 if !refused.is_empty() {
                     detail = format!("{detail} ({})", refused.join("; "));
                 }
-                return CheckResult::warn(name, detail, remedy(best));
+                return CheckResult::warn(&CHANGES, detail, remedy(best));
             }
             Err(error) => refused.push(format!("{}: {}", strategy.as_str(), Chain(&error))),
         }
     }
-    CheckResult::warn(name, refused.join("; "), remedy(best))
+    CheckResult::warn(&CHANGES, refused.join("; "), remedy(best))
 }
 
 fn remedy(best: Strategy) -> &'static str {
@@ -101,6 +112,6 @@ fn remedy(best: Strategy) -> &'static str {
     }
 }
 
-fn failed(name: &str, error: &SyncError) -> CheckResult {
-    CheckResult::fail(name, Chain(error).to_string(), error.remedy())
+fn failed(check: &'static Check, error: &SyncError) -> CheckResult {
+    CheckResult::fail(check, Chain(error).to_string(), error.remedy())
 }

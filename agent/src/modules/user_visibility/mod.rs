@@ -6,7 +6,7 @@
 
 mod changelog;
 mod changes;
-mod check;
+pub(crate) mod check;
 mod config;
 mod dirsync;
 mod error;
@@ -237,6 +237,10 @@ impl Module for UserVisibility {
 
     fn answer(&self, _cx: ModuleContext, request: Request) -> BoxFuture<'_, Result<Value, ErrorReport>> {
         Box::pin(async move { Err(SyncError::Unknown { name: request.request }.report()) })
+    }
+
+    fn directories(&self) -> Vec<Arc<Directory>> {
+        vec![self.runner.directory.clone()]
     }
 
     fn check(&self, cx: ModuleContext) -> BoxFuture<'_, Vec<CheckResult>> {

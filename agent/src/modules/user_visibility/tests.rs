@@ -405,9 +405,9 @@ async fn without_the_right_to_replicate_usn_takes_over() {
     bench.sync().await;
     bench.assert_current("a deletion").await;
     let checks = Module::check(&*bench.module, bench.cx.clone()).await;
-    let history = checks.iter().find(|check| check.name == "learn of changes").unwrap();
-    assert_eq!(history.verdict, Verdict::Warn, "{history:?}");
-    assert!(history.remedy.contains("Replicating Directory Changes"), "{history:?}");
+    let history = checks.iter().find(|check| check.name() == "user_visibility.changes").unwrap();
+    assert_eq!(history.verdict(), Verdict::Warn, "{history:?}");
+    assert!(history.remedy().contains("Replicating Directory Changes"), "{history:?}");
 }
 
 #[tokio::test]

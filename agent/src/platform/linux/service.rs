@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, bail};
 
-use crate::platform::ServicePlace;
+use crate::platform::{ServicePlace, Standing};
 
 const UNIT: &str = "causeway-agent.service";
 
@@ -40,6 +40,25 @@ pub(crate) fn remove(place: &ServicePlace) -> anyhow::Result<()> {
     eprintln!("Removed {}", path.display());
     disabled?;
     systemctl(&["daemon-reload"])
+}
+
+/// How the service stands, for the doctor. Where another program is process 1 there are no services of this kind.
+pub(crate) fn standing() -> Standing {
+    if !Path::new("/run/systemd/system").exists() {
+        return Standing::NoServices {
+            because: "systemd does not run this machine; start `run` in another way",
+        };
+    }
+    let says = |word: &str| -> String {
+        let output = Command::new("systemctl").args([word, UNIT]).output();
+        output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+    };
+    match (says("is-enabled").as_str(), says("is-active").as_str()) {
+        ("enabled" | "enabled-runtime" | "static" | "linked", "active") => Standing::Running,
+        ("enabled" | "enabled-runtime" | "static" | "linked", _) => Standing::Stopped,
+        ("" | "not-found", _) => Standing::Missing,
+        _ => Standing::Disabled,
+    }
 }
 
 /// Starts the service.

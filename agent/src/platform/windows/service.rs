@@ -26,7 +26,7 @@ use crate::platform::limits::{
     SERVICE_CHECKPOINT_EVERY, SERVICE_POLL_EVERY, SERVICE_RESTARTS, SERVICE_WITHIN,
 };
 use crate::platform::syslog::{Severity, SystemLog};
-use crate::platform::{SERVICE_DESCRIPTION, SERVICE_DISPLAY_NAME, SERVICE_NAME, ServicePlace};
+use crate::platform::{SERVICE_DESCRIPTION, SERVICE_DISPLAY_NAME, SERVICE_NAME, ServicePlace, Standing};
 use crate::{Agent, AgentConfig, logging};
 
 /// Says when the service has to end.
@@ -105,6 +105,19 @@ pub(crate) fn start() -> anyhow::Result<()> {
 pub(crate) fn stop() -> anyhow::Result<()> {
     let service = open(ServiceAccess::QUERY_STATUS | ServiceAccess::STOP)?;
     if state(&service)? == ServiceState::Stopped { Ok(()) } else { stop_and_wait(&service) }
+}
+
+/// How the service stands, for the doctor.
+pub(crate) fn standing() -> Standing {
+    let Ok(service) = open(ServiceAccess::QUERY_STATUS | ServiceAccess::QUERY_CONFIG) else {
+        return Standing::Missing;
+    };
+    let by_itself = service.query_config().is_ok_and(|config| config.start_type == ServiceStartType::AutoStart);
+    match state(&service) {
+        Ok(ServiceState::Running) if by_itself => Standing::Running,
+        Ok(_) if by_itself => Standing::Stopped,
+        _ => Standing::Disabled,
+    }
 }
 
 /// Is the service: returns when the service control manager has ended it.
@@ -195,7 +208,7 @@ impl Being {
 async fn agent(data_dir: &Path, report: &Report, mut stop: Stop) -> anyhow::Result<()> {
     let config = AgentConfig::load(data_dir)?;
     let system = EventLog::open().context("open the event log")?;
-    logging::to_file(&config.settings.settings.log.level, data_dir, system)?;
+    logging::to_file(&config.settings.settings.log, data_dir, system)?;
     let instance = config.identity.instance.clone();
     let agent = Agent::start(config).await?;
     report.running()?;

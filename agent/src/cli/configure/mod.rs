@@ -1,18 +1,20 @@
-//! `configure MODULE --set key=value --secret-from-stdin key`: local settings, checked before they are kept.
+//! `configure`: local settings and secrets, checked before they are kept. By flags, from a file of answers, or by
+//! questions at a terminal.
 
-use std::io::Read;
+mod answers;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use causeway_protocol::Secret;
+use anyhow::bail;
 use clap::Args;
 
-use super::DataDir;
-use super::edit::Document;
-use crate::config::{FILE_NAME, SettingsFile};
+use super::draft::Draft;
+use super::enroll::from_stdin;
+use super::{DataDir, wizard};
+use crate::config::SettingsFile;
 use crate::modules::{FACTORIES, ModuleSettings, factory};
-use crate::platform::PlatformSealer;
-use crate::secrets::{SecretStore, write_private};
+use crate::secrets::SecretStore;
 
 /// Keys that belong to the directory a module names, not to the module: `[directory.<name>]`.
 const DIRECTORY_KEYS: [&str; 12] = [
@@ -30,63 +32,75 @@ const DIRECTORY_KEYS: [&str; 12] = [
     "overrides",
 ];
 
-/// Longest secret read from standard input, in bytes.
-const SECRET_MAX_BYTES: u64 = 64 * 1024;
-
 /// Arguments of `configure`.
 #[derive(Args)]
 pub struct Configure {
-    /// A module (user_auth, user_visibility), or one of: directory, proxy, limits, log, dns, cloud
-    module: String,
+    /// A module (user_auth, user_visibility), or one of: directory, proxy, limits, log, dns, cloud. Without it, and
+    /// without --from-file, the wizard asks
+    module: Option<String>,
     /// A setting; the value is TOML, or plain text
-    #[arg(long = "set", value_name = "KEY=VALUE")]
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "module")]
     set: Vec<String>,
     /// Reads the secret of this key from standard input
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", requires = "module")]
     secret_from_stdin: Option<String>,
+    /// Removes a sealed secret by its full name, as show-config lists it
+    #[arg(long, value_name = "NAME")]
+    forget_secret: Option<String>,
     /// The directory that directory settings are for
     #[arg(long, default_value = "default")]
     directory: String,
+    /// Takes all answers from a TOML file, asks nothing, and changes nothing the second time
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["module", "forget_secret"])]
+    from_file: Option<PathBuf>,
+    /// With --from-file: keep the settings without trying them on the live systems first
+    #[arg(long, requires = "from_file")]
+    no_check: bool,
     #[command(flatten)]
     data_dir: DataDir,
 }
 
 impl Configure {
-    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+    pub(super) async fn execute(self) -> anyhow::Result<ExitCode> {
         let data_dir = &self.data_dir.data_dir;
-        let file = SettingsFile::load(data_dir)?;
-        let mut secrets = SecretStore::load(data_dir, &PlatformSealer)?;
+        if let Some(file) = &self.from_file {
+            return answers::apply(data_dir, file, !self.no_check).await;
+        }
+        if let Some(name) = &self.forget_secret {
+            return forget(Draft::load(data_dir)?, name);
+        }
+        let Some(module) = &self.module else { return wizard::run(data_dir).await };
         if self.set.is_empty() && self.secret_from_stdin.is_none() {
             bail!("nothing to change; give --set key=value or --secret-from-stdin key");
         }
-        let mut document = Document::new(file.text);
+        let mut draft = Draft::load(data_dir)?;
         for assignment in &self.set {
             let Some((key, value)) = assignment.split_once('=') else {
                 bail!("--set {assignment}: write it as key=value");
             };
-            let (table, key) = self.place(key.trim())?;
-            document.set(&table, &key, &read_value(&key, value))?;
+            let (table, key) = self.place(module, key.trim())?;
+            draft.set(&table, &key, read_value(&key, value))?;
         }
         if let Some(key) = &self.secret_from_stdin {
-            secrets = secrets.with(self.secret_name(key)?, read_secret()?);
+            let name = self.secret_name(module, key)?;
+            draft.set_secret(&name, from_stdin()?);
         }
-        let settings = SettingsFile::parse(data_dir.join(FILE_NAME), document.into_text())?;
-        self.try_build(&settings, &secrets)?;
-        write_private(&settings.path, settings.text.as_bytes())
-            .with_context(|| format!("write {}", settings.path.display()))?;
-        if self.secret_from_stdin.is_some() {
-            secrets.save(data_dir, &PlatformSealer)?;
+        try_build(module, &draft.settings()?, &draft.secrets)?;
+        if !draft.is_changed() {
+            eprintln!("Nothing to change: it is set like this already.");
+            return Ok(ExitCode::SUCCESS);
         }
+        draft.save()?;
         eprintln!("Kept. A running agent uses it after a restart; `causeway-agent check` tries it now.");
         Ok(ExitCode::SUCCESS)
     }
 
     /// Table and key of a setting.
-    fn place(&self, key: &str) -> anyhow::Result<(String, String)> {
+    fn place(&self, module: &str, key: &str) -> anyhow::Result<(String, String)> {
         let directory = || format!("directory.{}", self.directory);
-        match self.module.as_str() {
+        match module {
             "directory" => Ok((directory(), key.to_owned())),
-            "proxy" | "limits" | "log" | "dns" | "cloud" => Ok((self.module.clone(), key.to_owned())),
+            "proxy" | "limits" | "log" | "dns" | "cloud" => Ok((module.to_owned(), key.to_owned())),
             kind if factory(kind).is_some() => {
                 if let Some(key) = key.strip_prefix("directory.") {
                     Ok((directory(), key.to_owned()))
@@ -103,31 +117,42 @@ impl Configure {
         }
     }
 
-    fn secret_name(&self, key: &str) -> anyhow::Result<String> {
-        let (table, key) = self.place(key)?;
+    fn secret_name(&self, module: &str, key: &str) -> anyhow::Result<String> {
+        let (table, key) = self.place(module, key)?;
         Ok(match (table.as_str(), key.as_str()) {
             ("proxy", _) => "proxy_password".to_owned(),
             (directory, "password") if directory.starts_with("directory.") => directory.to_owned(),
             (table, key) => format!("{table}.{key}"),
         })
     }
+}
 
-    /// Lets the module judge its local settings; what only the cloud's part lacks is not held against them.
-    fn try_build(&self, file: &SettingsFile, secrets: &SecretStore) -> anyhow::Result<()> {
-        let Some(factory) = factory(&self.module) else { return Ok(()) };
-        let settings = ModuleSettings {
-            desired: serde_json::Value::Null,
-            local: file.settings.modules.get(&self.module).cloned().unwrap_or_default(),
-            directories: file.settings.directory.clone(),
-            limits: file.settings.limits.clone(),
-            secrets: secrets.clone(),
-        };
-        match factory.build(&settings) {
-            Err(error) if error.path.starts_with("modules.") || error.path.starts_with("directory.") => {
-                Err(file.error_at(&error.path, error.problem, error.advice).into())
-            }
-            Ok(_) | Err(_) => Ok(()),
+fn forget(mut draft: Draft, name: &str) -> anyhow::Result<ExitCode> {
+    if draft.secrets.get(name).is_none() {
+        let names: Vec<&str> = draft.secrets.names().collect();
+        bail!("there is no secret {name}; sealed are: {}", names.join(", "));
+    }
+    draft.secrets = draft.secrets.without(name);
+    draft.save()?;
+    eprintln!("The secret {name} is removed.");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lets a module judge its local settings; what only the cloud's part lacks is not held against them.
+fn try_build(kind: &str, file: &SettingsFile, secrets: &SecretStore) -> anyhow::Result<()> {
+    let Some(factory) = factory(kind) else { return Ok(()) };
+    let settings = ModuleSettings {
+        desired: serde_json::Value::Null,
+        local: file.settings.modules.get(kind).cloned().unwrap_or_default(),
+        directories: file.settings.directory.clone(),
+        limits: file.settings.limits.clone(),
+        secrets: secrets.clone(),
+    };
+    match factory.build(&settings) {
+        Err(error) if error.path.starts_with("modules.") || error.path.starts_with("directory.") => {
+            Err(file.error_at(&error.path, error.problem, error.advice).into())
         }
+        Ok(_) | Err(_) => Ok(()),
     }
 }
 
@@ -145,20 +170,6 @@ fn read_value(key: &str, text: &str) -> toml::Value {
         }
         _ => text.into(),
     }
-}
-
-fn read_secret() -> anyhow::Result<Secret> {
-    let mut text = zeroize::Zeroizing::new(String::new());
-    std::io::stdin()
-        .take(SECRET_MAX_BYTES)
-        .read_to_string(&mut text)
-        .context("read the secret from standard input")?;
-    let secret = text.strip_suffix('\n').unwrap_or(&text);
-    let secret = secret.strip_suffix('\r').unwrap_or(secret);
-    if secret.is_empty() {
-        bail!("standard input holds no secret");
-    }
-    Ok(Secret::new(secret))
 }
 
 #[cfg(test)]

@@ -1,0 +1,189 @@
+//! Settings under change: nothing is on disk before [`Draft::save`], and then all of it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use causeway_protocol::Secret;
+
+use super::edit::Document;
+use crate::config::{FILE_NAME, FileError, SettingsFile};
+use crate::platform::PlatformSealer;
+use crate::secrets::{SecretStore, write_private};
+
+/// `agent.toml` and the sealed secrets, before and after.
+#[derive(Clone)]
+pub(super) struct Draft {
+    pub(super) data_dir: PathBuf,
+    before: String,
+    document: Document,
+    secrets_before: SecretStore,
+    pub(super) secrets: SecretStore,
+}
+
+impl Draft {
+    /// Begins with what the data directory holds.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn load(data_dir: &Path) -> anyhow::Result<Self> {
+        let file = SettingsFile::load(data_dir)?;
+        let secrets = SecretStore::load(data_dir, &PlatformSealer)?;
+        Ok(Self {
+            data_dir: data_dir.to_owned(),
+            before: file.text.clone(),
+            document: Document::new(file.text),
+            secrets_before: secrets.clone(),
+            secrets,
+        })
+    }
+
+    /// A value as it is written now.
+    ///
+    /// # Errors
+    /// When the text does not parse.
+    pub(super) fn get(&self, table: &str, key: &str) -> anyhow::Result<Option<toml::Value>> {
+        let root: toml::Table = self.document.text().parse().context("read agent.toml")?;
+        let mut current = &root;
+        for part in table.split('.') {
+            match current.get(part) {
+                Some(toml::Value::Table(inner)) => current = inner,
+                _ => return Ok(None),
+            }
+        }
+        Ok(current.get(key).cloned())
+    }
+
+    /// Sets a value.
+    ///
+    /// # Errors
+    /// When the file is written in a form that cannot be changed by a program.
+    pub(super) fn set(
+        &mut self,
+        table: &str,
+        key: &str,
+        value: impl Into<toml::Value>,
+    ) -> anyhow::Result<()> {
+        self.document.set(table, key, &value.into())
+    }
+
+    /// Removes a value, so that its default holds again.
+    ///
+    /// # Errors
+    /// When the file is written in a form that cannot be changed by a program.
+    pub(super) fn unset(&mut self, table: &str, key: &str) -> anyhow::Result<()> {
+        self.document.unset(table, key)
+    }
+
+    /// Keeps a secret.
+    pub(super) fn set_secret(&mut self, name: &str, secret: Secret) {
+        self.secrets = self.secrets.with(name, secret);
+    }
+
+    /// The settings as they would be.
+    ///
+    /// # Errors
+    /// Names line and column of what cannot work.
+    pub(super) fn settings(&self) -> Result<SettingsFile, FileError> {
+        SettingsFile::parse(self.data_dir.join(FILE_NAME), self.document.text().to_owned())
+    }
+
+    /// Whether saving would change anything.
+    pub(super) fn is_changed(&self) -> bool {
+        self.before != self.document.text() || !self.changed_secrets().is_empty()
+    }
+
+    /// What would change, line by line; of secrets only the names.
+    pub(super) fn diff(&self) -> Vec<String> {
+        let mut lines = diff(&self.before, self.document.text());
+        lines.extend(self.changed_secrets().into_iter().map(|change| format!("secret {change}")));
+        lines
+    }
+
+    fn changed_secrets(&self) -> Vec<String> {
+        let text = |store: &SecretStore, name: &str| store.get(name).map(|secret| secret.expose().to_owned());
+        let mut changes = Vec::new();
+        for name in self.secrets.names() {
+            match text(&self.secrets_before, name) {
+                None => changes.push(format!("{name}: set")),
+                Some(before) if Some(&before) != text(&self.secrets, name).as_ref() => {
+                    changes.push(format!("{name}: replaced"));
+                }
+                Some(_) => {}
+            }
+        }
+        for name in self.secrets_before.names().filter(|name| self.secrets.get(name).is_none()) {
+            changes.push(format!("{name}: removed"));
+        }
+        changes
+    }
+
+    /// Writes what has changed. Secrets first: a secret nobody names yet does no harm, a name without its secret does.
+    ///
+    /// # Errors
+    /// When settings cannot work or the disk refuses.
+    pub(super) fn save(&self) -> anyhow::Result<()> {
+        let settings = self.settings()?;
+        if !self.changed_secrets().is_empty() {
+            self.secrets.save(&self.data_dir, &PlatformSealer)?;
+        }
+        if self.before != settings.text || !settings.path.exists() {
+            write_private(&settings.path, settings.text.as_bytes())
+                .with_context(|| format!("write {}", settings.path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// Lines that went (`-`) and came (`+`), by their longest common subsequence; settings files are short.
+fn diff(before: &str, after: &str) -> Vec<String> {
+    let (a, b): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
+    let mut common = vec![vec![0_usize; b.len() + 1]; a.len() + 1];
+    for i in (0..a.len()).rev() {
+        for j in (0..b.len()).rev() {
+            common[i][j] =
+                if a[i] == b[j] { common[i + 1][j + 1] + 1 } else { common[i + 1][j].max(common[i][j + 1]) };
+        }
+    }
+    let (mut i, mut j, mut lines) = (0, 0, Vec::new());
+    while i < a.len() || j < b.len() {
+        if i < a.len() && j < b.len() && a[i] == b[j] {
+            // The table a change belongs to says more than the lines around it.
+            (i, j) = (i + 1, j + 1);
+        } else if j == b.len() || (i < a.len() && common[i + 1][j] >= common[i][j + 1]) {
+            lines.push(format!("- {}", a[i]));
+            i += 1;
+        } else {
+            lines.push(format!("+ {}", b[j]));
+            j += 1;
+        }
+    }
+    lines.retain(|line| line.len() > 2);
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_diff_shows_what_goes_and_what_comes() {
+        assert_eq!(diff("a\nb\nc\n", "a\nx\nc\nd\n"), ["- b", "+ x", "+ d"]);
+        assert_eq!(diff("a\n", "a\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn nothing_is_written_before_it_is_saved_and_secrets_are_never_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut draft = Draft::load(dir.path()).unwrap();
+        assert!(!draft.is_changed());
+        draft.set("log", "level", "warn").unwrap();
+        draft.set_secret("directory.default", Secret::new("canary"));
+        assert!(draft.is_changed());
+        assert_eq!(draft.diff(), ["+ [log]", "+ level = \"warn\"", "secret directory.default: set"]);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        draft.save().unwrap();
+        let again = Draft::load(dir.path()).unwrap();
+        assert!(!again.is_changed());
+        assert_eq!(again.secrets.get("directory.default").unwrap().expose(), "canary");
+    }
+}

@@ -1,0 +1,210 @@
+//! A directory: its servers, its product, who we are to it, and where searches start.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::Session;
+use super::console::{ask, choose, confirm};
+use crate::chain::Chain;
+use crate::checks::Verdict;
+use crate::cli::check::trial;
+use crate::config::Settings;
+use crate::dial::tls::read_certificates;
+use crate::directory::discover::RootDse;
+use crate::directory::personality::Personality;
+use crate::directory::settings::DirectorySettings;
+use crate::directory::{Directory, Net, doctor};
+use crate::modules::ModuleSettings;
+use crate::orchestrator::module_settings;
+use crate::random::RandomSource;
+
+/// The table, and the name of the secret that holds the password.
+const TABLE: &str = "directory.default";
+
+impl Session<'_> {
+    /// Asks until the servers answer, the account may sign in, and users are found; or the person goes on without.
+    pub(super) async fn directory(&mut self) -> anyhow::Result<()> {
+        self.console.say("\nDirectory");
+        loop {
+            self.ask_servers()?;
+            if self.try_servers().await? || !confirm(self.console, "  Correct it?", true)? {
+                break;
+            }
+        }
+        let root = loop {
+            self.ask_account()?;
+            if let Some(root) = self.try_account().await? {
+                break root;
+            }
+            if !confirm(self.console, "  Correct it?", true)? {
+                return Ok(());
+            }
+        };
+        self.console.say(&format!("  The directory is {}.", Personality::detect(&root)));
+        loop {
+            self.ask_base(&root)?;
+            if self.try_all().await? || !confirm(self.console, "  Correct it?", true)? {
+                return Ok(());
+            }
+        }
+    }
+
+    fn current(&self) -> anyhow::Result<DirectorySettings> {
+        let settings = self.draft.settings()?.settings;
+        Ok(DirectorySettings::read("default", &of(&settings, self)).unwrap_or_default())
+    }
+
+    fn ask_servers(&mut self) -> anyhow::Result<()> {
+        loop {
+            let before = self.draft.clone();
+            let current = self.current()?;
+            let default = match &current.domain {
+                Some(domain) if current.servers.is_empty() => domain.clone(),
+                _ => current.servers.join(", "),
+            };
+            let question =
+                "  Servers (ldaps://host, several by comma), or the domain whose servers DNS knows";
+            let typed = ask(self.console, question, &default)?;
+            if typed.contains("://") {
+                let servers: Vec<toml::Value> =
+                    typed.split(',').map(|server| server.trim().to_owned().into()).collect();
+                self.draft.set(TABLE, "servers", servers)?;
+                self.draft.unset(TABLE, "domain")?;
+            } else {
+                self.draft.set(TABLE, "domain", typed)?;
+                self.draft.unset(TABLE, "servers")?;
+            }
+            self.ask_authority(current.ca_file.as_ref())?;
+            match Directory::new("default", &self.told()?) {
+                Ok(_) => return Ok(()),
+                Err(error) => {
+                    self.console.say(&format!("  {}: {}; {}", error.path, error.problem, error.advice));
+                    self.draft = before;
+                }
+            }
+        }
+    }
+
+    fn ask_authority(&mut self, current: Option<&PathBuf>) -> anyhow::Result<()> {
+        let default = current.map(|file| file.display().to_string()).unwrap_or_default();
+        loop {
+            let question = "  PEM file of the authority that signed the servers' certificates (empty: those of the system)";
+            let typed = ask(self.console, question, &default)?;
+            if typed.is_empty() {
+                return self.draft.unset(TABLE, "ca_file");
+            }
+            match read_certificates(&self.draft.data_dir.join(&typed)) {
+                Ok(_) => {
+                    let full = std::fs::canonicalize(self.draft.data_dir.join(&typed))?;
+                    return self.draft.set(TABLE, "ca_file", full.to_string_lossy().into_owned());
+                }
+                Err(error) => self.console.say(&format!("  {}", Chain(&error))),
+            }
+        }
+    }
+
+    async fn try_servers(&mut self) -> anyhow::Result<bool> {
+        self.console.say("  Trying the servers ...");
+        let (directory, net) = self.live()?;
+        let results = doctor::reach_all(&directory, &net).await;
+        Ok(self.show(&results))
+    }
+
+    fn ask_account(&mut self) -> anyhow::Result<()> {
+        let current = self.current()?;
+        let question = "  Service account (DN, user@domain or DOMAIN\\user)";
+        let account = ask(self.console, question, &current.bind_dn)?;
+        self.draft.set(TABLE, "bind_dn", account)?;
+        let known = self.draft.secrets.get(TABLE).is_some_and(|secret| !secret.is_empty());
+        let prompt = if known {
+            "  Its password (not shown; empty: the one that is sealed): "
+        } else {
+            "  Its password (not shown): "
+        };
+        let password = self.console.secret(prompt)?;
+        if !password.is_empty() {
+            self.draft.set_secret(TABLE, password);
+        }
+        Ok(())
+    }
+
+    async fn try_account(&mut self) -> anyhow::Result<Option<RootDse>> {
+        self.console.say("  Signing in ...");
+        let (directory, net) = self.live()?;
+        match doctor::first_look(&directory, &net).await {
+            Ok((result, root)) => {
+                self.show(&[result]);
+                Ok(Some(root))
+            }
+            Err(result) => {
+                self.show(&[*result]);
+                Ok(None)
+            }
+        }
+    }
+
+    fn ask_base(&mut self, root: &RootDse) -> anyhow::Result<()> {
+        let current = self.current()?.base_dn;
+        let mut offered: Vec<String> = vec![root.base()];
+        offered.extend(current.clone());
+        offered.extend(root.naming_contexts.iter().cloned());
+        offered.retain(|name| !name.is_empty());
+        let mut seen = Vec::new();
+        offered.retain(|name| {
+            let new = !seen.contains(name);
+            seen.push(name.clone());
+            new
+        });
+        let default = current.and_then(|base| offered.iter().position(|name| *name == base)).unwrap_or(0);
+        offered.push("another one".to_owned());
+        self.console.say("  Where do searches start?");
+        let chosen = choose(self.console, "  Number", &offered, default)?;
+        let base = if chosen + 1 == offered.len() {
+            ask(self.console, "  Base DN", "")?
+        } else {
+            offered[chosen].clone()
+        };
+        if base == root.base() {
+            self.draft.unset(TABLE, "base_dn")
+        } else {
+            self.draft.set(TABLE, "base_dn", base)
+        }
+    }
+
+    async fn try_all(&mut self) -> anyhow::Result<bool> {
+        self.console.say("  Searching ...");
+        let settings = self.draft.settings()?;
+        let report = trial(&self.draft.data_dir, &settings, &self.draft.secrets, &["directory"]).await;
+        // What went well before is known; the rest, and the number of users, is news.
+        let results: Vec<_> = report
+            .results()
+            .filter(|result| result.verdict() != Verdict::Ok || result.check() == &doctor::USERS)
+            .cloned()
+            .collect();
+        let well = self.show(&results);
+        let found =
+            results.iter().any(|result| result.check() == &doctor::USERS && result.verdict() == Verdict::Ok);
+        Ok(well && found)
+    }
+
+    fn told(&self) -> anyhow::Result<ModuleSettings> {
+        Ok(of(&self.draft.settings()?.settings, self))
+    }
+
+    fn live(&self) -> anyhow::Result<(Arc<Directory>, Net)> {
+        let settings = self.draft.settings()?;
+        let dial = crate::dialer(&settings, &self.draft.secrets, &RandomSource::system())?;
+        let directory = Directory::new("default", &self.told()?)?;
+        Ok((Arc::new(directory), Net { dial, clock: crate::clock::Clock::system() }))
+    }
+}
+
+fn of(settings: &Settings, session: &Session<'_>) -> ModuleSettings {
+    let none = causeway_protocol::config::DesiredConfig {
+        module: String::new(),
+        revision: 0,
+        enabled: true,
+        settings: serde_json::Value::Null,
+    };
+    module_settings(&none, settings, &session.draft.secrets, &session.draft.data_dir)
+}
