@@ -26,7 +26,8 @@ pub const FILE_NAME: &str = "agent.log";
 pub fn to_stderr(log: &Log, data_dir: &Path) -> anyhow::Result<()> {
     let layer = fmt::layer().with_writer(io::stderr).with_ansi(false).with_filter(harmless());
     let file = log.file.as_ref().map(|_| open(log, data_dir)).transpose()?;
-    let file = file.map(|file| fmt::layer().with_writer(Mutex::new(file)).with_ansi(false).with_filter(harmless()));
+    let file =
+        file.map(|file| fmt::layer().with_writer(Mutex::new(file)).with_ansi(false).with_filter(harmless()));
     let registry = tracing_subscriber::registry().with(filter(&log.level)?).with(layer).with(file);
     registry.try_init().context("set up logging")
 }

@@ -16,8 +16,8 @@ use crate::cloud::CloudConnector;
 use crate::config::Endpoint;
 use crate::dial::tls::read_certificates;
 use crate::identity::{self, Identity};
-use crate::random::RandomSource;
 use crate::platform::{self, PlatformSealer};
+use crate::random::RandomSource;
 use crate::secrets::write_private;
 
 /// The cloud's authorities, copied beside the settings so that the original file may go.

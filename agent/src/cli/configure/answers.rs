@@ -81,7 +81,8 @@ pub(super) async fn apply(data_dir: &Path, file: &Path, check: bool) -> anyhow::
     if readers.filter(|source| matches!(source, Source::Stdin(_))).count() > 1 {
         bail!("{}: only one secret can come from standard input", file.display());
     }
-    crate::platform::create_private_dir(data_dir).with_context(|| format!("create {}", data_dir.display()))?;
+    crate::platform::create_private_dir(data_dir)
+        .with_context(|| format!("create {}", data_dir.display()))?;
     let mut draft = Draft::load(data_dir)?;
     for (table, value) in settings {
         merge(&mut draft, &table, value)?;

@@ -37,7 +37,8 @@ const STEPS: [&str; 5] = ["cloud and proxy", "directory", "modules", "limits", "
 /// # Errors
 /// When the person goes away; nothing is changed then.
 pub(super) async fn run(data_dir: &Path) -> anyhow::Result<ExitCode> {
-    crate::platform::create_private_dir(data_dir).with_context(|| format!("create {}", data_dir.display()))?;
+    crate::platform::create_private_dir(data_dir)
+        .with_context(|| format!("create {}", data_dir.display()))?;
     let mut terminal = Terminal;
     let draft = Draft::load(data_dir)?;
     let mut session = Session { console: &mut terminal, draft, authorities: None, key: None };

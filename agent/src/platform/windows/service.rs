@@ -112,7 +112,8 @@ pub(crate) fn standing() -> Standing {
     let Ok(service) = open(ServiceAccess::QUERY_STATUS | ServiceAccess::QUERY_CONFIG) else {
         return Standing::Missing;
     };
-    let by_itself = service.query_config().is_ok_and(|config| config.start_type == ServiceStartType::AutoStart);
+    let by_itself =
+        service.query_config().is_ok_and(|config| config.start_type == ServiceStartType::AutoStart);
     match state(&service) {
         Ok(ServiceState::Running) if by_itself => Standing::Running,
         Ok(_) if by_itself => Standing::Stopped,
