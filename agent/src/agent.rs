@@ -22,8 +22,10 @@ use crate::cloud::{CloudConnector, CloudError};
 use crate::config::{Endpoint, FileError, SettingsFile};
 use crate::dial::Dial;
 use crate::dial::Dialer;
+use crate::dial::direct::Straight;
 use crate::dial::proxy::Ways;
 use crate::dial::proxy::settings::ProxySettings;
+use crate::dial::proxy::watch::ProxyWatch;
 use crate::dial::resolve::Names;
 use crate::dial::tls::Trust;
 use crate::dispatch::{Capacity, Dispatcher};
@@ -152,17 +154,24 @@ pub fn dialer(
 ) -> Result<Arc<Dialer>, StartError> {
     let names = Names::new(&settings.settings.dns.servers, random.clone())
         .map_err(|source| StartError::Resolver { source: source.into() })?;
-    let ways = ways(settings, secrets).map_err(StartError::Settings)?;
+    let ways = ways(settings, secrets, &Straight::new(names.clone())).map_err(StartError::Settings)?;
     Ok(Arc::new(Dialer::new(names, ways)))
 }
 
 /// The ways out `agent.toml` describes.
-fn ways(settings: &SettingsFile, secrets: &SecretStore) -> Result<Ways, FileError> {
+///
+/// # Errors
+/// At the key that is wrong.
+pub(crate) fn ways(
+    settings: &SettingsFile,
+    secrets: &SecretStore,
+    straight: &Straight,
+) -> Result<Ways, FileError> {
     let data_dir = settings.path.parent().unwrap_or(Path::new(""));
     let default = ProxySettings::default();
     let proxy = settings.settings.proxy.as_ref().unwrap_or(&default);
     proxy
-        .ways(secrets, data_dir)
+        .ways(secrets, data_dir, straight)
         .map_err(|problem| settings.error_at(problem.key, problem.problem, problem.advice))
 }
 
@@ -211,9 +220,14 @@ impl Agent {
         let AgentConfig { data_dir, settings, identity, secrets, sealer, factories, clock, random, .. } =
             config;
         let endpoint = endpoint(&settings)?;
+        let mut watch = None;
         let dial = match config.dial {
             Some(dial) => dial,
-            None => dialer(&settings, &secrets, &random)?,
+            None => {
+                let dialer = dialer(&settings, &secrets, &random)?;
+                watch = Some(ProxyWatch::new(dialer.clone(), &settings, secrets.clone(), sealer.clone()));
+                dialer as Arc<dyn Dial>
+            }
         };
         let redirect_hosts = settings.settings.cloud.redirect_hosts.clone();
         let connector =
@@ -336,6 +350,9 @@ impl Agent {
         };
         running.until_stopped(surroundings.run());
         running.spawn_all(parts, ends, dispatcher, uplink, rotation, clock);
+        if let Some(watch) = watch {
+            running.until_stopped(watch.run());
+        }
         Ok(running)
     }
 }

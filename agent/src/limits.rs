@@ -27,6 +27,12 @@ pub const PROXY_AVOIDED_FOR: Duration = Duration::from_secs(300);
 pub const FAILING_PROXIES_MAX: usize = 64;
 /// Exceptions from the proxy; the longest lists seen in the field have some hundreds.
 pub const BYPASS_ITEMS_MAX: usize = 1_024;
+/// Names asked for a WPAD server.
+pub const WPAD_NAMES_MAX: usize = 8;
+/// The system's proxy discovery; WinHTTP's own can take several seconds per network.
+pub const SYSTEM_PROXY_WITHIN: Duration = Duration::from_secs(15);
+/// How often agent.toml and the secrets are looked at for another way out. Two calls of `stat`.
+pub const PROXY_WATCHED_EVERY: Duration = Duration::from_secs(2);
 /// Steps of one connection that the doctor shows ...
 pub const STEPS_MAX: usize = 200;
 /// ... and the length of each.

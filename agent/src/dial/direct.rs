@@ -22,8 +22,14 @@ use crate::limits::{CONNECT_WITHIN, KEEPALIVE_AFTER, KEEPALIVE_EVERY, NEXT_ADDRE
 /// Opens real sockets. Clones share the ways out and what is known about failing proxies.
 #[derive(Clone)]
 pub struct Dialer {
-    names: Names,
+    straight: Straight,
     shared: Arc<Shared>,
+}
+
+/// Connects without any proxy. For what lies inside, for the proxies themselves, and for their scripts.
+#[derive(Clone)]
+pub struct Straight {
+    names: Names,
 }
 
 struct Shared {
@@ -37,13 +43,14 @@ struct Shared {
 impl Dialer {
     /// Looks names up with `names`; leads connections to the outside by `ways`.
     pub fn new(names: Names, ways: Ways) -> Self {
+        let straight = Straight::new(names);
         let shared = Shared {
             ways: ArcSwap::from_pointee(ways),
             failing: Failing::default(),
-            authenticator: Authenticator::new(Arc::new(Straight(names.clone()))),
+            authenticator: Authenticator::new(Arc::new(straight.clone())),
             used: Mutex::default(),
         };
-        Self { names, shared: Arc::new(shared) }
+        Self { straight, shared: Arc::new(shared) }
     }
 
     /// Uses other ways from the next connection on; open ones stay.
@@ -51,6 +58,11 @@ impl Dialer {
         self.shared.ways.store(Arc::new(ways));
         self.shared.failing.forget();
         self.shared.authenticator.forget();
+    }
+
+    /// Connects without any proxy.
+    pub fn straight(&self) -> &Straight {
+        &self.straight
     }
 
     /// The ways in force.
@@ -63,9 +75,9 @@ impl Dialer {
         self.shared.used.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The plan for a destination, proxies that failed lately at its end.
-    pub async fn plan(&self, to: &Destination) -> Plan {
-        let mut plan = self.ways().find(to).await;
+    /// The plan for a destination, proxies that failed lately at its end, with everything a script did.
+    pub async fn explain(&self, to: &Destination) -> Plan {
+        let mut plan = self.ways().explain(to).await;
         plan.routes = self.shared.failing.order(plan.routes);
         plan
     }
@@ -76,7 +88,7 @@ impl Dialer {
     /// [`DialError`].
     pub async fn connect_noting(&self, target: &Target, steps: &Steps) -> Result<DialStream, DialError> {
         match target.side {
-            Side::Inside => self.direct(target, steps).await.map(DialStream::tcp),
+            Side::Inside => self.straight.open(target, steps).await.map(DialStream::tcp),
             Side::Outside => self.out(target, steps).await,
         }
     }
@@ -123,13 +135,9 @@ impl Dialer {
         steps: &Steps,
     ) -> Result<DialStream, DialError> {
         match route {
-            Route::Direct => self.direct(target, steps).await.map(DialStream::tcp),
+            Route::Direct => self.straight.open(target, steps).await.map(DialStream::tcp),
             Route::Proxy(server) => self.tunnel(server, target, access, steps).await,
         }
-    }
-
-    async fn direct(&self, target: &Target, steps: &Steps) -> Result<TcpStream, DialError> {
-        straight(&self.names, target, steps).await
     }
 
     /// A fresh connection to the proxy itself, secured where it wants that.
@@ -139,7 +147,7 @@ impl Dialer {
         access: &Access,
         steps: &Steps,
     ) -> Result<DialStream, DialError> {
-        let stream = DialStream::tcp(self.direct(&server.target(), steps).await?);
+        let stream = DialStream::tcp(self.straight.open(&server.target(), steps).await?);
         if !server.tls {
             return Ok(stream);
         }
@@ -181,38 +189,58 @@ impl From<ProxyError> for Failed {
     }
 }
 
-/// Reaches KDCs: they stand on our side, so no proxy is asked.
-struct Straight(Names);
+impl Straight {
+    /// Looks names up with `names`.
+    pub fn new(names: Names) -> Self {
+        Self { names }
+    }
 
+    /// Who looks names up.
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Opens a plain socket.
+    pub(super) async fn open(&self, target: &Target, steps: &Steps) -> Result<TcpStream, DialError> {
+        let addresses = self.names.addresses(&target.host).await?;
+        steps.note(|| format!("{} has the addresses {}", target.host, listed(&addresses)));
+        let stream = self.open_to(&addresses, target).await?;
+        steps.note(|| match stream.peer_addr() {
+            Ok(peer) => format!("connected to {peer}"),
+            Err(_) => format!("connected to {target}"),
+        });
+        Ok(stream)
+    }
+
+    /// Opens a plain socket to the first of these addresses that answers.
+    pub(super) async fn open_to(
+        &self,
+        addresses: &[IpAddr],
+        target: &Target,
+    ) -> Result<TcpStream, DialError> {
+        let timed_out = || DialError::TimedOut { target: target.clone(), within: CONNECT_WITHIN };
+        timeout(CONNECT_WITHIN, first_of(addresses, target.port))
+            .await
+            .map_err(|_| timed_out())?
+            .map_err(|source| DialError::Unreachable { target: target.clone(), source })
+    }
+}
+
+/// Reaches KDCs, too: they stand on our side, so no proxy is asked.
 impl Dial for Straight {
     fn connect(&self, target: Target) -> BoxFuture<'_, Result<DialStream, DialError>> {
-        Box::pin(async move { straight(&self.0, &target, &Steps::unrecorded()).await.map(DialStream::tcp) })
+        Box::pin(async move { self.open(&target, &Steps::unrecorded()).await.map(DialStream::tcp) })
     }
 
     fn addresses(&self, host: &str) -> BoxFuture<'_, Result<Vec<IpAddr>, DialError>> {
         let host = host.to_owned();
-        Box::pin(async move { self.0.addresses(&host).await })
+        Box::pin(async move { self.names.addresses(&host).await })
     }
 
     fn services(&self, name: &str) -> BoxFuture<'_, Result<Vec<Service>, DialError>> {
         let name = name.to_owned();
-        Box::pin(async move { self.0.services(&name).await })
+        Box::pin(async move { self.names.services(&name).await })
     }
-}
-
-async fn straight(names: &Names, target: &Target, steps: &Steps) -> Result<TcpStream, DialError> {
-    let addresses = names.addresses(&target.host).await?;
-    steps.note(|| format!("{} has the addresses {}", target.host, listed(&addresses)));
-    let timed_out = || DialError::TimedOut { target: target.clone(), within: CONNECT_WITHIN };
-    let stream = timeout(CONNECT_WITHIN, first_of(&addresses, target.port))
-        .await
-        .map_err(|_| timed_out())?
-        .map_err(|source| DialError::Unreachable { target: target.clone(), source })?;
-    steps.note(|| match stream.peer_addr() {
-        Ok(peer) => format!("connected to {peer}"),
-        Err(_) => format!("connected to {target}"),
-    });
-    Ok(stream)
 }
 
 /// Every way that was named failed.
@@ -255,17 +283,16 @@ impl Dial for Dialer {
     }
 
     fn addresses(&self, host: &str) -> BoxFuture<'_, Result<Vec<IpAddr>, DialError>> {
-        let host = host.to_owned();
-        Box::pin(async move { self.names.addresses(&host).await })
+        self.straight.addresses(host)
     }
 
     fn services(&self, name: &str) -> BoxFuture<'_, Result<Vec<Service>, DialError>> {
-        let name = name.to_owned();
-        Box::pin(async move { self.names.services(&name).await })
+        self.straight.services(name)
     }
 
     fn network_changed(&self) {
         self.shared.failing.forget();
+        self.ways().network_changed();
     }
 
     fn own_address(&self, toward: SocketAddr) -> Option<IpAddr> {

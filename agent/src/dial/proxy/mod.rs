@@ -4,18 +4,26 @@
 pub mod bypass;
 pub mod environment;
 pub mod failing;
+pub mod pac;
 pub mod settings;
+pub mod system;
+pub mod watch;
+pub mod wpad;
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use thiserror::Error;
 
 use self::bypass::Bypass;
 use self::environment::Environment;
+use self::pac::Pac;
+use self::system::System;
 use super::connect_proxy::ProxyAuth;
 use super::tls::Trust;
 use super::{Side, Target};
+use crate::limits::SYSTEM_PROXY_WITHIN;
 
 /// One way to a destination.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -80,6 +88,8 @@ enum Source {
     None,
     Manual { server: ProxyServer, bypass: Bypass },
     Environment(Environment),
+    Pac(Arc<Pac>),
+    System(System),
 }
 
 /// A proxy's address that cannot be used.
@@ -103,6 +113,16 @@ impl Ways {
         Self { source: Source::Environment(environment), access }
     }
 
+    /// What a PAC script says.
+    pub fn pac(pac: Pac, access: Access) -> Self {
+        Self { source: Source::Pac(Arc::new(pac)), access }
+    }
+
+    /// What the system's settings say.
+    pub fn system(system: System, access: Access) -> Self {
+        Self { source: Source::System(system), access }
+    }
+
     /// Who we are to proxies.
     pub fn access(&self) -> &Access {
         &self.access
@@ -110,6 +130,22 @@ impl Ways {
 
     /// The routes to a destination.
     pub async fn find(&self, to: &Destination) -> Plan {
+        self.answer(to, false).await
+    }
+
+    /// The routes to a destination, worked out anew, with everything a script did in the notes.
+    pub async fn explain(&self, to: &Destination) -> Plan {
+        self.answer(to, true).await
+    }
+
+    /// What was learnt from the old network is stale.
+    pub fn network_changed(&self) {
+        if let Source::Pac(pac) = &self.source {
+            pac.network_changed();
+        }
+    }
+
+    async fn answer(&self, to: &Destination, traced: bool) -> Plan {
         match &self.source {
             Source::None => Plan::new(Route::Direct, "agent.toml", "mode none"),
             Source::Manual { server, bypass } => match bypass.matching(to) {
@@ -117,6 +153,17 @@ impl Ways {
                 None => Plan::new(Route::Proxy(server.clone()), "agent.toml", "proxy.url"),
             },
             Source::Environment(environment) => environment.find(to),
+            Source::Pac(pac) => pac.find(to, traced).await,
+            Source::System(system) => {
+                let (system, to) = (system.clone(), to.clone());
+                let asked = tokio::task::spawn_blocking(move || system.find(&to));
+                match tokio::time::timeout(SYSTEM_PROXY_WITHIN, asked).await {
+                    Ok(Ok(plan)) => plan,
+                    Ok(Err(_)) | Err(_) => {
+                        Plan::new(Route::Direct, "system", "its settings did not come in time")
+                    }
+                }
+            }
         }
     }
 }

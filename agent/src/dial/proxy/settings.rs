@@ -6,8 +6,13 @@ use serde::{Deserialize, Serialize};
 
 use super::bypass::{BareName, Bypass};
 use super::environment::Environment;
+use super::pac::fetch::Place;
+use super::pac::{FixedPlace, Pac};
+use super::system::System;
+use super::wpad::{self, Suffixes, Wpad};
 use super::{Access, ProxyServer, Ways};
 use crate::dial::connect_proxy::{Credentials, ProxyAuth};
+use crate::dial::direct::Straight;
 use crate::dial::tls::Trust;
 use crate::secrets::SecretStore;
 
@@ -24,6 +29,19 @@ pub struct ProxySettings {
     /// Destinations that take no proxy: `*`, `dom`, `.dom`, globs, `host:port`, addresses, CIDR, `<local>`. For `manual`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bypass: Vec<String>,
+    /// `http://` or `https://` address of a PAC script.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pac_url: Option<String>,
+    /// A PAC script on this machine; relative to the data directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pac_file: Option<PathBuf>,
+    /// For `auto`: the domain whose `wpad` host is asked. Naming it says that whatever address that host has is trusted.
+    /// Default: this machine's domains, private addresses only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wpad_suffix: Option<String>,
+    /// For `system` on Windows: whose Internet settings count, as a SID. Default: those of the service's own account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_sid: Option<String>,
     /// PEM file with the authorities that may sign the certificate of an `https://` proxy or PAC server; relative to the
     /// data directory. Default: the system's store.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -56,8 +74,14 @@ pub enum Mode {
     None,
     /// The proxy of `url`.
     Manual,
+    /// A PAC script, of `pac_url` or `pac_file`.
+    Pac,
+    /// A PAC script found by WPAD.
+    Auto,
     /// The environment's variables.
     Environment,
+    /// The system's settings; on Windows WinHTTP, policy and Internet settings.
+    System,
 }
 
 /// A key of `[proxy]` that cannot be used.
@@ -77,6 +101,10 @@ impl Default for ProxySettings {
             mode: None,
             url: None,
             bypass: Vec::new(),
+            pac_url: None,
+            pac_file: None,
+            wpad_suffix: None,
+            user_sid: None,
             ca_file: None,
             username: None,
             password_secret: "proxy_password".to_owned(),
@@ -94,6 +122,7 @@ impl ProxySettings {
         match self.mode {
             Some(mode) => mode,
             None if self.url.is_some() => Mode::Manual,
+            None if self.pac_url.is_some() || self.pac_file.is_some() => Mode::Pac,
             None => Mode::Environment,
         }
     }
@@ -117,21 +146,32 @@ impl ProxySettings {
                 advice: "write names, .domains, addresses, networks such as 10.0.0.0/8, or <local>",
             }
         })?;
-        if self.effective_mode() == Mode::Manual && self.url.is_none() {
-            return Err(Problem {
-                key: "proxy.mode",
-                problem: "manual needs url".to_owned(),
-                advice: "add url = \"http://proxy.example:3128\"",
-            });
+        if let Some(url) = &self.pac_url {
+            Place::parse(url).map_err(|problem| Problem {
+                key: "proxy.pac_url",
+                problem: problem.to_string(),
+                advice: "write it as http://pac.example/proxy.pac",
+            })?;
         }
-        Ok(())
+        let missing = match self.effective_mode() {
+            Mode::Manual if self.url.is_none() => {
+                Some(("manual needs url", "add url = \"http://proxy.example:3128\""))
+            }
+            Mode::Pac if self.pac_url.is_some() == self.pac_file.is_some() => {
+                Some(("pac needs either pac_url or pac_file", "name the one script that counts"))
+            }
+            _ => None,
+        };
+        missing.map_or(Ok(()), |(problem, advice)| {
+            Err(Problem { key: "proxy.mode", problem: problem.to_owned(), advice })
+        })
     }
 
     /// The ways these settings describe.
     ///
     /// # Errors
     /// When they cannot work, or the password is missing.
-    pub fn ways(&self, secrets: &SecretStore, data_dir: &Path) -> Result<Ways, Problem> {
+    pub fn ways(&self, secrets: &SecretStore, data_dir: &Path, straight: &Straight) -> Result<Ways, Problem> {
         self.validate()?;
         let auth = ProxyAuth {
             credentials: self.credentials(secrets)?,
@@ -149,6 +189,23 @@ impl ProxySettings {
                 let bypass = Bypass::parse(self.bypass.iter().map(String::as_str), BareName::AndBelow);
                 Ways::manual(server, bypass.expect("validated above"), access)
             }
+            Mode::Pac => {
+                let place = match (&self.pac_url, &self.pac_file) {
+                    (Some(url), _) => Place::parse(url).expect("validated above"),
+                    (None, file) => Place::File(data_dir.join(file.as_deref().unwrap_or(Path::new("")))),
+                };
+                let place = FixedPlace { place, straight: straight.clone(), trust: access.trust.clone() };
+                Ways::pac(Pac::new(Box::new(place), straight.clone(), Some(data_dir)), access)
+            }
+            Mode::Auto => {
+                let suffixes = match &self.wpad_suffix {
+                    Some(suffix) => Suffixes::Configured(suffix.clone()),
+                    None => Suffixes::of_this_machine(),
+                };
+                let wpad = Wpad { straight: straight.clone(), suffixes, port: wpad::PORT };
+                Ways::pac(Pac::new(Box::new(wpad), straight.clone(), Some(data_dir)), access)
+            }
+            Mode::System => Ways::system(System::of_this_machine(self.user_sid.clone()), access),
             Mode::Environment => {
                 let environment = Environment::of_process();
                 if let (None, Some(found)) = (&access.auth.credentials, environment.credentials()) {
