@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::client::WebPkiServerVerifier;
@@ -20,6 +20,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::steps::shortened;
 use super::{ByteStream, DialStream};
 use crate::clock::Clock;
 use crate::limits::TLS_WITHIN;
@@ -89,6 +90,28 @@ pub struct Refused {
     pub issuer: String,
     /// The verifier's own word, for matching.
     pub error: CertificateError,
+}
+
+impl Refused {
+    /// Whether a foreign authority has signed, which is what an inspecting proxy looks like.
+    pub fn is_foreign(&self) -> bool {
+        matches!(self.error, CertificateError::UnknownIssuer | CertificateError::BadSignature)
+    }
+}
+
+/// A certificate as it was shown to us.
+#[derive(Clone, Debug)]
+pub struct Witnessed {
+    /// Whom it is for.
+    pub subject: String,
+    /// Who has signed it.
+    pub issuer: String,
+    /// The issuer's common name, or all of its name.
+    pub issuer_name: String,
+    /// `1.3` or `1.2`.
+    pub version: &'static str,
+    /// Why we would not accept it.
+    pub refused: Option<Refused>,
 }
 
 /// What we trust.
@@ -237,6 +260,99 @@ pub async fn handshake<S: ByteStream>(
         Ok(Ok(stream)) => Ok(stream),
         Ok(Err(source)) => Err(explain(name, source)),
         Err(_) => Err(TlsError::TimedOut { name: name.to_owned() }),
+    }
+}
+
+/// Looks at the certificate behind an open stream, whoever has signed it, and says nothing over it.
+///
+/// # Errors
+/// When the peer is silent or does not speak TLS.
+pub async fn witness<S: ByteStream>(trust: &Trust, name: &str, stream: S) -> Result<Witnessed, TlsError> {
+    let provider = provider();
+    let seen = Arc::new(Mutex::new(None));
+    let verifier = Witness { inner: NamingVerifier::new(trust.roots()?, &provider)?, seen: seen.clone() };
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .expect("the provider has suites for both versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    let shaken = handshake(Arc::new(config), name, stream).await;
+    let witnessed = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+    match (witnessed, shaken) {
+        (Some(seen), Ok(stream)) => {
+            let two = stream.get_ref().1.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_2);
+            Ok(Witnessed { version: if two { "1.2" } else { "1.3" }, ..seen })
+        }
+        // A server that wants our certificate may hang up, but it has shown its own.
+        (Some(seen), Err(_)) => Ok(seen),
+        (None, Err(error)) => Err(error),
+        (None, Ok(_)) => unreachable!("no handshake ends without a certificate looked at"),
+    }
+}
+
+/// Accepts every certificate and remembers it, together with what the usual verification says.
+#[derive(Debug)]
+struct Witness {
+    inner: NamingVerifier,
+    seen: Arc<Mutex<Option<Witnessed>>>,
+}
+
+impl ServerCertVerifier for Witness {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verdict =
+            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
+        let refused = verdict.err().map(|error| match &error {
+            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => {
+                other.downcast_ref::<Refused>().cloned()
+            }
+            _ => None,
+        });
+        let refused = refused.map(|known| {
+            known.unwrap_or_else(|| Refused {
+                reason: "it cannot be verified".to_owned(),
+                issuer: issuer(end_entity),
+                error: CertificateError::BadEncoding,
+            })
+        });
+        let seen = Witnessed {
+            subject: subject(end_entity),
+            issuer: issuer(end_entity),
+            issuer_name: issuer_name(end_entity),
+            version: "1.3",
+            refused,
+        };
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
     }
 }
 
@@ -402,9 +518,24 @@ fn reason(error: &CertificateError) -> String {
     }
 }
 
+fn subject(certificate: &CertificateDer<'_>) -> String {
+    match x509_parser::parse_x509_certificate(certificate) {
+        Ok((_, parsed)) => shortened(&parsed.subject().to_string()),
+        Err(_) => "an unreadable name".to_owned(),
+    }
+}
+
+fn issuer_name(certificate: &CertificateDer<'_>) -> String {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else {
+        return "an unreadable name".to_owned();
+    };
+    let common = parsed.issuer().iter_common_name().next().and_then(|name| name.as_str().ok());
+    shortened(common.unwrap_or(&parsed.issuer().to_string()))
+}
+
 fn issuer(certificate: &CertificateDer<'_>) -> String {
     match x509_parser::parse_x509_certificate(certificate) {
-        Ok((_, parsed)) => parsed.issuer().to_string(),
+        Ok((_, parsed)) => shortened(&parsed.issuer().to_string()),
         Err(_) => "an unreadable name".to_owned(),
     }
 }

@@ -13,3 +13,4 @@ mod proxy_auth;
 mod session;
 mod storage;
 mod support;
+mod ways_out;

@@ -150,7 +150,9 @@ impl Engine {
                 .catch(&ctx)
                 .map_err(|caught| self.error(&caught, |message| ScriptError::Threw { message }))?;
             self.text(&found)
-        })?;
+        });
+        // A short script may end before the engine looks whether it must.
+        let text = self.host.stopped().map_or(text, Err)?;
         Ok(Answer {
             text,
             trace: self.host.trace.take(),
@@ -174,11 +176,8 @@ impl Engine {
     }
 
     fn error(&self, caught: &CaughtError<'_>, other: impl Fn(String) -> ScriptError) -> ScriptError {
-        match self.host.stop.get() {
-            Some(Stop::TooSlow) => return ScriptError::TooSlow,
-            Some(Stop::TooManyLookups) => return ScriptError::TooManyLookups,
-            Some(Stop::LookupsTooSlow) => return ScriptError::LookupsTooSlow,
-            None => {}
+        if let Some(stopped) = self.host.stopped() {
+            return stopped;
         }
         let message = match caught {
             CaughtError::Exception(exception) => {
@@ -297,6 +296,15 @@ impl Host {
         self.known.borrow_mut().clear();
         self.trace.borrow_mut().clear();
         self.traced.set(traced);
+    }
+
+    /// Why the evaluation has to end, if it has to.
+    fn stopped(&self) -> Option<ScriptError> {
+        Some(match self.stop.get()? {
+            Stop::TooSlow => ScriptError::TooSlow,
+            Stop::TooManyLookups => ScriptError::TooManyLookups,
+            Stop::LookupsTooSlow => ScriptError::LookupsTooSlow,
+        })
     }
 
     /// Called by the engine every few thousand steps, never inside one of our functions.

@@ -14,7 +14,7 @@ use super::*;
 const NOW_MS: i64 = 1_786_715_130_000;
 
 /// Stopping a script, measured from outside. The goal is 600 ms; a loaded machine gets some more in a test.
-const STOPPED_WITHIN: Duration = Duration::from_millis(1_500);
+const STOPPED_WITHIN: Duration = Duration::from_millis(1_900);
 
 #[derive(Deserialize)]
 struct Corpus {
@@ -259,7 +259,8 @@ async fn slow_name_servers_do_not_count_as_script_time_but_have_their_own_limit(
 /// Such a function cannot be interrupted. This one ends by itself after a while, so that the test leaves nothing behind.
 #[tokio::test]
 async fn a_script_that_hangs_in_a_built_in_function_is_given_up() {
-    let hanging = "function FindProxyForURL() { return String([].indexOf.call({ length: 3e7 }, 1)); }";
+    let hanging =
+        "function FindProxyForURL() { return String('a'.repeat(2e6).indexOf('a'.repeat(1e6) + 'b')); }";
     let given_up = GivenUp::default();
     for _ in 0..2 {
         let script = Script::load(hanging.to_owned(), host(&Arc::default()), given_up.clone()).await.unwrap();
