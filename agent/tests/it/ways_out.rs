@@ -226,8 +226,9 @@ async fn scripts_come_over_http_with_redirects_and_limits() {
 async fn wpad_walks_up_and_believes_private_addresses_only() {
     let dns = DnsServer::start("acme.example").await.unwrap();
     let server = answering(script_answer("function FindProxyForURL() { return 'PROXY found:1'; }")).await;
-    let straight = Straight::new(names(dns.address()));
     let found = |suffixes: Suffixes| {
+        // A resolver of its own each time: that a name is missing is remembered.
+        let straight = Straight::new(names(dns.address()));
         let wpad = Wpad { straight: straight.clone(), suffixes, port: server.port() };
         Dialer::new(
             no_names(),
