@@ -33,8 +33,16 @@ pub struct Config {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChannelConfig {
-    /// New connections per second; more are closed at once. Default 500.
+    /// New connections per second. Who comes early waits a few seconds for its turn; more are closed before TLS.
+    /// Default 500.
     pub admission_per_sec: u32,
+    /// Connections at once that have not logged in or asked for anything; more are closed as they come: on a machine that
+    /// lets in 300 a second the last of them is served within the 10 s that agents give it. Default 2,560.
+    pub pre_auth_max: usize,
+    /// Logins at once; who gets no turn within 3 s is asked to come back later. Default 1,024.
+    pub logins_max: usize,
+    /// Milliseconds from a connection's turn to the first byte inside its TLS. Default 10,000.
+    pub handshake_within_ms: u64,
     /// Seconds between two health reports of an agent. Default 30.
     pub health_every_secs: u32,
     /// Seconds a cut session can be resumed. Default 300.
@@ -63,6 +71,11 @@ impl ChannelConfig {
     /// See `accept_within_ms`.
     pub fn accept_within(&self) -> Duration {
         Duration::from_millis(self.accept_within_ms)
+    }
+
+    /// See `handshake_within_ms`.
+    pub fn handshake_within(&self) -> Duration {
+        Duration::from_millis(self.handshake_within_ms)
     }
 
     /// See `login_within_ms`.
@@ -134,6 +147,9 @@ impl Default for ChannelConfig {
     fn default() -> Self {
         Self {
             admission_per_sec: 500,
+            pre_auth_max: 2_560,
+            logins_max: 1_024,
+            handshake_within_ms: 10_000,
             health_every_secs: 30,
             resume_secs: causeway_protocol::limits::RESUME_SECS,
             accept_within_ms: 10_000,

@@ -4,6 +4,7 @@
 //! and programs through `api` and `portal`; `dispatch` carries work from the second to the first.
 
 pub mod access;
+pub mod admission;
 pub mod api;
 pub mod channel;
 pub mod config;

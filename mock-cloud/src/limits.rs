@@ -109,8 +109,18 @@ pub const SCRAM_ITERATIONS: u32 = 4_096;
 /// Login attempts on one stream before it ends (RFC 6120 §6.4.5 recommends 2 to 5).
 pub const SASL_ATTEMPTS_MAX: usize = 3;
 
-/// How long a TLS handshake, or the first byte after it, may take.
-pub const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
+/// Connections let in at once before the pace of `admission_per_sec` holds: a second's worth.
+pub const ADMISSION_BURST: Duration = Duration::from_secs(1);
+
+/// How long a connection waits for its turn before it is closed instead. Agents give TLS 10 s, this wait included.
+pub const ADMISSION_WAIT_MAX: Duration = Duration::from_secs(4);
+
+/// How long a logged-out stream waits for its turn to log in before it is sent away with a hint; below the 10 s that
+/// agents give a login.
+pub const LOGIN_TURN_WITHIN: Duration = Duration::from_secs(3);
+
+/// The longest time over which agents are asked to come back, in seconds: beyond it the cloud is too small.
+pub const COMEBACK_MAX_SECS: u64 = 300;
 
 /// How long an agent with an enrolment key may take from login to its certificate: it makes its key in that time.
 pub const ENROLMENT_WITHIN: Duration = Duration::from_secs(60);

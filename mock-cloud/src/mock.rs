@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::access::{Access, AccessError, AdminAccount};
+use crate::admission::Admission;
 use crate::config::Config;
 use crate::events::Events;
 use crate::limits::FEEDS_MAX;
@@ -123,6 +124,7 @@ impl MockCloud {
             access: Access::load(&store).await.map_err(StartError::Store)?,
             pki: CloudPki::open(&dir.join("ca"), names).map_err(StartError::Pki)?,
             scram_seed: seed(&admin),
+            admission: Admission::new(&config.channel),
             store,
             kit,
             config,

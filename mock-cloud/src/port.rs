@@ -1,8 +1,8 @@
 //! The one public port: TLS, then the protocol that ALPN names, or that the first bytes show when there is no ALPN.
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
@@ -16,14 +16,16 @@ use hyper_util::server::conn::auto;
 use rustls_pki_types::CertificateDer;
 use tokio::io::AsyncBufReadExt as _;
 use tokio::net::TcpListener;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-use crate::limits::{HANDSHAKE_WITHIN, HTTP_HEADER_WITHIN, HTTP_STREAMS_MAX, HTTP_WINDOW_BYTES};
+use crate::admission::Entry;
+use crate::channel::Caller;
+use crate::limits::{HTTP_HEADER_WITHIN, HTTP_STREAMS_MAX, HTTP_WINDOW_BYTES};
 use crate::pki::PkiError;
 use crate::state::Cloud;
 use crate::{channel, ingest};
@@ -36,6 +38,8 @@ pub const NAME: &str = "api";
 pub(crate) struct Peer {
     /// The certificate it presented, leaf first; empty for none. Not judged yet.
     pub(crate) chain: Arc<[CertificateDer<'static>]>,
+    /// Where it comes from; a proxy's address when there is one between.
+    pub(crate) from: SocketAddr,
     /// Cancelled to cut the connection, for injected faults.
     pub(crate) cut: CancellationToken,
 }
@@ -49,27 +53,41 @@ pub fn serve(cloud: Arc<Cloud>, listener: TcpListener, router: Router) -> Result
     let router = router
         .merge(ingest::router(Arc::clone(&cloud)))
         .merge(channel::websocket::router(Arc::clone(&cloud)));
-    let admission = Arc::new(TokenBucket::new(cloud.config.channel.admission_per_sec));
     let kit = cloud.kit.clone();
-    Ok(listen::serve(listener, NAME, kit, move |tcp, _| {
+    Ok(listen::serve(listener, NAME, kit, move |tcp, from| {
         let (cloud, router, acceptor) = (Arc::clone(&cloud), router.clone(), acceptor.clone());
-        let admitted = admission.take();
+        let entry = cloud.admission.enter();
         async move {
             // Closing before TLS is the cheapest refusal; agents take it for a failure and back off.
-            if admitted {
-                connection(cloud, router, acceptor, tcp).await;
+            if let Some(Entry { turn, slot }) = entry {
+                tokio::time::sleep_until(turn).await;
+                connection(cloud, router, acceptor, (tcp, from), slot).await;
             }
         }
     }))
 }
 
-async fn connection(cloud: Arc<Cloud>, router: Router, acceptor: TlsAcceptor, tcp: FaultStream) {
+async fn connection(
+    cloud: Arc<Cloud>,
+    router: Router,
+    acceptor: TlsAcceptor,
+    (tcp, from): (FaultStream, SocketAddr),
+    slot: OwnedSemaphorePermit,
+) {
     // Everything is boxed, so that a session's task holds what an idle session needs and nothing of its beginnings.
-    let Some(accepted) = Box::pin(accept(acceptor, tcp)).await else { return };
+    let within = cloud.config.channel.handshake_within();
+    let accepted = match Box::pin(tokio::time::timeout(within, accept(acceptor, tcp))).await {
+        Ok(accepted) => accepted,
+        Err(_) => {
+            tracing::debug!(%from, "A connection says nothing");
+            None
+        }
+    };
+    let Some(accepted) = accepted else { return };
     let Accepted { tls, chain, protocol } = *accepted;
     match protocol {
-        Protocol::Xmpp => Box::pin(channel::serve(cloud, tls, chain)).await,
-        Protocol::Http => Box::pin(http(cloud, router, tls, chain)).await,
+        Protocol::Xmpp => Box::pin(channel::serve(cloud, tls, Caller { chain, from, slot })).await,
+        Protocol::Http => Box::pin(http(cloud, router, tls, Caller { chain, from, slot })).await,
     }
 }
 
@@ -81,14 +99,10 @@ struct Accepted {
 }
 
 async fn accept(acceptor: TlsAcceptor, tcp: FaultStream) -> Option<Box<Accepted>> {
-    let mut tls = match tokio::time::timeout(HANDSHAKE_WITHIN, acceptor.accept(tcp)).await {
-        Ok(Ok(tls)) => Box::new(tls),
-        Ok(Err(error)) => {
+    let mut tls = match acceptor.accept(tcp).await {
+        Ok(tls) => Box::new(tls),
+        Err(error) => {
             tracing::debug!(%error, "TLS handshake failed");
-            return None;
-        }
-        Err(_) => {
-            tracing::debug!("TLS handshake took too long");
             return None;
         }
     };
@@ -98,7 +112,7 @@ async fn accept(acceptor: TlsAcceptor, tcp: FaultStream) -> Option<Box<Accepted>
     let protocol = match session.alpn_protocol() {
         Some(ALPN_XMPP) => Protocol::Xmpp,
         Some(ALPN_H2 | ALPN_HTTP1) => Protocol::Http,
-        _ => tokio::time::timeout(HANDSHAKE_WITHIN, sniff(&mut tls)).await.ok()??,
+        _ => sniff(&mut tls).await?,
     };
     Some(Box::new(Accepted { tls, chain, protocol }))
 }
@@ -118,16 +132,15 @@ async fn sniff(tls: &mut TlsStream<FaultStream>) -> Option<Protocol> {
     }
 }
 
-async fn http(
-    cloud: Arc<Cloud>,
-    router: Router,
-    tls: Box<TlsStream<FaultStream>>,
-    chain: Vec<CertificateDer<'static>>,
-) {
-    let peer = Peer { chain: chain.into(), cut: CancellationToken::new() };
+async fn http(cloud: Arc<Cloud>, router: Router, tls: Box<TlsStream<FaultStream>>, caller: Caller) {
+    let Caller { chain, from, slot } = caller;
+    let asked = CancellationToken::new();
+    let first = asked.clone();
+    let peer = Peer { chain: chain.into(), from, cut: CancellationToken::new() };
     let cut = peer.cut.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let (router, peer) = (router.clone(), peer.clone());
+        first.cancel();
         async move {
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(peer);
@@ -144,49 +157,23 @@ async fn http(
         .initial_stream_window_size(HTTP_WINDOW_BYTES)
         .initial_connection_window_size(HTTP_WINDOW_BYTES * 4);
     let served = builder.serve_connection_with_upgrades(TokioIo::new(tls), service);
+    // The time limit of HTTP/1.1 covers a head that has begun, and HTTP/2 has none: a client that asks for nothing
+    // must not keep its place.
+    let silent = async move {
+        match tokio::time::timeout(HTTP_HEADER_WITHIN, asked.cancelled()).await {
+            Ok(()) => {
+                drop(slot);
+                std::future::pending().await
+            }
+            Err(_) => tracing::debug!("An HTTP client asks for nothing"),
+        }
+    };
     tokio::select! {
         () = cut.cancelled() => {}
+        () = silent => {}
         () = cloud.kit.stop.cancelled() => {}
         result = served => if let Err(error) = result {
             tracing::debug!(%error, "HTTP connection ended early");
         },
-    }
-}
-
-/// Lets so many through per second, and one second's worth at once.
-struct TokenBucket {
-    per_sec: f64,
-    state: Mutex<(f64, Instant)>,
-}
-
-impl TokenBucket {
-    fn new(per_sec: u32) -> Self {
-        let per_sec = f64::from(per_sec);
-        Self { per_sec, state: Mutex::new((per_sec, Instant::now())) }
-    }
-
-    fn take(&self) -> bool {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = Instant::now();
-        let gained = now.duration_since(state.1).min(Duration::from_secs(1)).as_secs_f64() * self.per_sec;
-        let tokens = (state.0 + gained).min(self.per_sec);
-        let admitted = tokens >= 1.0;
-        *state = (if admitted { tokens - 1.0 } else { tokens }, now);
-        admitted
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_wave_is_cut_to_the_rate() {
-        let bucket = TokenBucket::new(10);
-        assert_eq!((0..100).filter(|_| bucket.take()).count(), 10);
-        tokio::time::advance(Duration::from_millis(500)).await;
-        assert_eq!((0..100).filter(|_| bucket.take()).count(), 5);
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!((0..100).filter(|_| bucket.take()).count(), 10);
     }
 }

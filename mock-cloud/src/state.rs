@@ -36,6 +36,8 @@ pub struct Cloud {
     pub(crate) public_url: std::sync::OnceLock<String>,
     /// Who is online.
     pub sessions: crate::channel::registry::Sessions,
+    /// Who may come in, and when.
+    pub admission: crate::admission::Admission,
     /// Work on its way to agents.
     pub dispatch: crate::dispatch::Dispatch,
     /// The certificate authority.

@@ -49,6 +49,22 @@ pub const BACKOFF_BASE: Duration = Duration::from_secs(1);
 /// Upper bound of a reconnect delay.
 pub const BACKOFF_CAP: Duration = Duration::from_secs(300);
 
+/// The first attempt after a session was cut comes within this: most cuts are short, and attempts that meet a cloud
+/// that is gone are refused by its machine, after which [`BACKOFF_BASE`] counts.
+pub const HASTE_WITHIN: Duration = Duration::from_millis(250);
+
+/// So many such attempts may follow each other ...
+pub const HASTE_MAX: u32 = 10;
+
+/// ... and then one in this time, so that a link that is cut all the time costs the cloud a login a second at most.
+pub const HASTE_EVERY: Duration = Duration::from_secs(1);
+
+/// While this machine has no network, attempts cost nobody anything and come this often ...
+pub const NO_NETWORK_RETRY_WITHIN: Duration = Duration::from_millis(500);
+
+/// ... until the session has been gone for so long; then the back-off holds.
+pub const NO_NETWORK_RETRY_FOR: Duration = Duration::from_secs(60);
+
 /// A session that lived this long resets the back-off.
 pub const BACKOFF_RESET_AFTER: Duration = Duration::from_secs(60);
 

@@ -3,10 +3,12 @@
 
 pub mod company;
 pub mod containers;
+pub mod cuts;
 pub mod engine;
 pub mod ldif;
 pub mod limits;
 pub mod memory_cloud;
+pub mod network;
 pub mod program;
 pub mod python;
 pub mod raw_ldap;

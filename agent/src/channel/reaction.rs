@@ -15,6 +15,10 @@ use crate::limits::{
 pub(super) enum Next {
     /// The usual back-off.
     Backoff,
+    /// At once, more or less: the link was cut under a session that worked.
+    Soon,
+    /// Soon and again: this machine has no network, so attempts cost nobody anything.
+    NoNetwork,
     /// Within so long, because the server asked us to leave in good order.
     Spread { after: Duration, over: Duration },
     /// At once: the last connection was not lost but left.

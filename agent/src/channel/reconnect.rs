@@ -1,12 +1,16 @@
 //! Keeps a session over many connections: connect, log in, resume or begin anew, and wait with full jitter between.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use causeway_protocol::channel::backoff::{Backoff, spread};
+use causeway_protocol::channel::backoff::{Backoff, Haste, spread};
 use causeway_protocol::channel::keepalive::Keepalive;
 use causeway_protocol::channel::sm::StreamManagement;
-use causeway_protocol::limits::{ELEMENT_MAX_BYTES, ELEMENT_PRE_AUTH_MAX_BYTES, LOGIN_WITHIN, RESUME_SECS};
+use causeway_protocol::limits::{
+    ELEMENT_MAX_BYTES, ELEMENT_PRE_AUTH_MAX_BYTES, HASTE_WITHIN, LOGIN_WITHIN, NO_NETWORK_RETRY_FOR,
+    NO_NETWORK_RETRY_WITHIN, RESUME_SECS,
+};
 use futures_util::FutureExt;
 use jid::BareJid;
 use tokio::sync::mpsc;
@@ -66,6 +70,8 @@ pub async fn run(parts: Parts, ends: Ends) {
         sessions: 0,
         cut_at: None,
         backoff: Backoff::default(),
+        haste: Haste::default(),
+        outage_since: None,
         redirects: 0,
         redirect: None,
         redirected: false,
@@ -76,6 +82,9 @@ pub async fn run(parts: Parts, ends: Ends) {
             break;
         }
         life.backoff.session_lived(lived);
+        if life.backoff.attempts() == 0 {
+            life.outage_since = None;
+        }
         let (next, reason) = life.judge(end);
         life.pause(next, reason).await;
     }
@@ -94,6 +103,9 @@ struct Life {
     sessions: u64,
     cut_at: Option<Instant>,
     backoff: Backoff,
+    haste: Haste,
+    /// When the first attempt of the back-off's series failed.
+    outage_since: Option<Instant>,
     redirects: u32,
     redirect: Option<String>,
     /// Whether the running attempt follows a redirect.
@@ -201,8 +213,13 @@ impl Life {
             Failure::Connect(error) => {
                 let intercepted =
                     error.source.downcast_ref::<CloudError>().is_some_and(CloudError::is_interception);
-                // After a redirect that leads nowhere the usual address is tried soon, whoever answered at the other.
-                let next = if intercepted && !self.redirected { Next::Calmly } else { Next::Backoff };
+                let next = match intercepted {
+                    // After a redirect that leads nowhere the usual address is tried soon, whoever answered at the
+                    // other.
+                    true if !self.redirected => Next::Calmly,
+                    false if is_without_network(&error) => Next::NoNetwork,
+                    _ => Next::Backoff,
+                };
                 (next, Chain(&error).to_string())
             }
             Failure::Login(error @ LoginError::Refused { passing: false, .. }) => {
@@ -210,7 +227,10 @@ impl Life {
             }
             Failure::Login(LoginError::Ended { source }) => self.ended(&source),
             Failure::Login(error) => (Next::Backoff, Chain(&error).to_string()),
-            Failure::Session(End::Cut(reason)) => (Next::Backoff, reason),
+            Failure::Session(End::Cut(reason)) => {
+                let worked = self.session.as_ref().is_some_and(|session| session.opened);
+                (if worked { Next::Soon } else { Next::Backoff }, reason)
+            }
             Failure::Session(End::Left(reason)) => (Next::Now, reason),
             Failure::Session(end) => {
                 if let Some(session) = self.session.take() {
@@ -240,6 +260,8 @@ impl Life {
 
     async fn pause(&mut self, next: Next, reason: String) {
         let draw = self.parts.random.next_u64();
+        let now = self.parts.clock.now();
+        let lost_lately = self.cut_at.is_some_and(|at| now - at < NO_NETWORK_RETRY_FOR);
         let (mut needs_admin, mut shortened) = (false, false);
         let is_redirect = matches!(next, Next::Redirect { .. });
         let delay = match next {
@@ -249,13 +271,19 @@ impl Life {
                 after + spread(over, draw)
             }
             Next::Now => spread(NUDGE_SPREAD, draw),
-            Next::Backoff => {
-                shortened = true;
-                self.backoff.next(draw)
-            }
             Next::Calmly => {
                 (needs_admin, shortened) = (true, true);
                 INTERCEPTED_WAIT_FROM + spread(INTERCEPTED_WAIT_TO - INTERCEPTED_WAIT_FROM, draw)
+            }
+            Next::Soon if self.haste.take(now.into_std()) => spread(HASTE_WITHIN, draw),
+            Next::NoNetwork if lost_lately => {
+                shortened = true;
+                spread(NO_NETWORK_RETRY_WITHIN, draw)
+            }
+            Next::Backoff | Next::Soon | Next::NoNetwork => {
+                shortened = true;
+                let since = *self.outage_since.get_or_insert(now);
+                self.backoff.next_in_outage(now - since, draw)
             }
             Next::Spread { after, over } => after + spread(over, draw),
             Next::Later { from, to } => {
@@ -290,4 +318,17 @@ async fn redial(nudges: &mut mpsc::Receiver<Nudge>) -> String {
             None => return std::future::pending().await,
         }
     }
+}
+
+/// Whether the attempt ended on this machine, for want of a route. A host that cannot be reached does not count: that
+/// may be the cloud's side, and then everyone tries.
+fn is_without_network(error: &ConnectError) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&*error.source);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return matches!(error.kind(), io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown);
+        }
+        cause = error.source();
+    }
+    false
 }

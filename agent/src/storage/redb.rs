@@ -21,6 +21,9 @@ use crate::limits::{STORAGE_CACHE_BYTES, STORAGE_GROUP_MAX, STORAGE_QUEUE_MAX};
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "state.redb";
 
+/// Who has the state file open, beside it. Says nothing once the file is free: the file's own lock decides.
+pub const PID_FILE_NAME: &str = "agent.pid";
+
 /// Version of the tables' content. A newer file is refused, an older one would be migrated here.
 pub const SCHEMA_VERSION: u32 = 1;
 
@@ -48,10 +51,12 @@ pub struct Opened {
 #[non_exhaustive]
 pub enum OpenError {
     /// Another process has it.
-    #[error("{} is in use by another agent; stop it, or give this one its own --data-dir", .path.display())]
+    #[error("{} is in use by another agent{}; stop it, or give this one its own --data-dir", .path.display(), .held_by.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
     InUse {
         /// Which file.
         path: PathBuf,
+        /// The other's process id, where it could be read.
+        held_by: Option<u32>,
     },
     /// A newer agent has written it.
     #[error("{} was written by a newer agent (schema {found}, this one knows {SCHEMA_VERSION}); install that version again", .path.display())]
@@ -182,7 +187,7 @@ fn open_checked(path: &Path, machine: &str) -> Result<Database, Trouble> {
     let database = match opened {
         Ok(Ok(database)) => database,
         Ok(Err(DatabaseError::DatabaseAlreadyOpen)) => {
-            return Err(Trouble::Refused(OpenError::InUse { path: path.to_owned() }));
+            return Err(Trouble::Refused(OpenError::InUse { path: path.to_owned(), held_by: holder(path) }));
         }
         Ok(Err(DatabaseError::Storage(redb::StorageError::Io(error))))
             if error.kind() != std::io::ErrorKind::InvalidData
@@ -195,7 +200,14 @@ fn open_checked(path: &Path, machine: &str) -> Result<Database, Trouble> {
     };
     restrict(path).map_err(|source| Trouble::Refused(io_error(path, source)))?;
     check_origin(&database, path, machine)?;
+    // Only a word for people, so a disk that refuses it stops nobody.
+    let _ = fs::write(path.with_file_name(PID_FILE_NAME), std::process::id().to_string());
     Ok(database)
+}
+
+/// Who has the state file, by its own word.
+fn holder(path: &Path) -> Option<u32> {
+    fs::read_to_string(path.with_file_name(PID_FILE_NAME)).ok()?.trim().parse().ok()
 }
 
 /// Reads who wrote the file; signs a new one.

@@ -213,12 +213,13 @@ fn an_agent_that_was_never_enrolled_says_how_to() {
 fn a_second_agent_with_the_same_files_is_refused() {
     let dir = enrolled();
     let child = agent(dir.path(), &["run"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let held_by = format!("in use by another agent (process {})", child.id());
     let _child = Running(child);
     let status = dir.path().join(causeway_agent::health::FILE_NAME);
     until("the first agent", || status.exists().then_some(()));
     let output = run(dir.path(), &["run"], None);
     assert!(!output.status.success());
-    assert!(text(&output).contains("in use by another agent"), "{}", text(&output));
+    assert!(text(&output).contains(&held_by), "{}", text(&output));
 }
 
 #[test]

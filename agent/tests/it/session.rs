@@ -8,7 +8,7 @@ use causeway_protocol::Secret;
 use causeway_protocol::channel::payload::{Health, Payload, Reply, Request};
 use causeway_protocol::channel::{StreamElement, ns};
 use causeway_protocol::health::ModuleState;
-use causeway_protocol::limits::{ELEMENT_MAX_BYTES, PING_AFTER, PONG_WITHIN};
+use causeway_protocol::limits::{ELEMENT_MAX_BYTES, HASTE_MAX, HASTE_WITHIN, PING_AFTER, PONG_WITHIN};
 use minidom::Element;
 use serde_json::json;
 use tokio::io::AsyncReadExt;
@@ -183,11 +183,15 @@ async fn what_the_agent_does_not_know_is_answered_and_ends_nothing() {
 
 /// Ends the first stream so and tells how long the agent stayed away.
 async fn away_after(condition: DefinedCondition) -> (Duration, Bench) {
+    away_after_error(StreamError::new(condition, "en", "because")).await
+}
+
+async fn away_after_error(error: StreamError) -> (Duration, Bench) {
     let mut bench = Bench::new();
     let agent = bench.start().await;
     let (line, _) = bench.lobby.online().await;
     let ended = Instant::now();
-    line.end(StreamError::new(condition, "en", "because")).await;
+    line.end(error).await;
     let state = eventually(
         "the channel",
         || async { agent.channel().state().borrow().clone() },
@@ -211,6 +215,79 @@ async fn a_clone_waits_before_it_comes_back() {
 async fn after_a_shutdown_agents_come_back_spread() {
     let (away, _) = away_after(DefinedCondition::SystemShutdown).await;
     assert!(away <= SHUTDOWN_SPREAD + Duration::from_secs(1), "{away:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hint_says_from_when_and_over_what_time_to_come_back() {
+    for condition in [DefinedCondition::SystemShutdown, DefinedCondition::ResourceConstraint] {
+        let mut error = StreamError::new(condition, "en", "because");
+        let retry = format!("<retry xmlns='{}' after='120' spread='60'/>", ns::AGENT);
+        error.application_specific.push(retry.parse().unwrap());
+        let (away, _) = away_after_error(error).await;
+        assert!(away >= Duration::from_secs(120) && away <= Duration::from_secs(181), "{away:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cut_session_is_tried_again_at_once_but_not_for_ever() {
+    let mut bench = Bench::new();
+    let agent = bench.start().await;
+    let (mut line, _) = bench.lobby.online().await;
+    let begun = Instant::now();
+    for cut in 0..HASTE_MAX {
+        let handled = line.handled;
+        let lost = Instant::now();
+        drop(line);
+        line = bench.lobby.authenticated().await;
+        assert!(lost.elapsed() <= HASTE_WITHIN + Duration::from_millis(10), "cut {cut}: {:?}", lost.elapsed());
+        assert!(matches!(line.begin(Some(("sm-1", handled))).await, Begun::Resumed { .. }));
+        assert!(agent.wait_online(Duration::from_secs(1)).await);
+    }
+    // A link that is cut all the time has used up its haste; from then on the back-off holds.
+    let quick = begun.elapsed();
+    let attempts = bench.connect.dialled();
+    for _ in 0..20 {
+        drop(line);
+        line = bench.lobby.authenticated().await;
+        let handled = line.handled;
+        line.begin(Some(("sm-1", handled))).await;
+        assert!(agent.wait_online(Duration::from_secs(1)).await);
+    }
+    let rate = (bench.connect.dialled() - attempts) as f64 / (begun.elapsed() - quick).as_secs_f64();
+    assert!(rate <= 1.5, "{rate} attempts a second");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_a_machine_refuses_ends_the_haste() {
+    let mut bench = Bench::new();
+    let _agent = bench.start().await;
+    let (line, _) = bench.lobby.online().await;
+    bench.connect.set_down(true);
+    let dialled = bench.connect.dialled();
+    drop(line);
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let attempts = bench.connect.dialled() - dialled;
+    assert!((2..=12).contains(&attempts), "{attempts} attempts in 20 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_network_attempts_go_on_so_that_its_return_is_noticed_within_a_second() {
+    let mut bench = Bench::new();
+    let agent = bench.start().await;
+    let (line, _) = bench.lobby.online().await;
+    bench.connect.set_failure(std::io::ErrorKind::NetworkUnreachable);
+    drop(line);
+    for secs in [1, 5, 20] {
+        bench.connect.set_down(true);
+        tokio::time::sleep(Duration::from_secs(secs)).await;
+        bench.connect.set_down(false);
+        let back = Instant::now();
+        let mut line = bench.lobby.authenticated().await;
+        assert!(back.elapsed() < Duration::from_secs(1), "after {secs} s: {:?}", back.elapsed());
+        assert!(matches!(line.begin(Some(("sm-1", 0))).await, Begun::Resumed { .. }));
+        assert!(agent.wait_online(Duration::from_secs(1)).await);
+        drop(line);
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -15,6 +15,7 @@ use super::Problem;
 use super::extract::{Item, Listing, PageQuery, Params, Scope, limit};
 use super::problem::Problems;
 use crate::events::kinds;
+use crate::pki::AgentIdentity;
 use crate::state::Cloud;
 use crate::store::{AgentRow, Page};
 
@@ -180,7 +181,8 @@ pub(crate) async fn revoke_agent(
         None => Err(Problem::not_found("agent", agent)),
         Some(false) => Ok(()),
         Some(true) => {
-            crate::channel::evict(cloud, tenant, agent);
+            let identity = AgentIdentity { tenant: tenant.to_owned(), instance: agent.to_owned() };
+            crate::channel::evict(cloud, &[identity].into());
             cloud.events.emit(tenant, kinds::AGENT_REVOKED, serde_json::json!({ "agent": agent }));
             Ok(())
         }

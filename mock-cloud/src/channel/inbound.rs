@@ -17,12 +17,11 @@ use serde_json::Value;
 use xmpp_parsers::disco::{DiscoInfoResult, Identity};
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
-use xmpp_parsers::stream_error::DefinedCondition as StreamCondition;
 
 use super::login::Role;
 use super::registry::Session;
 use super::session::Effect;
-use super::{FRONT, stream_error};
+use super::FRONT;
 use crate::dispatch::{actions, config, leases, sessions};
 use crate::pki::AgentIdentity;
 use crate::state::Cloud;
@@ -206,13 +205,7 @@ async fn hello(
         Ok::<_, Failed>(answer)
     };
     match taken.await {
-        Ok(sessions::HelloAnswer::Welcome(welcome, then)) => {
-            Effect::Answer(envelope.result(Some(welcome.to_element())), Some(then))
-        }
-        Ok(sessions::HelloAnswer::Clone) => Effect::End(Box::new(stream_error(
-            StreamCondition::Conflict,
-            "another process with this certificate is connected and answers; is this machine a copy of another?",
-        ))),
+        Ok((welcome, then)) => Effect::Answer(envelope.result(Some(welcome.to_element())), Some(then)),
         Err(failed) => failed.effect(&envelope),
     }
 }

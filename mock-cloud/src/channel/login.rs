@@ -101,6 +101,13 @@ where
 {
     let accepted = accept_stream(io, ns::CLIENT, timeouts()).await.map_err(NoLogin::Header)?;
     let (domain, pending) = greet(cloud, accepted).await?;
+    let Some(_turn) = cloud.admission.login_turn().await else {
+        let text = "too many log in at the moment";
+        let waiting = cloud.config.channel.logins_max;
+        let error = cloud.admission.come_back_later(DefinedCondition::ResourceConstraint, text, waiting);
+        let _ = pending.send_error(&error).await;
+        return Err(NoLogin::Ended);
+    };
     let mut sasl = Sasl { cloud, chain };
     let mut stream: Stream<'io, S> =
         pending.send_features(&sasl.features()).await.map_err(|_| NoLogin::Ended)?;

@@ -12,12 +12,15 @@ mod session;
 pub(crate) mod websocket;
 pub(crate) mod wire;
 
+use std::collections::HashSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_protocol::limits::ELEMENT_PRE_AUTH_MAX_BYTES;
 use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncBufRead, AsyncWrite};
+use tokio::sync::OwnedSemaphorePermit;
 use xmpp_parsers::stream_error::{DefinedCondition, StreamError};
 
 use crate::dispatch;
@@ -32,18 +35,29 @@ use wire::Metered;
 /// Name of this front end in fault rules and in the journal.
 pub(crate) const FRONT: &str = "channel";
 
+/// Who is at the other end of a stream, as far as the connection shows it.
+pub(crate) struct Caller {
+    /// The certificate it presented, leaf first; empty for none. Not judged yet.
+    pub(crate) chain: Vec<CertificateDer<'static>>,
+    /// Where it comes from; a proxy's address when there is one between.
+    pub(crate) from: SocketAddr,
+    /// Its place among those who have not logged in.
+    pub(crate) slot: OwnedSemaphorePermit,
+}
+
 /// Serves one connection whose TLS is done and whose protocol is XMPP.
-pub(crate) async fn serve<S>(cloud: Arc<Cloud>, io: S, chain: Vec<CertificateDer<'static>>)
+pub(crate) async fn serve<S>(cloud: Arc<Cloud>, io: S, caller: Caller)
 where
     S: AsyncBufRead + AsyncWrite + Unpin + Send,
 {
+    let Caller { chain, from, slot } = caller;
     let mut io = Metered::new(io, ELEMENT_PRE_AUTH_MAX_BYTES);
     let within = cloud.config.channel.login_within();
     // Boxed, so that the state of a login does not stay in the task of an idle session.
     let login = Box::pin(tokio::time::timeout(within, login::login(&cloud, &mut io, &chain))).await;
-    drop(chain);
+    drop((chain, slot));
     let error = match login {
-        Ok(Ok(login)) => return session::run(cloud, login).await,
+        Ok(Ok(login)) => return session::run(cloud, login, from).await,
         Ok(Err(NoLogin::Ended)) => return,
         Ok(Err(NoLogin::Header(error))) => error,
         // The stream may be in any state, so the deadline just closes the connection.
@@ -53,15 +67,16 @@ where
     let _ = tokio::time::timeout(crate::limits::GOODBYE_WITHIN, refusal).await;
 }
 
-/// Ends every session of an agent at once, because it was revoked.
-pub fn evict(cloud: &Cloud, tenant: &str, instance: &str) {
-    let identity = AgentIdentity { tenant: tenant.to_owned(), instance: instance.to_owned() };
-    cloud.sessions.evict(&identity, || stream_error(DefinedCondition::NotAuthorized, "the agent is revoked"));
+/// Ends every session of these agents at once, because they were revoked.
+pub fn evict(cloud: &Cloud, revoked: &HashSet<AgentIdentity>) {
+    cloud.sessions.evict(revoked, || stream_error(DefinedCondition::NotAuthorized, "the agent is revoked"));
 }
 
 /// Tells every peer that the cloud stops, and waits until they are gone or `within` is over.
 pub async fn shut_down(cloud: &Cloud, within: Duration) {
-    cloud.sessions.end_all(|| stream_error(DefinedCondition::SystemShutdown, "the cloud is restarting"));
+    let (restarting, agents) = (DefinedCondition::SystemShutdown, cloud.sessions.connections());
+    let farewell = cloud.admission.come_back_later(restarting, "the cloud is restarting", agents);
+    cloud.sessions.end_all(|| farewell.clone());
     let gone = async {
         while cloud.sessions.connections() > 0 {
             tokio::time::sleep(SHUTDOWN_POLL).await;

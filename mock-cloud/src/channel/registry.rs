@@ -3,7 +3,8 @@
 //! This is the seam at which routing between nodes would plug in: everything above asks here for a session and never
 //! for a connection.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -89,6 +90,7 @@ pub struct Session {
     resumable: AtomicBool,
     jid: OnceLock<Jid>,
     said: Mutex<Said>,
+    from: Mutex<SocketAddr>,
 }
 
 /// Those who wait for an answer. Under one lock with `attached`, so that nothing is queued after a cut.
@@ -111,7 +113,11 @@ pub(super) struct Inlets {
 }
 
 impl Session {
-    pub(super) fn new(serial: u64, identity: Option<AgentIdentity>) -> (Arc<Self>, Inlets) {
+    pub(super) fn new(
+        serial: u64,
+        identity: Option<AgentIdentity>,
+        from: SocketAddr,
+    ) -> (Arc<Self>, Inlets) {
         let (outbound, outbound_inlet) = mpsc::channel(OUTBOUND_QUEUE);
         let (control, control_inlet) = mpsc::channel(2);
         let session = Self {
@@ -127,6 +133,7 @@ impl Session {
             resumable: AtomicBool::new(false),
             jid: OnceLock::new(),
             said: Mutex::default(),
+            from: Mutex::new(from),
         };
         (Arc::new(session), Inlets { outbound: outbound_inlet, control: control_inlet })
     }
@@ -304,6 +311,16 @@ impl Session {
     /// Requests and actions waiting for the agent's answer.
     pub fn outstanding(&self) -> u32 {
         self.outstanding.load(Ordering::Relaxed)
+    }
+
+    /// Where its connection comes from; a proxy's address when there is one between.
+    pub fn from(&self) -> SocketAddr {
+        *self.from.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another connection carries the session from now on.
+    pub(super) fn moved_to(&self, from: SocketAddr) {
+        *self.from.lock().unwrap_or_else(PoisonError::into_inner) = from;
     }
 
     /// The session's epoch, 0 before its hello.
@@ -541,29 +558,22 @@ impl Sessions {
         handed_over.await.ok()
     }
 
-    /// Ends every session of an agent, live or detached, with a stream error.
-    pub(super) fn evict(&self, identity: &AgentIdentity, error: impl Fn() -> StreamError) {
+    /// Ends every session of these agents with a stream error, whether it has come online yet or waits for its
+    /// resumption. One turn over all sessions, however many are out.
+    pub(super) fn evict(&self, out: &HashSet<AgentIdentity>, error: impl Fn() -> StreamError) {
+        let is_out =
+            |session: &Session| session.identity.as_ref().is_some_and(|identity| out.contains(identity));
         let mut state = self.state();
-        let detached: Vec<String> = state
-            .resumable
-            .iter()
-            .filter_map(|(id, entry)| match entry {
-                Resumable::Detached { state, .. } if state.session.identity.as_ref() == Some(identity) => {
-                    Some(id.clone())
-                }
-                Resumable::Attached(session) if session.identity.as_ref() == Some(identity) => {
-                    session.end(error());
-                    None
-                }
-                _ => None,
-            })
-            .collect();
-        for id in detached {
-            state.forget_detached(&id);
-        }
-        let online = state.online.get(&identity.tenant).and_then(|agents| agents.get(&identity.instance));
-        if let Some(session) = online {
+        for session in state.connected.values().filter(|session| is_out(session)) {
             session.end(error());
+        }
+        let detached = |(id, entry): (&String, &Resumable)| match entry {
+            Resumable::Detached { state, .. } if is_out(&state.session) => Some(id.clone()),
+            _ => None,
+        };
+        let forgotten: Vec<String> = state.resumable.iter().filter_map(detached).collect();
+        for id in forgotten {
+            state.forget_detached(&id);
         }
     }
 

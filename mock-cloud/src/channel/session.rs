@@ -8,6 +8,7 @@ mod negotiate;
 
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -47,8 +48,6 @@ pub(super) enum Effect {
     Answer(Box<Iq>, Option<BoxFuture<'static, ()>>),
     /// Drop the connection as if the network had.
     Cut,
-    /// End the stream.
-    End(Box<StreamError>),
 }
 
 struct Done {
@@ -104,12 +103,12 @@ struct Loop {
 }
 
 /// Runs a logged-in connection to its end.
-pub(super) async fn run<S>(cloud: Arc<Cloud>, login: Box<LoggedIn<'_, S>>)
+pub(super) async fn run<S>(cloud: Arc<Cloud>, login: Box<LoggedIn<'_, S>>, from: SocketAddr)
 where
     S: AsyncBufRead + AsyncWrite + Unpin + Send,
 {
     let LoggedIn { mut stream, role, domain } = *login;
-    let mut state = Box::new(Loop::new(cloud, role, domain));
+    let mut state = Box::new(Loop::new(cloud, role, domain, from));
     state.cloud.sessions.connect(&state.session);
     let end = loop {
         let event = poll_fn(|cx| state.poll(&mut stream, cx)).await;
@@ -127,8 +126,8 @@ where
 }
 
 impl Loop {
-    fn new(cloud: Arc<Cloud>, role: Role, domain: Jid) -> Self {
-        let (session, inlets) = Session::new(cloud.sessions.serial(), role.identity().cloned());
+    fn new(cloud: Arc<Cloud>, role: Role, domain: Jid, from: SocketAddr) -> Self {
+        let (session, inlets) = Session::new(cloud.sessions.serial(), role.identity().cloned(), from);
         let now = Instant::now();
         Self {
             role,
@@ -371,7 +370,6 @@ impl Loop {
                 sent
             }
             Effect::Cut => Err(End::Broken),
-            Effect::End(error) => Err(End::Because(error)),
         }
     }
 

@@ -24,6 +24,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+use super::Caller;
 use crate::limits::{WEBSOCKET_BUFFER_BYTES, WEBSOCKET_UNSENT_MAX_BYTES};
 use crate::port::Peer;
 use crate::state::Cloud;
@@ -47,17 +48,22 @@ async fn upgrade(
             return (status, version, text).into_response();
         }
     };
+    // Its place as a connection was given back when it asked for this; logging in it takes one again.
+    let Some(slot) = cloud.admission.place() else {
+        return (StatusCode::SERVICE_UNAVAILABLE, "too many have not logged in yet").into_response();
+    };
     let upgraded = hyper::upgrade::on(&mut request);
     let Some(Extension(peer)) = peer else { return StatusCode::INTERNAL_SERVER_ERROR.into_response() };
     tokio::spawn(async move {
         // Fails when the connection breaks before our answer is written; then there is nobody to serve.
         let Ok(upgraded) = upgraded.await else { return };
         let octets = Octets::new(TokioIo::new(upgraded)).await;
+        let caller = Caller { chain: peer.chain.to_vec(), from: peer.from, slot };
         let (cut, stop) = (peer.cut.clone(), cloud.kit.stop.clone());
         tokio::select! {
             () = cut.cancelled() => {}
             () = stop.cancelled() => {}
-            () = super::serve(cloud, octets, peer.chain.to_vec()) => {}
+            () = super::serve(cloud, octets, caller) => {}
         }
     });
     let headers = [

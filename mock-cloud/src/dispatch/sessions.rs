@@ -20,13 +20,8 @@ use crate::state::Cloud;
 /// Code of the alert about a cloned agent.
 const DUPLICATE_INSTANCE: &str = "duplicate_instance";
 
-/// What an agent's hello comes to.
-pub(crate) enum HelloAnswer {
-    /// It counts as online from now on; the future is what follows once the answer is on its way.
-    Welcome(Welcome, BoxFuture<'static, ()>),
-    /// Another process with the same certificate is there and answers.
-    Clone,
-}
+/// The answer to a hello, and what follows once it is on its way.
+pub(crate) type Welcomed = (Welcome, BoxFuture<'static, ()>);
 
 /// An agent's first word.
 pub(crate) async fn hello(
@@ -34,10 +29,10 @@ pub(crate) async fn hello(
     session: &Arc<Session>,
     who: &AgentIdentity,
     hello: Hello,
-) -> Result<HelloAnswer, Refused> {
-    if is_clone(cloud, session, who, &hello).await {
-        raise_duplicate(cloud, who, &hello).await;
-        return Ok(HelloAnswer::Clone);
+) -> Result<Welcomed, Refused> {
+    let twin = twin(cloud, session, who, &hello).await;
+    if let Some(twin) = &twin {
+        raise_duplicate(cloud, who, twin, session, &hello).await;
     }
     let store = |error| Refused::store(&error);
     let now_ms = cloud.now_ms();
@@ -51,10 +46,14 @@ pub(crate) async fn hello(
     let tenant = cloud.store.tenant(&who.tenant).await.map_err(store)?;
     session.said_hello(hello, session_epoch);
     if let Some(old) = cloud.sessions.come_online(session) {
-        old.end(stream_error(
-            StreamCondition::Conflict,
-            "replaced by a newer connection of the same process",
-        ));
+        let text = match twin {
+            None => "replaced by a newer connection of the same process".to_owned(),
+            Some(_) => format!(
+                "another process with this certificate has connected from {}; is one machine a copy of the other?",
+                place(session)
+            ),
+        };
+        old.end(stream_error(StreamCondition::Conflict, &text));
     }
     channel::online(cloud, session, "hello");
     if !freed.is_empty() {
@@ -67,27 +66,52 @@ pub(crate) async fn hello(
         tenant: tenant.map(|tenant| tenant.name).unwrap_or_default(),
     };
     let then = super::agent_arrived(Arc::clone(cloud), Arc::clone(session));
-    Ok(HelloAnswer::Welcome(welcome, Box::pin(then)))
+    Ok((welcome, Box::pin(then)))
 }
 
-/// Whether another process of the same instance is connected and alive. One that does not answer is a dead
-/// connection nobody has noticed yet.
-async fn is_clone(cloud: &Cloud, session: &Session, who: &AgentIdentity, hello: &Hello) -> bool {
-    let Some(old) = cloud.sessions.get(who).filter(|old| old.serial != session.serial) else { return false };
+/// Another process of the same instance that is connected and alive. One that does not answer is a dead connection
+/// nobody has noticed yet.
+async fn twin(
+    cloud: &Cloud,
+    session: &Session,
+    who: &AgentIdentity,
+    hello: &Hello,
+) -> Option<Arc<Session>> {
+    let old = cloud.sessions.get(who).filter(|old| old.serial != session.serial)?;
     if old.hello().is_none_or(|old| old.boot_id == hello.boot_id) {
-        return false;
+        return None;
     }
     let within = cloud.config.channel.clone_probe();
-    matches!(old.ask(within, Outgoing::ping).await, Answer::Result(_) | Answer::Error(_))
+    let alive = matches!(old.ask(within, Outgoing::ping).await, Answer::Result(_) | Answer::Error(_));
+    alive.then_some(old)
 }
 
-async fn raise_duplicate(cloud: &Cloud, who: &AgentIdentity, hello: &Hello) {
-    journal(cloud, "hello", &who.instance, "clone", json!({ "host": hello.host, "boot_id": hello.boot_id }));
+/// Host and address, as far as known.
+fn place(session: &Session) -> String {
+    let address = session.from().ip();
+    match session.hello() {
+        Some(hello) => format!("host {} ({address})", hello.host),
+        None => address.to_string(),
+    }
+}
+
+async fn raise_duplicate(
+    cloud: &Cloud,
+    who: &AgentIdentity,
+    old: &Session,
+    new: &Session,
+    hello: &Hello,
+) {
+    let (old, new) = (place(old), format!("host {} ({})", hello.host, new.from().ip()));
+    let detail = json!({ "old": old, "new": new, "boot_id": hello.boot_id });
+    journal(cloud, "hello", &who.instance, "clone", detail);
     let notice = Notice {
         code: DUPLICATE_INSTANCE.to_owned(),
         severity: Severity::Critical,
         subject: who.instance.clone(),
-        detail: format!("a second process with this agent's certificate connected from host {}", hello.host),
+        detail: format!(
+            "two processes use this agent's certificate: one on {old}, and now one on {new}; the newer one is served"
+        ),
         remedy: "If the machine was copied, enrol the copy again with a key of its own; otherwise revoke the agent"
             .to_owned(),
         resolved: false,
@@ -165,9 +189,8 @@ pub(super) async fn watch_revocations(cloud: Arc<Cloud>) {
         }
         match cloud.store.revoked_agents().await {
             Ok(revoked) => {
-                for (tenant, instance) in revoked {
-                    channel::evict(&cloud, &tenant, &instance);
-                }
+                let identity = |(tenant, instance)| AgentIdentity { tenant, instance };
+                channel::evict(&cloud, &revoked.into_iter().map(identity).collect());
             }
             Err(error) => tracing::error!(%error, "Revocations could not be read"),
         }

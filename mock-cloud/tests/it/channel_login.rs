@@ -13,7 +13,8 @@ use xmpp_parsers::stanza_error::DefinedCondition as StanzaCondition;
 use xmpp_parsers::stream_error::DefinedCondition as StreamCondition;
 
 use crate::support::agent::{Agent, Ended, Enrolled, Line, enroll, enroll_with, request};
-use crate::support::wire::{Credentials, dial};
+use crate::support::http::Api;
+use crate::support::wire::{Credentials, HEADER, dial, dial_with, tls};
 use crate::support::{PATIENCE, World};
 
 const DOMAIN: &str = "cloud.causeway.test";
@@ -109,7 +110,32 @@ async fn external(world: &World, credentials: &Credentials) -> (DefinedCondition
 }
 
 #[tokio::test]
-async fn a_revoked_agent_is_put_out_within_ten_seconds() {
+async fn a_revoked_agent_is_put_out_at_once_in_whatever_state_its_sessions_are() {
+    let world = World::start().await;
+    let mut online = Agent::online(&world).await;
+    let enrolled = online.enrolled.clone();
+    // One more connection of the same agent that has logged in and not yet bound.
+    let halfway = Line::open(&world, Some(&enrolled.credentials), DOMAIN).await;
+    let mut halfway = halfway.external().await.unwrap();
+    // And an agent whose link is cut, waiting for its resumption.
+    let cut = Agent::online(&world).await;
+    let (cut_enrolled, cut_sm_id) = (cut.enrolled.clone(), cut.sm_id.clone());
+    drop(cut.line);
+    world.journal("offline", "connection lost").await;
+
+    for instance in [&enrolled.instance, &cut_enrolled.instance] {
+        let path = format!("/api/v1/tenants/{}/agents/{instance}/revoke", world.tenant);
+        assert_eq!(Api(&world).post(&path, serde_json::json!({})).await.status, http::StatusCode::NO_CONTENT);
+    }
+    assert_eq!(online.line.end().await.condition(), "not-authorized");
+    assert_eq!(halfway.end().await.condition(), "not-authorized");
+    assert_eq!(world.cloud().sessions.count(), 0);
+    let refused = external(&world, &cut_enrolled.credentials).await;
+    assert!(refused.1.contains("revoked"), "{} for {cut_sm_id}", refused.1);
+}
+
+#[tokio::test]
+async fn a_revocation_written_by_another_node_counts_within_ten_seconds() {
     let world = World::start().await;
     let mut agent = Agent::online(&world).await;
     let began = tokio::time::Instant::now();
@@ -118,6 +144,22 @@ async fn a_revoked_agent_is_put_out_within_ten_seconds() {
     assert_eq!(agent.line.end().await.condition(), "not-authorized");
     assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
     assert_eq!(world.cloud().sessions.count(), 0);
+}
+
+#[tokio::test]
+async fn tls_is_never_resumed_so_that_every_connection_shows_a_certificate_to_judge() {
+    let world = World::start().await;
+    let enrolled = enroll(&world).await;
+    let config = tls(&world, Some(&enrolled.credentials), &[ALPN_XMPP]);
+    for _ in 0..2 {
+        let mut stream = dial_with(&world, config.clone()).await.unwrap();
+        // Reading takes in what a server would send after the handshake: tickets.
+        stream.write_all(HEADER.as_bytes()).await.unwrap();
+        stream.read_u8().await.unwrap();
+        let (_, session) = stream.get_ref();
+        assert_eq!(session.handshake_kind(), Some(rustls::HandshakeKind::Full));
+        assert_eq!(session.tls13_tickets_received(), 0);
+    }
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 #![allow(clippy::result_large_err, reason = "a stanza error is what a refused iq gives")]
 #![allow(clippy::large_futures, reason = "a test's stack is large enough for a whole login")]
 
+mod admission;
 mod api_contract;
 mod api_directory;
 mod api_durable;

@@ -1,8 +1,8 @@
 //! When to try again: full jitter, so that ten thousand agents do not come back in one wave.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::limits::{BACKOFF_BASE, BACKOFF_CAP, BACKOFF_RESET_AFTER};
+use crate::limits::{BACKOFF_BASE, BACKOFF_CAP, BACKOFF_RESET_AFTER, HASTE_EVERY, HASTE_MAX};
 
 /// Reconnect delays: the n-th is uniform in `0..=min(cap, base * 2^n)`.
 #[derive(Clone, Debug)]
@@ -32,6 +32,14 @@ impl Backoff {
         spread(bound, random)
     }
 
+    /// The next delay in an outage that has lasted so long: as [`Backoff::next`], but nobody waits longer than the outage
+    /// has lasted so far. Without this, who drew short delays at first has used up the short bounds and waits for minutes
+    /// after everyone else is back.
+    pub fn next_in_outage(&mut self, lasted: Duration, random: u64) -> Duration {
+        let delay = self.next(u64::MAX).min(lasted.max(self.base));
+        spread(delay, random)
+    }
+
     /// Tells how long the session lived that has just ended; a long one starts the series anew.
     pub fn session_lived(&mut self, lived: Duration) {
         if lived >= BACKOFF_RESET_AFTER {
@@ -42,6 +50,25 @@ impl Backoff {
     /// Delays drawn since the series began.
     pub fn attempts(&self) -> u32 {
         self.attempt
+    }
+}
+
+/// Leave to try again at once after a session was cut: a bucket of [`HASTE_MAX`], filled by one in [`HASTE_EVERY`].
+#[derive(Clone, Debug, Default)]
+pub struct Haste {
+    /// When the bucket will be full again.
+    full_at: Option<Instant>,
+}
+
+impl Haste {
+    /// Takes one; false when there is none.
+    pub fn take(&mut self, now: Instant) -> bool {
+        let full_at = self.full_at.map_or(now, |at| at.max(now)) + HASTE_EVERY;
+        let left = full_at.duration_since(now) <= HASTE_EVERY * HASTE_MAX;
+        if left {
+            self.full_at = Some(full_at);
+        }
+        left
     }
 }
 
@@ -60,6 +87,26 @@ mod tests {
         let bounds: Vec<u64> = (0..12).map(|_| backoff.next(u64::MAX).as_secs()).collect();
         assert_eq!(bounds, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
         assert_eq!(backoff.next(0), Duration::ZERO);
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_the_outage_has_lasted() {
+        let mut backoff = Backoff::default();
+        for _ in 0..8 {
+            backoff.next(0);
+        }
+        let bound = |lasted| backoff.clone().next_in_outage(Duration::from_secs(lasted), u64::MAX).as_secs();
+        assert_eq!([0, 7, 255, 10_000].map(bound), [1, 7, 255, 256]);
+    }
+
+    #[test]
+    fn haste_is_rationed() {
+        let (mut haste, now) = (Haste::default(), Instant::now());
+        assert_eq!((0..100).filter(|_| haste.take(now)).count(), HASTE_MAX as usize);
+        assert!(!haste.take(now + HASTE_EVERY / 2) && haste.take(now + HASTE_EVERY));
+        assert!(!haste.take(now + HASTE_EVERY));
+        let later = now + HASTE_EVERY * 100;
+        assert_eq!((0..100).filter(|_| haste.take(later)).count(), HASTE_MAX as usize);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use causeway_agent::identity;
 use causeway_agent::storage::redb::RedbStorage;
 use causeway_agent::{Agent, AgentConfig};
 use causeway_mock_kit::proxy::{ConnectAuth, ConnectProxy, ConnectSettings};
+use causeway_tests::cuts::{self, Plan};
 use serde_json::json;
 
 use crate::support::{PATIENCE, Probe, Quiet, World, eventually, start};
@@ -77,6 +78,15 @@ async fn a_cut_link_loses_and_repeats_nothing() {
     acted.sort();
     ids.sort();
     assert_eq!(acted, ids);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_cut_again_and_again_lose_nothing_repeat_nothing_and_are_resumed() {
+    let plan = Plan { links: 2, cuts: 12, gap_max_ms: 150, outage_max_ms: 150, order_every_ms: 20, seed: 3 };
+    let seen = cuts::run(plan).await.unwrap();
+    assert!(seen.lost.is_empty() && seen.twice.is_empty(), "{seen:?}");
+    assert_eq!((seen.resumed, seen.anew), (24, 0), "{seen:?}");
+    assert!(seen.ordered > 24, "{} actions are too few to be hit", seen.ordered);
 }
 
 #[tokio::test(flavor = "multi_thread")]

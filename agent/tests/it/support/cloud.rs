@@ -29,6 +29,7 @@ use super::{DOMAIN, INSTANCE, soon};
 pub(crate) struct MemoryConnect {
     lobby: mpsc::Sender<DuplexStream>,
     down: AtomicBool,
+    failure: Mutex<std::io::ErrorKind>,
     dialled: AtomicUsize,
     redirects: Mutex<Vec<Option<String>>>,
 }
@@ -42,6 +43,7 @@ impl MemoryConnect {
         let connect = Self {
             lobby,
             down: AtomicBool::new(false),
+            failure: Mutex::new(std::io::ErrorKind::ConnectionRefused),
             dialled: AtomicUsize::new(0),
             redirects: Mutex::default(),
         };
@@ -50,6 +52,11 @@ impl MemoryConnect {
 
     pub(crate) fn set_down(&self, down: bool) {
         self.down.store(down, Ordering::SeqCst);
+    }
+
+    /// How attempts fail while it is down.
+    pub(crate) fn set_failure(&self, kind: std::io::ErrorKind) {
+        *self.failure.lock().unwrap_or_else(PoisonError::into_inner) = kind;
     }
 
     /// Attempts so far.
@@ -69,7 +76,7 @@ impl Connect for MemoryConnect {
             self.dialled.fetch_add(1, Ordering::SeqCst);
             self.redirects.lock().unwrap_or_else(PoisonError::into_inner).push(redirect);
             if self.down.load(Ordering::SeqCst) {
-                let source = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+                let source = std::io::Error::from(*self.failure.lock().unwrap_or_else(PoisonError::into_inner));
                 return Err(ConnectError { source: source.into() });
             }
             let (ours, theirs) = duplex(1 << 20);

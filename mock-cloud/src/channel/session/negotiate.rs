@@ -82,6 +82,7 @@ impl Loop {
             return self.sm_failed(stream, StanzaCondition::ItemNotFound);
         };
         self.cloud.sessions.disconnect(&self.session);
+        detached.session.moved_to(self.session.from());
         self.session = detached.session;
         self.inlets = detached.inlets;
         self.unacked_bytes = detached.unacked_bytes;

@@ -47,10 +47,18 @@ pub(crate) async fn dial(
     credentials: Option<&Credentials>,
     alpn: &[&[u8]],
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    dial_with(world, tls(world, credentials, alpn)).await
+}
+
+/// The same with given settings, which keep what can be resumed.
+pub(crate) async fn dial_with(
+    world: &World,
+    config: Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let tcp = TcpStream::connect(world.address()).await?;
     tcp.set_nodelay(true)?;
     let name = ServerName::try_from("cloud.causeway.test").unwrap();
-    TlsConnector::from(tls(world, credentials, alpn)).connect(name, tcp).await
+    TlsConnector::from(config).connect(name, tcp).await
 }
 
 /// An opening stream header.

@@ -6,8 +6,10 @@ mod actions;
 mod agent;
 mod auth;
 mod channel;
+mod cuts;
 mod delta;
 mod failover;
+mod herd;
 mod ldap_server;
 mod process;
 mod sessions;
@@ -46,6 +48,8 @@ const BENCHES: &[Bench] = &[
     Bench { name: "sessions", shows: "10,000 idle TLS sessions beside ejabberd's", run: sessions::run },
     Bench { name: "agent", shows: "the agent's size and idle memory", run: agent::run },
     Bench { name: "failover", shows: "kill -9 of the serving agent under load", run: failover::run },
+    Bench { name: "cuts", shows: "links cut 1,000 times while actions run", run: cuts::run },
+    Bench { name: "herd", shows: "10,000 agents and a cloud that is restarted", run: herd::run },
 ];
 
 fn main() -> Result<()> {

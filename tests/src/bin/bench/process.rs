@@ -86,6 +86,16 @@ impl Program {
             .with_context(|| format!("the ready line has no {pointer}"))
     }
 
+    /// Sends a signal by name and waits for the end.
+    pub(crate) async fn signal(mut self, name: &str) -> Result<()> {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid()?.to_string()).status().await?;
+        if !status.success() {
+            bail!("kill -{name} failed");
+        }
+        tokio::time::timeout(READY_WITHIN, self.child.wait()).await.context("it does not end")??;
+        Ok(())
+    }
+
     /// Process id.
     pub(crate) fn pid(&self) -> Result<u32> {
         self.child.id().context("the program has ended")
