@@ -124,7 +124,7 @@ async fn a_revoked_agent_is_put_out_at_once_in_whatever_state_its_sessions_are()
     world.journal("offline", "connection lost").await;
 
     for instance in [&enrolled.instance, &cut_enrolled.instance] {
-        let path = format!("/api/v1/tenants/{}/agents/{instance}/revoke", world.tenant);
+        let path = format!("/tenants/{}/agents/{instance}/revoke", world.tenant);
         assert_eq!(Api(&world).post(&path, serde_json::json!({})).await.status, http::StatusCode::NO_CONTENT);
     }
     assert_eq!(online.line.end().await.condition(), "not-authorized");
