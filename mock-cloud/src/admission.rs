@@ -145,7 +145,10 @@ mod tests {
     #[test]
     fn few_agents_come_back_at_once_and_many_over_the_time_they_need() {
         let door = Admission::new(&ChannelConfig { admission_per_sec: 500, ..ChannelConfig::default() });
-        assert_eq!([2, 10_000, usize::MAX].map(|agents| door.spread_secs(agents)), [1, 31, COMEBACK_MAX_SECS]);
+        assert_eq!(
+            [2, 10_000, usize::MAX].map(|agents| door.spread_secs(agents)),
+            [1, 31, COMEBACK_MAX_SECS]
+        );
     }
 
     #[tokio::test(start_paused = true)]

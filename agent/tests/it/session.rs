@@ -239,7 +239,11 @@ async fn a_cut_session_is_tried_again_at_once_but_not_for_ever() {
         let lost = Instant::now();
         drop(line);
         line = bench.lobby.authenticated().await;
-        assert!(lost.elapsed() <= HASTE_WITHIN + Duration::from_millis(10), "cut {cut}: {:?}", lost.elapsed());
+        assert!(
+            lost.elapsed() <= HASTE_WITHIN + Duration::from_millis(10),
+            "cut {cut}: {:?}",
+            lost.elapsed()
+        );
         assert!(matches!(line.begin(Some(("sm-1", handled))).await, Begun::Resumed { .. }));
         assert!(agent.wait_online(Duration::from_secs(1)).await);
     }

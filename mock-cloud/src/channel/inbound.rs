@@ -18,10 +18,10 @@ use xmpp_parsers::disco::{DiscoInfoResult, Identity};
 use xmpp_parsers::iq::Iq;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
+use super::FRONT;
 use super::login::Role;
 use super::registry::Session;
 use super::session::Effect;
-use super::FRONT;
 use crate::dispatch::{actions, config, leases, sessions};
 use crate::pki::AgentIdentity;
 use crate::state::Cloud;

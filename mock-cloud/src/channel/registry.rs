@@ -113,11 +113,7 @@ pub(super) struct Inlets {
 }
 
 impl Session {
-    pub(super) fn new(
-        serial: u64,
-        identity: Option<AgentIdentity>,
-        from: SocketAddr,
-    ) -> (Arc<Self>, Inlets) {
+    pub(super) fn new(serial: u64, identity: Option<AgentIdentity>, from: SocketAddr) -> (Arc<Self>, Inlets) {
         let (outbound, outbound_inlet) = mpsc::channel(OUTBOUND_QUEUE);
         let (control, control_inlet) = mpsc::channel(2);
         let session = Self {

@@ -71,12 +71,7 @@ pub(crate) async fn hello(
 
 /// Another process of the same instance that is connected and alive. One that does not answer is a dead connection
 /// nobody has noticed yet.
-async fn twin(
-    cloud: &Cloud,
-    session: &Session,
-    who: &AgentIdentity,
-    hello: &Hello,
-) -> Option<Arc<Session>> {
+async fn twin(cloud: &Cloud, session: &Session, who: &AgentIdentity, hello: &Hello) -> Option<Arc<Session>> {
     let old = cloud.sessions.get(who).filter(|old| old.serial != session.serial)?;
     if old.hello().is_none_or(|old| old.boot_id == hello.boot_id) {
         return None;
@@ -95,13 +90,7 @@ fn place(session: &Session) -> String {
     }
 }
 
-async fn raise_duplicate(
-    cloud: &Cloud,
-    who: &AgentIdentity,
-    old: &Session,
-    new: &Session,
-    hello: &Hello,
-) {
+async fn raise_duplicate(cloud: &Cloud, who: &AgentIdentity, old: &Session, new: &Session, hello: &Hello) {
     let (old, new) = (place(old), format!("host {} ({})", hello.host, new.from().ip()));
     let detail = json!({ "old": old, "new": new, "boot_id": hello.boot_id });
     journal(cloud, "hello", &who.instance, "clone", detail);

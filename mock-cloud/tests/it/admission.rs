@@ -64,10 +64,7 @@ async fn those_who_say_nothing_take_places_only_for_a_while() {
     };
     tokio::time::timeout(PATIENCE, ends).await.expect("the slow ones are put out");
     until("the silent one closed", || async { closed(&silent) }).await;
-    let agent = until("a free place", || async {
-        dial(&world, None, &[ALPN_H2]).await.ok()
-    })
-    .await;
+    let agent = until("a free place", || async { dial(&world, None, &[ALPN_H2]).await.ok() }).await;
     drop(agent);
 }
 

@@ -76,7 +76,8 @@ impl Connect for MemoryConnect {
             self.dialled.fetch_add(1, Ordering::SeqCst);
             self.redirects.lock().unwrap_or_else(PoisonError::into_inner).push(redirect);
             if self.down.load(Ordering::SeqCst) {
-                let source = std::io::Error::from(*self.failure.lock().unwrap_or_else(PoisonError::into_inner));
+                let source =
+                    std::io::Error::from(*self.failure.lock().unwrap_or_else(PoisonError::into_inner));
                 return Err(ConnectError { source: source.into() });
             }
             let (ours, theirs) = duplex(1 << 20);

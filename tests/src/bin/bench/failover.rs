@@ -121,7 +121,8 @@ async fn busiest(stage: &mut Stage) -> Result<(usize, f64)> {
     let items = list["items"].as_array().context("no list of agents")?;
     let mut binds = Vec::new();
     for agent in stage.agents() {
-        let status = causeway_agent::health::read_file(agent.data_dir()).context("read the agent's status")?;
+        let status =
+            causeway_agent::health::read_file(agent.data_dir()).context("read the agent's status")?;
         let seen = items.iter().find(|item| item["id"] == *status.instance).context("an unknown agent")?;
         let modules = seen["modules"].as_array().context("no modules")?;
         let module = modules.iter().find(|module| module["module"] == "user_auth").context("no user_auth")?;

@@ -24,9 +24,7 @@ use causeway_mock_cloud::channel::scram::Verifier;
 use causeway_mock_cloud::pki::AgentIdentity;
 use causeway_mock_cloud::store::{NewAgent, NewEnrollmentKey, Tenant};
 use causeway_mock_cloud::{Config, MockCloud};
-use causeway_protocol::channel::payload::{
-    Action, Certificate, Configure, Payload, Reply, Request, Welcome,
-};
+use causeway_protocol::channel::payload::{Action, Certificate, Configure, Payload, Reply, Request, Welcome};
 use causeway_protocol::health::{HealthReport, Hello, ModuleHealth, ModuleState};
 use causeway_tests::network::Network;
 use futures_util::StreamExt;
@@ -111,8 +109,10 @@ async fn measure(options: &Options) -> Result<Table> {
     }
     let out_ms = revoke_one(&running, &herd[0], &channels[0]).await?;
     table.alone("revoked among the herd: session ended", "ms", vec![out_ms], "at most 10000");
-    table.note("times from the restarted cloud's ready line; a second wave is a second with a quarter of the peak's \
-                arrivals after one with less than a tenth");
+    table.note(
+        "times from the restarted cloud's ready line; a second wave is a second with a quarter of the peak's \
+                arrivals after one with less than a tenth",
+    );
     stop.cancel();
     Ok(table)
 }
@@ -165,11 +165,9 @@ async fn enrol(mock: &MockCloud, number: usize) -> Result<Identity> {
         .pki
         .issue(&pending.request_pem()?, &identity, &jid, now_ms, 90)
         .map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
-    let agent =
-        NewAgent { identity, host: id.clone(), serial: issued.serial, expires_ms: issued.expires_ms };
+    let agent = NewAgent { identity, host: id.clone(), serial: issued.serial, expires_ms: issued.expires_ms };
     cloud.store.enroll(&id, agent, now_ms).await?;
-    let certificate =
-        Certificate { chain_pem: issued.chain_pem, instance, tenant: TENANT.to_owned(), jid };
+    let certificate = Certificate { chain_pem: issued.chain_pem, instance, tenant: TENANT.to_owned(), jid };
     Ok(pending.certified(certificate)?)
 }
 

@@ -88,7 +88,8 @@ impl Program {
 
     /// Sends a signal by name and waits for the end.
     pub(crate) async fn signal(mut self, name: &str) -> Result<()> {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.pid()?.to_string()).status().await?;
+        let status =
+            Command::new("kill").arg(format!("-{name}")).arg(self.pid()?.to_string()).status().await?;
         if !status.success() {
             bail!("kill -{name} failed");
         }
