@@ -50,6 +50,8 @@ const COMPLETE_WITHIN: Duration = Duration::from_secs(300);
 const WATCHED: Duration = Duration::from_secs(60);
 /// Pause before the cloud dies, so that the first wave's work is done.
 const SETTLE: Duration = Duration::from_secs(10);
+/// How long the herd's certificates are valid.
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * 86_400);
 /// The herd's tenant.
 const TENANT: &str = "5d9c2a52-6c0f-4c61-9b8e-2d3d3d8f7a10";
 
@@ -163,7 +165,7 @@ async fn enrol(mock: &MockCloud, number: usize) -> Result<Identity> {
     let jid = format!("{instance}@{}", cloud.config.domain);
     let issued = cloud
         .pki
-        .issue(&pending.request_pem()?, &identity, &jid, now_ms, 90)
+        .issue(&pending.request_pem()?, &identity, &jid, now_ms, CERTIFICATE_LIFE)
         .map_err(|refusal| anyhow::anyhow!("{refusal}"))?;
     let agent = NewAgent { identity, host: id.clone(), serial: issued.serial, expires_ms: issued.expires_ms };
     cloud.store.enroll(&id, agent, now_ms).await?;
