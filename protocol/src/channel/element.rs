@@ -13,6 +13,7 @@ use super::ns;
 /// [`StreamElement::Unknown`] instead of ending the stream, because ending it would also end stream management.
 #[derive(FromXml, AsXml, Debug)]
 #[xml()]
+#[allow(clippy::large_enum_variant, reason = "nearly every element is an iq, the largest of them")]
 pub enum StreamElement {
     /// The workhorse.
     #[xml(transparent)]
