@@ -113,6 +113,10 @@ pub(super) fn sweep(connection: &Connection, source: i64, epoch: u64) -> Result<
         deletes += u64::try_from(deleted).unwrap_or(u64::MAX);
     }
     tally.add_to(connection, source)?;
+    if deletes > 0 {
+        let sql = format!("DELETE FROM objects WHERE source = ?1 AND {UNUSED}");
+        connection.prepare_cached(&sql)?.execute([source])?;
+    }
     Ok(deletes)
 }
 
@@ -302,16 +306,38 @@ impl Writer<'_> {
         let mut statement = self.connection.prepare_cached(sql)?;
         let deleted = match (kind, member) {
             (Kind::Member, Some(member)) => match self.known_number(member)? {
-                Some(member) => statement.execute(params![id, member])?,
+                Some(number) => {
+                    let deleted = statement.execute(params![id, number])?;
+                    self.forget_if_unused(number, member)?;
+                    deleted
+                }
                 None => 0,
             },
             (Kind::Member, None) => 0,
             _ => statement.execute([id])?,
         };
+        self.forget_if_unused(id, key)?;
         *self.tally.of(kind) -= i64::try_from(deleted).unwrap_or(i64::MAX);
         Ok(u64::try_from(deleted).unwrap_or(u64::MAX))
     }
+
+    /// Forgets the number of an id that nothing refers to any more. An object and its memberships go in any order, so
+    /// each deletion looks.
+    fn forget_if_unused(&mut self, number: i64, key: &str) -> Result<(), StoreError> {
+        let sql = format!("DELETE FROM objects WHERE id = ?1 AND {UNUSED}");
+        if self.connection.prepare_cached(&sql)?.execute([number])? > 0 {
+            self.numbers.remove(key);
+        }
+        Ok(())
+    }
 }
+
+/// Whether nothing refers to a row of `objects`.
+const UNUSED: &str = "NOT EXISTS (SELECT 1 FROM users u WHERE u.id = objects.id) \
+                      AND NOT EXISTS (SELECT 1 FROM groups g WHERE g.id = objects.id) \
+                      AND NOT EXISTS (SELECT 1 FROM ous o WHERE o.id = objects.id) \
+                      AND NOT EXISTS (SELECT 1 FROM members m WHERE m.member_id = objects.id) \
+                      AND NOT EXISTS (SELECT 1 FROM members m WHERE m.group_id = objects.id)";
 
 /// What a search looks through: lower case, one text.
 fn search_text(texts: &[Option<&str>]) -> String {
@@ -323,4 +349,79 @@ fn search_text(texts: &[Option<&str>]) -> String {
         all.push_str(&text.to_lowercase());
     }
     all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(include_str!("schema.sql")).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO tenants (id, name, created_ms) VALUES ('t', 'T', 0); \
+                 INSERT INTO sources (id, tenant, source) VALUES (1, 't', 'directory');",
+            )
+            .unwrap();
+        connection
+    }
+
+    fn user(key: &str) -> Change {
+        Change { key: key.to_owned(), row: Row::User(Box::default()) }
+    }
+
+    fn group(key: &str) -> Change {
+        Change { key: key.to_owned(), row: Row::Group(Box::default()) }
+    }
+
+    fn member(group: &str, member: &str) -> Change {
+        Change { key: group.to_owned(), row: Row::Member(member.to_owned()) }
+    }
+
+    fn gone(kind: Kind, key: &str, member: Option<&str>) -> Change {
+        Change { key: key.to_owned(), row: Row::Gone(kind, member.map(str::to_owned)) }
+    }
+
+    fn keys(connection: &Connection) -> Vec<String> {
+        let mut statement = connection.prepare("SELECT key FROM objects ORDER BY key").unwrap();
+        statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn ids_of_what_is_gone_are_forgotten_whatever_went_first() {
+        for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
+            let connection = store();
+            let all = [user("u"), user("stays"), group("g"), member("g", "u")];
+            apply(&connection, "t", 1, 1, &all).unwrap();
+            let mut gone = [
+                gone(Kind::User, "u", None),
+                gone(Kind::Member, "g", Some("u")),
+                gone(Kind::Group, "g", None),
+            ]
+            .map(Some);
+            let changes: Vec<Change> = order.iter().filter_map(|n| gone[*n].take()).collect();
+            assert_eq!(apply(&connection, "t", 1, 2, &changes).unwrap().deletes, 3);
+            assert_eq!(keys(&connection), ["stays"], "{order:?}");
+        }
+    }
+
+    #[test]
+    fn an_id_that_comes_back_in_the_same_batch_is_there() {
+        let connection = store();
+        let changes = [user("u"), gone(Kind::User, "u", None), user("u"), member("g", "u")];
+        apply(&connection, "t", 1, 1, &changes).unwrap();
+        assert_eq!(keys(&connection), ["g", "u"]);
+        let users: i64 = connection.query_row("SELECT users FROM sources", [], |row| row.get(0)).unwrap();
+        assert_eq!(users, 1);
+    }
+
+    #[test]
+    fn a_snapshot_forgets_what_it_does_not_name() {
+        let connection = store();
+        apply(&connection, "t", 1, 1, &[user("old"), user("kept"), group("g"), member("g", "old")]).unwrap();
+        apply(&connection, "t", 1, 2, &[user("kept"), user("new")]).unwrap();
+        assert_eq!(sweep(&connection, 1, 2).unwrap(), 3);
+        assert_eq!(keys(&connection), ["kept", "new"]);
+    }
 }

@@ -104,7 +104,7 @@ CREATE TABLE sources (
   source TEXT NOT NULL,
   epoch INTEGER NOT NULL DEFAULT 0,
   committed_ms INTEGER NOT NULL DEFAULT 0,
-  -- rows it has in the table of that name, kept by the triggers below
+  -- rows it has in the table of that name, kept by whoever writes there
   users INTEGER NOT NULL DEFAULT 0,
   groups INTEGER NOT NULL DEFAULT 0,
   ous INTEGER NOT NULL DEFAULT 0,
