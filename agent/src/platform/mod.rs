@@ -27,6 +27,8 @@ use std::sync::Arc;
 #[cfg(not(windows))]
 pub use linux::service::unit;
 #[cfg(windows)]
+pub(crate) use windows::contexts::WindowsContexts as SystemContexts;
+#[cfg(windows)]
 pub use windows::{proxy, sspi};
 
 pub(crate) use here::service;

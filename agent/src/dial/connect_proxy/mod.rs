@@ -11,6 +11,7 @@ mod error;
 mod kdc;
 mod line;
 mod memory;
+#[cfg(not(windows))]
 mod rust_sspi;
 pub mod security;
 mod talk;
@@ -26,7 +27,6 @@ use tokio::time::timeout;
 
 pub use self::error::ProxyError;
 use self::memory::Memory;
-use self::rust_sspi::RustSspi;
 use self::security::SecurityContexts;
 use self::talk::Talk;
 use super::proxy::ProxyServer;
@@ -112,9 +112,16 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// `inside` reaches KDCs; it must not lead through a proxy.
+    /// `inside` reaches KDCs, where Windows does not do that by itself; it must not lead through a proxy.
     pub fn new(inside: Arc<dyn Dial>) -> Self {
-        Self::with_contexts(Box::new(RustSspi::new(inside)))
+        #[cfg(not(windows))]
+        let contexts = rust_sspi::RustSspi::new(inside);
+        #[cfg(windows)]
+        let contexts = {
+            drop(inside);
+            crate::platform::SystemContexts
+        };
+        Self::with_contexts(Box::new(contexts))
     }
 
     /// NTLM and Negotiate by somebody else.

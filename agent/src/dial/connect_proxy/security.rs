@@ -1,4 +1,4 @@
-//! The seam to whoever speaks NTLM and Kerberos: the `sspi` crate ([`super::rust_sspi`]) or Windows itself.
+//! The seam to whoever speaks NTLM and Kerberos: the `sspi` crate (`rust_sspi.rs`) or Windows itself.
 
 use futures_util::future::BoxFuture;
 use thiserror::Error;

@@ -2,6 +2,7 @@
 #![allow(unsafe_code)]
 
 mod acl;
+pub(crate) mod contexts;
 mod dpapi;
 pub(crate) mod event_log;
 pub(crate) mod exec;

@@ -1,0 +1,78 @@
+//! The security packages of Windows for the dialler.
+
+use futures_util::future::BoxFuture;
+
+use super::sspi::{Account, NativeContext};
+use crate::dial::connect_proxy::ProxyAuth;
+use crate::dial::connect_proxy::security::{Package, SecurityContext, SecurityContexts, SecurityError};
+
+/// NTLM and Negotiate of Windows; without credentials as the account we run as.
+pub(crate) struct WindowsContexts;
+
+/// One context. Taken while a thread of its own works with it: Kerberos asks a domain controller meanwhile.
+struct Context {
+    native: Option<NativeContext>,
+    ntlm_allowed: bool,
+}
+
+impl SecurityContexts for WindowsContexts {
+    fn begin(
+        &self,
+        package: Package,
+        host: &str,
+        auth: &ProxyAuth,
+    ) -> Result<Box<dyn SecurityContext>, SecurityError> {
+        let name = match package {
+            Package::Ntlm => "NTLM",
+            Package::Negotiate => "Negotiate",
+        };
+        let account = auth.credentials.as_ref().map(|credentials| {
+            let (domain, user) = credentials.username.split_once('\\').unwrap_or(("", &credentials.username));
+            Account { user, domain, password: credentials.password.expose() }
+        });
+        let native = NativeContext::new(name, &format!("HTTP/{host}"), account.as_ref())
+            .map_err(|error| SecurityError::NotPossible { why: error.to_string() })?;
+        let ntlm_allowed = package == Package::Ntlm || auth.negotiate_ntlm;
+        Ok(Box::new(Context { native: Some(native), ntlm_allowed }))
+    }
+
+    fn own_logon(&self) -> bool {
+        true
+    }
+}
+
+impl SecurityContext for Context {
+    fn step<'a>(&'a mut self, token: Option<&'a [u8]>) -> BoxFuture<'a, Result<Vec<u8>, SecurityError>> {
+        Box::pin(async move {
+            let not_possible = |why: &str| SecurityError::NotPossible { why: why.to_owned() };
+            let mut native = self.native.take().ok_or_else(|| not_possible("an earlier step was given up"))?;
+            let token = token.map(<[u8]>::to_vec);
+            let worked = tokio::task::spawn_blocking(move || {
+                let step = native.step(token.as_deref());
+                (native, step)
+            });
+            let (native, step) = worked.await.map_err(|_| not_possible("the thread of SSPI ended"))?;
+            self.native = Some(native);
+            let token = step.map_err(|error| judged(&error))?.token;
+            if !self.ntlm_allowed && token.windows(NTLM.len()).any(|window| window == NTLM) {
+                return Err(not_possible("Windows chose NTLM inside Negotiate, which is not allowed here"));
+            }
+            Ok(token)
+        })
+    }
+}
+
+/// What every NTLM message carries, wherever it is wrapped (MS-NLMP 2.2.1).
+const NTLM: &[u8] = b"NTLMSSP\0";
+
+fn judged(error: &std::io::Error) -> SecurityError {
+    // SEC_E_LOGON_DENIED, SEC_E_INVALID_TOKEN (winerror.h).
+    const LOGON_DENIED: i32 = 0x8009_030C_u32.cast_signed();
+    const INVALID_TOKEN: i32 = 0x8009_0308_u32.cast_signed();
+    let why = error.to_string();
+    match error.raw_os_error() {
+        Some(LOGON_DENIED) => SecurityError::Credentials { why },
+        Some(INVALID_TOKEN) => SecurityError::BadToken { why },
+        _ => SecurityError::NotPossible { why },
+    }
+}
