@@ -29,10 +29,11 @@ pub use linux::service::unit;
 #[cfg(windows)]
 pub(crate) use windows::contexts::WindowsContexts as SystemContexts;
 #[cfg(windows)]
-pub use windows::{proxy, sspi};
+pub use windows::sspi;
 
 pub(crate) use here::service;
 
+use crate::dial::proxy::system::SystemProxies;
 use crate::secrets::Sealer;
 
 /// The service's name, wherever names of services are kept.
@@ -94,6 +95,11 @@ impl Sealer for PlatformSealer {
 /// What names this installation of the operating system, if it has such a thing.
 pub fn machine_id() -> Option<String> {
     here::machine_id().map(|id| id.trim().to_owned()).filter(|id| !id.is_empty())
+}
+
+/// The system's own proxy settings, where it has any.
+pub fn system_proxies() -> Option<Arc<dyn SystemProxies>> {
+    here::system_proxies()
 }
 
 /// Makes a folder that only the service's account and administrators can enter; one that exists becomes so.

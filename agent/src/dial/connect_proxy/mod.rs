@@ -8,6 +8,7 @@
 mod challenge;
 mod digest;
 mod error;
+#[cfg(not(windows))]
 mod kdc;
 mod line;
 mod memory;

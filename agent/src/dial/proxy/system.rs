@@ -118,7 +118,7 @@ impl System {
 
     /// The settings of this machine, as far as its platform has any.
     pub fn of_this_machine(user_sid: Option<String>) -> Self {
-        Self::new(None, user_sid)
+        Self::new(crate::platform::system_proxies(), user_sid)
     }
 
     /// Policy, then WinHTTP's machine default, then Internet settings, then discovery. The first that names a proxy or a

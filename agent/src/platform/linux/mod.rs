@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::dial::proxy::system::SystemProxies;
 use crate::secrets::Sealer;
 
 pub(super) fn sealer() -> Arc<dyn Sealer> {
@@ -17,6 +18,11 @@ pub(super) fn sealer() -> Arc<dyn Sealer> {
 
 pub(super) fn machine_id() -> Option<String> {
     fs::read_to_string("/etc/machine-id").ok()
+}
+
+/// Linux has none that all programs share; the environment is a way of its own.
+pub(super) fn system_proxies() -> Option<Arc<dyn SystemProxies>> {
+    None
 }
 
 pub(super) fn create_private_dir(path: &Path) -> io::Result<()> {

@@ -6,7 +6,7 @@ pub(crate) mod contexts;
 mod dpapi;
 pub(crate) mod event_log;
 pub(crate) mod exec;
-pub mod proxy;
+mod proxy;
 mod registry;
 pub(crate) mod service;
 pub mod sspi;
@@ -16,6 +16,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::dial::proxy::system::SystemProxies;
 use crate::secrets::Sealer;
 
 pub(super) fn sealer() -> Arc<dyn Sealer> {
@@ -25,6 +26,10 @@ pub(super) fn sealer() -> Arc<dyn Sealer> {
 /// Made when Windows is installed, and again by `sysprep`, as a clone must be.
 pub(super) fn machine_id() -> Option<String> {
     registry::text(registry::Root::Machine, r"SOFTWARE\Microsoft\Cryptography", "MachineGuid").ok().flatten()
+}
+
+pub(super) fn system_proxies() -> Option<Arc<dyn SystemProxies>> {
+    Some(Arc::new(proxy::ThisMachine))
 }
 
 pub(super) fn create_private_dir(path: &Path) -> io::Result<()> {

@@ -5,7 +5,7 @@ use std::ptr;
 
 use windows_sys::Win32::Foundation::{ERROR_FILE_NOT_FOUND, ERROR_MORE_DATA};
 use windows_sys::Win32::System::Registry::{
-    HKEY, HKEY_CURRENT_USER, HKEY_LOCAL_MACHINE, REG_DWORD, REG_EXPAND_SZ, RRF_RT_REG_BINARY,
+    HKEY, HKEY_CURRENT_USER, HKEY_LOCAL_MACHINE, HKEY_USERS, REG_DWORD, REG_EXPAND_SZ, RRF_RT_REG_BINARY,
     RRF_RT_REG_DWORD, RRF_RT_REG_SZ, RegDeleteTreeW, RegGetValueW, RegSetKeyValueW,
 };
 
@@ -21,6 +21,8 @@ pub(super) enum Root {
     Machine,
     /// Of the account we run as.
     Account,
+    /// Of all accounts; a key begins with the SID of one.
+    Users,
 }
 
 impl Root {
@@ -28,6 +30,7 @@ impl Root {
         match self {
             Self::Machine => HKEY_LOCAL_MACHINE,
             Self::Account => HKEY_CURRENT_USER,
+            Self::Users => HKEY_USERS,
         }
     }
 }
