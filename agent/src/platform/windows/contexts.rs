@@ -45,7 +45,8 @@ impl SecurityContext for Context {
     fn step<'a>(&'a mut self, token: Option<&'a [u8]>) -> BoxFuture<'a, Result<Vec<u8>, SecurityError>> {
         Box::pin(async move {
             let not_possible = |why: &str| SecurityError::NotPossible { why: why.to_owned() };
-            let mut native = self.native.take().ok_or_else(|| not_possible("an earlier step was given up"))?;
+            let mut native =
+                self.native.take().ok_or_else(|| not_possible("an earlier step was given up"))?;
             let token = token.map(<[u8]>::to_vec);
             let worked = tokio::task::spawn_blocking(move || {
                 let step = native.step(token.as_deref());

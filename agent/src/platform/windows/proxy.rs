@@ -101,9 +101,8 @@ impl Session {
     fn open() -> io::Result<Self> {
         let agent = wide("causeway-agent");
         // SAFETY: the name ends with a zero; no proxy is named, as the access type demands.
-        let session = unsafe {
-            WinHttpOpen(agent.as_ptr(), WINHTTP_ACCESS_TYPE_NO_PROXY, ptr::null(), ptr::null(), 0)
-        };
+        let session =
+            unsafe { WinHttpOpen(agent.as_ptr(), WINHTTP_ACCESS_TYPE_NO_PROXY, ptr::null(), ptr::null(), 0) };
         if session.is_null() { Err(io::Error::last_os_error()) } else { Ok(Self(session)) }
     }
 
