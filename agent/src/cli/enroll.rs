@@ -44,7 +44,8 @@ pub struct Enroll {
     /// PEM file with the authorities that may sign the cloud's certificate; default: the system's
     #[arg(long)]
     ca: Option<PathBuf>,
-    /// http://[user:password@]host:port of a proxy that takes CONNECT
+    /// The way out: http://[user:password@]host:port or https://... of a proxy that takes CONNECT, pac+http://...,
+    /// pac+file:///..., auto (WPAD), env, system, none; default: the environment's variables
     #[arg(long)]
     proxy: Option<String>,
     /// What this agent is called in the portal; default: the host's name
@@ -164,6 +165,21 @@ pub(super) fn keep_authorities(draft: &mut Draft, file: &Path) -> anyhow::Result
 /// # Errors
 /// When the settings cannot be changed by a program.
 pub(super) fn set_proxy(draft: &mut Draft, spec: &str) -> anyhow::Result<()> {
+    let mode = match spec {
+        "none" | "auto" | "system" | "environment" => Some(spec),
+        "env" => Some("environment"),
+        _ => None,
+    };
+    if let Some(mode) = mode {
+        return draft.set("proxy", "mode", mode);
+    }
+    if let Some(script) = spec.strip_prefix("pac+") {
+        draft.set("proxy", "mode", "pac")?;
+        return draft.set("proxy", "pac_url", script);
+    }
+    if draft.settings()?.settings.proxy.is_some_and(|proxy| proxy.mode.is_some()) {
+        draft.set("proxy", "mode", "manual")?;
+    }
     let (scheme, bare) = spec.split_once("://").unwrap_or(("http", spec));
     let (url, credentials) = match bare.rsplit_once('@') {
         Some((user, at)) => (format!("{scheme}://{at}"), Some(user.split_once(':').unwrap_or((user, "")))),

@@ -5,6 +5,7 @@
 #![allow(clippy::large_futures, reason = "a test's stack is large enough for a whole session")]
 
 mod actions;
+mod check_network;
 mod config;
 mod discovery;
 mod process;

@@ -373,3 +373,24 @@ async fn another_way_out_is_taken_over_without_restart() {
     };
     assert_eq!(password(&dialer).as_deref(), Some("canary-one"));
 }
+
+#[tokio::test]
+async fn changes_are_noticed_by_themselves() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |text: &str| std::fs::write(dir.path().join("agent.toml"), text).unwrap();
+    write("[proxy]\nurl = \"http://first:1\"\n");
+    let settings = causeway_agent::config::SettingsFile::load(dir.path()).unwrap();
+    let dialer =
+        causeway_agent::dialer(&settings, &SecretStore::default(), &RandomSource::seeded(1)).unwrap();
+    let watch = ProxyWatch::new(dialer.clone(), &settings, SecretStore::default(), Arc::new(FileModeSealer));
+    let watching = tokio::spawn(watch.run());
+    assert!(way(&dialer, "https://c/").await.starts_with("proxy http://first:1"));
+    write("[proxy]\nmode = \"none\"\n");
+    let taken_over = async {
+        while !way(&dialer, "https://c/").await.starts_with("direct") {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("another way out", taken_over).await;
+    watching.abort();
+}

@@ -7,6 +7,7 @@
 mod curl;
 mod impacket;
 mod ldap_utils;
+mod pacparser;
 mod python_ldap3;
 mod slapd_consumer;
 mod slixmpp;

@@ -38,6 +38,8 @@ pub(in crate::cli) struct Bench {
     pub(super) dial: Result<Arc<Dialer>, StartError>,
     pub(super) random: RandomSource,
     pub(super) clock: Clock,
+    /// Another address to try, for the network's area.
+    pub(super) url: Option<String>,
     directories: OnceCell<Found>,
 }
 
@@ -70,6 +72,7 @@ impl Bench {
             dial,
             random,
             clock: Clock::system(),
+            url: None,
             directories: OnceCell::new(),
         }
     }

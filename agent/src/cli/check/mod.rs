@@ -36,6 +36,9 @@ pub struct CheckCommand {
     /// Print JSON
     #[arg(long)]
     json: bool,
+    /// With `check network`: try the way to this address too
+    #[arg(long, requires = "what")]
+    url: Option<String>,
     /// Print the names of all checks and what each looks at, and try nothing
     #[arg(long)]
     list: bool,
@@ -49,7 +52,10 @@ impl CheckCommand {
             list(self.json);
             return Ok(ExitCode::SUCCESS);
         }
-        let report = check(&self.data_dir.data_dir, self.what.as_deref()).await?;
+        if self.url.is_some() && self.what.as_deref() != Some("network") {
+            anyhow::bail!("--url belongs to `check network`");
+        }
+        let report = examine(&self.data_dir.data_dir, self.what.as_deref(), self.url).await?;
         if self.json {
             println!("{:#}", report.to_json());
         } else {
@@ -175,6 +181,11 @@ fn list(json: bool) {
 /// # Errors
 /// Only when there is no such area or module; everything else is a result.
 pub async fn check(data_dir: &Path, only: Option<&str>) -> anyhow::Result<Report> {
+    examine(data_dir, only, None).await
+}
+
+/// The same, with another address for the network's area.
+async fn examine(data_dir: &Path, only: Option<&str>, url: Option<String>) -> anyhow::Result<Report> {
     let module = only.filter(|only| FACTORIES.iter().any(|factory| factory.kind() == *only));
     let area = only.filter(|only| AREAS.iter().any(|area| area.name == *only));
     if let Some(only) = only
@@ -187,7 +198,8 @@ pub async fn check(data_dir: &Path, only: Option<&str>) -> anyhow::Result<Report
             "there is no module or area {only}; this agent has the modules {kinds} and the areas {areas}"
         );
     }
-    let bench = Bench::new(data_dir, module);
+    let mut bench = Bench::new(data_dir, module);
+    bench.url = url;
     let wanted = AREAS.iter().filter(|one| match (area, module) {
         (Some(area), _) => one.name == area,
         (None, Some(_)) => one.with_one_module,

@@ -88,6 +88,7 @@ impl Environment {
             }
         };
         plan.notes.clone_from(&self.notes);
+        plan.troubled = !self.notes.is_empty();
         plan
     }
 

@@ -67,6 +67,8 @@ pub struct Plan {
     pub rule: String,
     /// More for the doctor: a script's trace, entries that were skipped.
     pub notes: Vec<String>,
+    /// Whether a person should look: a script that fails or is not there, a variable that is ignored.
+    pub troubled: bool,
 }
 
 /// Everything that decides about ways out; replaced as a whole when settings change.
@@ -176,7 +178,13 @@ impl Default for Access {
 
 impl Plan {
     fn new(route: Route, source: impl Into<String>, rule: impl Into<String>) -> Self {
-        Self { routes: vec![route], source: source.into(), rule: rule.into(), notes: Vec::new() }
+        Self {
+            routes: vec![route],
+            source: source.into(),
+            rule: rule.into(),
+            notes: Vec::new(),
+            troubled: false,
+        }
     }
 }
 

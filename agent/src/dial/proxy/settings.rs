@@ -29,7 +29,7 @@ pub struct ProxySettings {
     /// Destinations that take no proxy: `*`, `dom`, `.dom`, globs, `host:port`, addresses, CIDR, `<local>`. For `manual`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub bypass: Vec<String>,
-    /// `http://` or `https://` address of a PAC script.
+    /// `http://`, `https://` or `file://` address of a PAC script.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pac_url: Option<String>,
     /// A PAC script on this machine; relative to the data directory.

@@ -139,6 +139,7 @@ impl System {
         }
         let mut plan =
             found.unwrap_or_else(|| Plan::new(Route::Direct, "system", "no setting names a proxy"));
+        plan.troubled |= !notes.is_empty();
         plan.notes.splice(0..0, notes);
         plan
     }
@@ -205,7 +206,13 @@ fn plan(named: &NamedProxies, to: &Destination, source: &str) -> Plan {
     }
     let (routes, mut notes) = automatic_routes(named.proxies.as_deref().unwrap_or_default(), to.scheme);
     notes.extend(bad);
-    Plan { routes, source: source.to_owned(), rule: "no exception covers it".to_owned(), notes }
+    Plan {
+        routes,
+        source: source.to_owned(),
+        rule: "no exception covers it".to_owned(),
+        troubled: !notes.is_empty(),
+        notes,
+    }
 }
 
 /// Reads `ProxyServer` and the lists of WinHTTP: `host:port` for everything or `scheme=host:port` for some, entries split

@@ -11,6 +11,7 @@ mod delta;
 mod failover;
 mod herd;
 mod ldap_server;
+mod pac;
 mod process;
 mod sessions;
 mod stage;
@@ -47,6 +48,11 @@ const BENCHES: &[Bench] = &[
     Bench { name: "actions", shows: "durable actions, 1,000 a second", run: actions::run },
     Bench { name: "sessions", shows: "10,000 idle TLS sessions beside ejabberd's", run: sessions::run },
     Bench { name: "agent", shows: "the agent's size and idle memory", run: agent::run },
+    Bench {
+        name: "pac",
+        shows: "proxy scripts: one answer beside pacparser; hostile ones stopped",
+        run: pac::run,
+    },
     Bench { name: "failover", shows: "kill -9 of the serving agent under load", run: failover::run },
     Bench { name: "cuts", shows: "links cut 1,000 times while actions run", run: cuts::run },
     Bench { name: "herd", shows: "10,000 agents and a cloud that is restarted", run: herd::run },

@@ -133,6 +133,7 @@ impl Pac {
             let trouble = trouble.unwrap_or_default();
             let mut plan = Plan::new(Route::Direct, self.fetch.name(), "no script is there, so straight");
             plan.notes.push(trouble);
+            plan.troubled = true;
             return plan;
         };
         if !traced && let Some(plan) = self.remembered(to) {
@@ -149,9 +150,10 @@ impl Pac {
                 tracing::warn!(error = %error, url = %to.url(), "The proxy script fails; going straight");
                 self.fetch_soon().await;
                 let rule = format!("the script of {} fails, so straight: {error}", loaded.place);
-                Plan::new(Route::Direct, self.fetch.name(), rule)
+                Plan { troubled: true, ..Plan::new(Route::Direct, self.fetch.name(), rule) }
             }
         };
+        plan.troubled |= trouble.is_some();
         plan.notes.extend(trouble.map(|trouble| format!("an older script is used: {trouble}")));
         plan
     }
@@ -173,9 +175,10 @@ impl Pac {
             "the script returns {:?} in {took_us} us, {} look-ups",
             answer.text, answer.lookups
         ));
+        let troubled = !skipped.is_empty();
         notes.extend(skipped);
         let rule = format!("{} says {:?} for {}", loaded.place, answer.text, to.url());
-        let plan = Plan { routes, source: self.fetch.name(), rule, notes };
+        let plan = Plan { routes, source: self.fetch.name(), rule, notes, troubled };
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         if answers.len() >= ANSWERS_MAX {
