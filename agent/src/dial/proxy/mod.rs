@@ -89,7 +89,7 @@ pub struct Access {
 enum Source {
     None,
     Manual { server: ProxyServer, bypass: Bypass },
-    Environment(Environment),
+    Environment(Box<Environment>),
     Pac(Arc<Pac>),
     System(System),
 }
@@ -112,7 +112,7 @@ impl Ways {
 
     /// What the environment says.
     pub fn environment(environment: Environment, access: Access) -> Self {
-        Self { source: Source::Environment(environment), access }
+        Self { source: Source::Environment(Box::new(environment)), access }
     }
 
     /// What a PAC script says.

@@ -316,7 +316,7 @@ fn number(rest: &mut &[u8]) -> Option<u32> {
 /// Routes out of an answer of WinHTTP, which may also be in PAC's own words.
 pub fn automatic_routes(text: &str, scheme: &str) -> (Vec<Route>, Vec<String>) {
     let pac = text.split(';').any(|entry| {
-        let kind = entry.trim().split_whitespace().next().unwrap_or_default();
+        let kind = entry.split_whitespace().next().unwrap_or_default();
         ["PROXY", "HTTPS", "DIRECT"].iter().any(|word| kind.eq_ignore_ascii_case(word))
     });
     if pac { answer::routes(text) } else { proxy_list(text, scheme) }

@@ -84,14 +84,14 @@ pub enum FetchError {
     Connect {
         /// Why.
         #[source]
-        source: DialError,
+        source: Box<DialError>,
     },
     /// Its server is not who it should be.
     #[error("secure the connection to the script's server")]
     Tls {
         /// Why.
         #[source]
-        source: TlsError,
+        source: Box<TlsError>,
     },
     /// Its server does not speak HTTP.
     #[error("ask the script's server")]

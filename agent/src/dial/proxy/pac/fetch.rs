@@ -173,14 +173,15 @@ async fn ask(
         Some(addresses) => straight.open_to(addresses, &target).await,
         None => straight.open(&target, &Steps::unrecorded()).await,
     };
-    let stream = DialStream::tcp(stream.map_err(|source| FetchError::Connect { source })?);
+    let stream = DialStream::tcp(stream.map_err(|source| FetchError::Connect { source: Box::new(source) })?);
     if !tls {
         return exchange(stream, &target, 80, &path).await;
     }
-    let config =
-        tls::client_config(trust, None, &[b"http/1.1"]).map_err(|source| FetchError::Tls { source })?;
-    let stream =
-        tls::handshake(config, &target.host, stream).await.map_err(|source| FetchError::Tls { source })?;
+    let config = tls::client_config(trust, None, &[b"http/1.1"])
+        .map_err(|source| FetchError::Tls { source: Box::new(source) })?;
+    let stream = tls::handshake(config, &target.host, stream)
+        .await
+        .map_err(|source| FetchError::Tls { source: Box::new(source) })?;
     exchange(stream, &target, 443, &path).await
 }
 
