@@ -22,7 +22,7 @@ const POLICY: &str = r"Software\Policies\Microsoft\Windows\CurrentVersion\Intern
 const LOGIN_FAILURE: i32 = 12_015;
 
 /// This machine.
-pub struct ThisMachine;
+pub(super) struct ThisMachine;
 
 impl SystemProxies for ThisMachine {
     fn machine_default(&self) -> io::Result<NamedProxies> {
