@@ -4,9 +4,9 @@
 //! certificate of its own; what lies above (modules, state file) is left out, because nothing of it decides when an
 //! agent comes back.
 
+use std::collections::HashSet;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -52,6 +52,10 @@ const WATCHED: Duration = Duration::from_secs(60);
 const SETTLE: Duration = Duration::from_secs(10);
 /// How long the herd's certificates are valid.
 const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * 86_400);
+/// Pause between two health reports of an agent, as the cloud asks for by default.
+const HEALTH_EVERY: Duration = Duration::from_secs(30);
+/// Pause between two looks at the herd.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The herd's tenant.
 const TENANT: &str = "5d9c2a52-6c0f-4c61-9b8e-2d3d3d8f7a10";
 
@@ -75,11 +79,12 @@ async fn measure(options: &Options) -> Result<Table> {
     let ca = Trust::File(running.text("/ca_pem")?.into());
     let mut channels = Vec::with_capacity(agents);
     let mut tick = tokio::time::interval(Duration::from_secs(1) / STARTED_PER_SEC);
-    for identity in &herd {
+    for (number, identity) in herd.iter().enumerate() {
         tick.tick().await;
-        channels.push(start_agent(identity, port, &ca, &network, &watch, &stop)?);
+        let place = Place { number, watch: Arc::clone(&watch) };
+        channels.push(start_agent(identity, port, &ca, &network, place, &stop)?);
     }
-    watch.complete(agents, COMPLETE_WITHIN).await.context("the herd's first arrival")?;
+    watch.complete(&channels, COMPLETE_WITHIN).await.context("the herd's first arrival")?;
     tokio::time::sleep(SETTLE).await;
 
     let mut table = Table::default();
@@ -90,12 +95,13 @@ async fn measure(options: &Options) -> Result<Table> {
         running.signal(how).await?;
         running = cloud.start().await?;
         let back = Instant::now();
-        watch.complete(agents, COMPLETE_WITHIN).await.with_context(|| format!("after {what}"))?;
-        let wave = Wave::new(&watch, back);
+        watch.complete(&channels, COMPLETE_WITHIN).await.with_context(|| format!("after {what}"))?;
+        let (wave, came) = (Wave::new(&watch, back), watch.state().arrivals.len());
         let cloud_pid = running.pid()?;
         let herd_cpu = cpu_secs(pid)? - cpu;
         tokio::time::sleep(WATCHED).await;
-        let left = watch.left.load(Ordering::SeqCst);
+        let offline = channels.iter().filter(|channel| !*channel.online().borrow()).count();
+        let left = watch.state().arrivals.len() - came + offline;
         let row = |name: &str| format!("{what}: {name}");
         table.alone(row(&format!("all {agents} online")), "s", vec![wave.all_secs], "at most 60");
         table.alone(row("half of them online"), "s", vec![wave.half_secs], "-");
@@ -178,13 +184,14 @@ fn start_agent(
     port: u16,
     ca: &Trust,
     network: &Arc<Network>,
-    watch: &Arc<Watch>,
+    place: Place,
     stop: &CancellationToken,
 ) -> Result<Channel> {
     let endpoint = Endpoint::parse(&format!("https://127.0.0.1:{port}")).map_err(anyhow::Error::msg)?;
     let connector = CloudConnector::new(Arc::clone(network) as _, endpoint, ca.clone(), Some(identity))?;
     let random = RandomSource::system();
-    let orders = Arc::new(Bystander { host: identity.instance.clone(), boot_id: random.uuid().to_string() });
+    let orders =
+        Arc::new(Bystander { host: identity.instance.clone(), boot_id: random.uuid().to_string(), place });
     let parts = Parts {
         connect: Arc::new(connector),
         conversation: Arc::new(CloudConversation::new(orders)),
@@ -196,25 +203,17 @@ fn start_agent(
     };
     let (channel, ends) = Channel::new();
     tokio::spawn(reconnect::run(parts, ends));
-    tokio::spawn(report_health(channel.clone(), Arc::clone(watch), stop.clone()));
+    tokio::spawn(report_health(channel.clone(), stop.clone()));
     Ok(channel)
 }
 
-/// As an agent does: at once in a new session, and then at the cloud's pace.
-async fn report_health(channel: Channel, watch: Arc<Watch>, stop: CancellationToken) {
-    let mut online = channel.online();
+/// As an agent does: at once, and then at the cloud's pace.
+async fn report_health(channel: Channel, stop: CancellationToken) {
     let life = async {
-        while online.wait_for(|online| *online).await.is_ok() {
-            watch.came();
-            loop {
-                // What was not sent is sent again in the next session.
-                let _ = channel.ask(health().to_element()).await;
-                let pause = tokio::time::timeout(Duration::from_secs(30), online.wait_for(|online| !online));
-                if pause.await.is_ok() {
-                    break;
-                }
-            }
-            watch.went();
+        while channel.wait_online().await.is_ok() {
+            // What did not arrive is sent again in the next session.
+            let _ = channel.ask(health().to_element()).await;
+            tokio::time::sleep(HEALTH_EVERY).await;
         }
     };
     tokio::select! {
@@ -239,6 +238,13 @@ fn health() -> HealthReport {
 struct Bystander {
     host: String,
     boot_id: String,
+    place: Place,
+}
+
+/// An agent's number in the herd, and who counts it.
+struct Place {
+    number: usize,
+    watch: Arc<Watch>,
 }
 
 impl Orders for Bystander {
@@ -254,7 +260,9 @@ impl Orders for Bystander {
         }
     }
 
-    fn welcomed(&self, _: Welcome) {}
+    fn welcomed(&self, _: Welcome) {
+        self.place.watch.came(self.place.number);
+    }
 
     fn accept(&self, _: Action) -> BoxFuture<'static, Result<(), Box<StanzaError>>> {
         Box::pin(async { Err(nothing_here()) })
@@ -273,49 +281,47 @@ fn nothing_here() -> Box<StanzaError> {
     Box::new(StanzaError::new(ErrorType::Cancel, DefinedCondition::ServiceUnavailable, "en", "a bystander"))
 }
 
-/// Who is online, and when they came.
+/// Who began a session, and when.
 #[derive(Default)]
-struct Watch {
-    online: AtomicUsize,
-    left: AtomicUsize,
-    arrivals: Mutex<Vec<Instant>>,
-    changed: tokio::sync::Notify,
+struct Watch(Mutex<Arrivals>);
+
+#[derive(Default)]
+struct Arrivals {
+    arrivals: Vec<Instant>,
+    who: HashSet<usize>,
 }
 
 impl Watch {
-    fn came(&self) {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).push(Instant::now());
-        self.online.fetch_add(1, Ordering::SeqCst);
-        self.changed.notify_one();
+    fn state(&self) -> MutexGuard<'_, Arrivals> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn went(&self) {
-        self.online.fetch_sub(1, Ordering::SeqCst);
-        self.left.fetch_add(1, Ordering::SeqCst);
+    fn came(&self, number: usize) {
+        let mut state = self.state();
+        state.arrivals.push(Instant::now());
+        state.who.insert(number);
     }
 
     /// Forgets earlier arrivals.
     fn begin(&self) {
-        self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.state() = Arrivals::default();
     }
 
-    /// Waits until everyone has come since [`Watch::begin`] and is there; counts who leaves from then on.
-    async fn complete(&self, agents: usize, within: Duration) -> Result<()> {
-        let all = async {
-            loop {
-                let came = self.arrivals.lock().unwrap_or_else(PoisonError::into_inner).len();
-                if came >= agents && self.online.load(Ordering::SeqCst) == agents {
-                    return;
-                }
-                self.changed.notified().await;
+    /// Waits until everyone has come since [`Watch::begin`] and is there.
+    async fn complete(&self, herd: &[Channel], within: Duration) -> Result<()> {
+        let deadline = Instant::now() + within;
+        loop {
+            let came = self.state().who.len();
+            let online = || herd.iter().filter(|channel| *channel.online().borrow()).count();
+            if came == herd.len() && online() == herd.len() {
+                return Ok(());
             }
-        };
-        if tokio::time::timeout(within, all).await.is_err() {
-            let online = self.online.load(Ordering::SeqCst);
-            bail!("{online} of {agents} agents are online after {} s", within.as_secs());
+            if Instant::now() > deadline {
+                let (secs, online) = (within.as_secs(), online());
+                bail!("{came} of {} agents have come after {secs} s, {online} are online", herd.len());
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
-        self.left.store(0, Ordering::SeqCst);
-        Ok(())
     }
 }
 
@@ -330,7 +336,7 @@ struct Wave {
 
 impl Wave {
     fn new(watch: &Watch, back: Instant) -> Self {
-        let arrivals = watch.arrivals.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let arrivals = watch.state().arrivals.clone();
         let mut secs: Vec<f64> = arrivals
             .iter()
             .map(|at| at.checked_duration_since(back).unwrap_or_default().as_secs_f64())
