@@ -16,7 +16,7 @@ use xmpp_parsers::stanza_error::StanzaError;
 use crate::channel::causeway::CloudConversation;
 use crate::channel::login::Credentials as Login;
 use crate::channel::reconnect::{self, Parts};
-use crate::channel::{Channel, Connect, Orders};
+use crate::channel::{Channel, Connect, Nudge, Orders};
 use crate::clock::Clock;
 use crate::cloud::{CloudConnector, CloudError};
 use crate::config::{Endpoint, FileError, SettingsFile};
@@ -32,7 +32,7 @@ use crate::dispatch::{Capacity, Dispatcher};
 use crate::health::{Constants, Reporter, Status, damaged_notice};
 use crate::identity::{Identity, IdentityError, machine};
 use crate::leases::Leases;
-use crate::limits::{DRAIN_WITHIN, STOP_WITHIN};
+use crate::limits::{DRAIN_WITHIN, STOP_WITHIN, WAY_LOOK_EVERY};
 use crate::link::CloudLink;
 use crate::modules::{FACTORIES, ModuleContext, ModuleFactory};
 use crate::orchestrator::{Modules, ModulesParts};
@@ -329,7 +329,7 @@ impl Agent {
             random: random.clone(),
             stop: stop.clone(),
         };
-        let watched = connector.clone();
+        let (watched, roads_to_cloud) = (connector.clone(), connector.clone());
         let surroundings = Surroundings {
             clock,
             own_address: Arc::new(move || watched.own_address()),
@@ -349,11 +349,22 @@ impl Agent {
             state_thread,
         };
         running.until_stopped(surroundings.run());
+        running.until_stopped(prefer_direct(roads_to_cloud, running.channel.clone(), clock));
         running.spawn_all(parts, ends, dispatcher, uplink, rotation, clock);
         if let Some(watch) = watch {
             running.until_stopped(watch.run());
         }
         Ok(running)
+    }
+}
+
+/// Leaves a WebSocket once the direct way works again.
+async fn prefer_direct(connector: Arc<CloudConnector>, channel: Channel, clock: Clock) {
+    loop {
+        clock.sleep(WAY_LOOK_EVERY).await;
+        if *channel.online().borrow() && connector.better_way_works().await {
+            channel.nudge(Nudge::Redial("the direct way to the cloud works again".to_owned()));
+        }
     }
 }
 

@@ -186,6 +186,27 @@ impl CloudConnector {
         Ok(())
     }
 
+    /// Tries the direct way again when a WebSocket has been used for a day. True when it works, so that the session
+    /// should move.
+    pub async fn better_way_works(&self) -> bool {
+        if !self.ways.is_due() {
+            return false;
+        }
+        let target = Target::outside(&self.endpoint.host, self.endpoint.port);
+        let config = self.configs.load().xmpp.clone();
+        match self.open(target, config).await {
+            Ok(_) => {
+                self.ways.direct_worked();
+                true
+            }
+            Err(error) => {
+                tracing::debug!(error = %Chain(&error), "The direct way to the cloud is still blocked");
+                self.ways.websocket_worked(true);
+                false
+            }
+        }
+    }
+
     /// The address of ours by which the cloud is reached now.
     pub fn own_address(&self) -> Option<IpAddr> {
         // Before the first connection, and where a proxy hides behind TLS, the default route stands in: an address

@@ -273,6 +273,8 @@ pub const CUTS_BEFORE_FALLBACK: u32 = 2;
 pub const FALLBACK_KEPT: Duration = Duration::from_secs(24 * 3_600);
 /// The same when the direct way was only cut: a crowded cloud does that too.
 pub const FALLBACK_KEPT_UNSURE: Duration = Duration::from_secs(3_600);
+/// How often that time is looked at.
+pub const WAY_LOOK_EVERY: Duration = Duration::from_secs(600);
 
 /// A look at who answers in the cloud's place.
 pub const GLIMPSE_WITHIN: Duration = Duration::from_secs(5);

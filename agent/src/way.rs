@@ -116,6 +116,12 @@ impl Ways {
         if (ahead > 0 && believable) || turn { Way::WebSocket } else { Way::Direct }
     }
 
+    /// Whether the WebSocket has been used for so long that the direct way should be tried again.
+    pub(crate) fn is_due(&self) -> bool {
+        let until_ms = self.state().websocket_until_ms;
+        until_ms != 0 && self.clock.now_ms() >= until_ms
+    }
+
     /// The direct way works: nothing else is needed.
     pub(crate) fn direct_worked(&self) {
         let known = {
@@ -245,7 +251,7 @@ mod tests {
         assert_eq!(Ways::new().remembering(dir.path(), clock).first(), Way::WebSocket);
         tokio::time::advance(Duration::from_secs(2)).await;
         let ways = Ways::new().remembering(dir.path(), clock);
-        assert_eq!(ways.first(), Way::Direct, "the better way is tried again");
+        assert_eq!((ways.first(), ways.is_due()), (Way::Direct, true), "the better way is tried again");
         assert!(ways.direct_failed(Evidence::Unsure), "and the known one at once when it is still blocked");
         ways.websocket_worked(false);
         ways.direct_worked();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use causeway_agent::channel::{ChannelState, Nudge};
 use causeway_agent::clock::Clock;
+use causeway_agent::cloud::CloudConnector;
 use causeway_agent::identity::{self, Identity};
 use causeway_agent::secrets::FileModeSealer;
 use causeway_agent::{Agent, AgentConfig, RunningAgent, way};
@@ -71,6 +72,28 @@ async fn a_middlebox_put_in_later_is_passed_and_what_worked_is_remembered() {
     assert!(agent.wait_online(PATIENCE).await);
     assert_eq!(refusals(), before, "the note is used");
     agent.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_day_the_direct_way_is_tried_and_taken_again() {
+    let world = World::start().await;
+    world.link.set_middlebox(Some(Middlebox::RefusesUnknownAlpn));
+    let dir = world.enrol("one", &[]).await;
+    let config = AgentConfig::load(&dir).unwrap();
+    let tomorrow = Clock::simulated(from_now(DAY + Duration::from_secs(60)));
+    let dial = causeway_agent::dialer(&config.settings, &config.secrets, &config.random).unwrap();
+    let (endpoint, trust) =
+        (causeway_agent::endpoint(&config.settings).unwrap(), causeway_agent::trust(&config.settings, &dir));
+    let connector =
+        CloudConnector::by(tomorrow, dial, endpoint, trust, Some(&config.identity)).unwrap().remembering(&dir);
+    assert!(!connector.better_way_works().await, "still blocked");
+    world.link.set_middlebox(None);
+    assert!(!connector.better_way_works().await, "not before another day");
+    let overdue = json!({ "websocket_until_ms": 1 });
+    std::fs::write(dir.join(way::FILE_NAME), overdue.to_string()).unwrap();
+    let connector = connector.remembering(&dir);
+    assert!(connector.better_way_works().await);
+    assert!(!connector.better_way_works().await, "there is nothing better than the direct way");
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
