@@ -1,5 +1,6 @@
 //! Links as networks make them: middleboxes, sign-in pages, inspection, nodes that are emptied, certificates that end.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use causeway_agent::channel::{ChannelState, Nudge};
@@ -15,7 +16,7 @@ use causeway_mock_kit::proxy::{Middlebox, TcpProxy};
 use causeway_protocol::limits::PONG_WITHIN;
 use serde_json::json;
 
-use crate::support::{PATIENCE, Probe, World, eventually, start};
+use crate::support::{PATIENCE, Probe, World, eventually, soon, start};
 
 /// Waits until the agent's own words hold a text.
 async fn says(agent: &RunningAgent, text: &str) -> String {
@@ -254,6 +255,27 @@ async fn a_nudge_leaves_a_living_link_and_the_session_goes_on() {
     let resumed =
         world.cloud().journal().count(|entry| entry.operation == "online" && entry.outcome == "resumed");
     assert_eq!((resumed, probe.acted().len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_machine_that_slept_leaves_its_link_and_its_leases_at_once() {
+    static SLEPT_MS: AtomicI64 = AtomicI64::new(0);
+    let world = World::start().await;
+    let probe = Probe::new("user_visibility", "one");
+    world.tenant.configure(probe.kind(), true, &json!({})).await.unwrap();
+    let dir = world.enrol("one", &[]).await;
+    let agent = start_by(Clock::skewed(from_now(Duration::ZERO), &SLEPT_MS), &dir, &probe).await;
+    assert!(agent.wait_online(PATIENCE).await);
+    let lease = probe.lease().await;
+    let connections = || async { world.link.journal().last_seq() };
+    let before = connections().await;
+    // An hour has passed of which the monotonic clock knows nothing.
+    SLEPT_MS.store(3_600_000, Ordering::Relaxed);
+    soon("the lease given up", lease.lost()).await;
+    eventually("the link left", connections, |now| *now > before).await;
+    assert!(agent.wait_online(PATIENCE).await);
+    let again = probe.lease().await;
+    assert!(again.fence() >= lease.fence() && !again.is_lost(), "{again:?} after {lease:?}");
 }
 
 /// Takes as long as an answer may: the one thing here that no clock can shorten.
