@@ -209,7 +209,9 @@ impl Connection<'_> {
                 Step::Failed(error) => return End::Cut(error.to_string()),
                 Step::Read(read) => {
                     self.stream.get_stream().element_complete();
-                    self.watch.heard(self.clock.now().into_std());
+                    if let Some(Ok(_)) = read {
+                        self.watch.heard(self.clock.now().into_std());
+                    }
                     if let Err(end) = self.read(read) {
                         return end;
                     }
