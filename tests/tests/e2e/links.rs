@@ -85,8 +85,9 @@ async fn after_a_day_the_direct_way_is_tried_and_taken_again() {
     let dial = causeway_agent::dialer(&config.settings, &config.secrets, &config.random).unwrap();
     let (endpoint, trust) =
         (causeway_agent::endpoint(&config.settings).unwrap(), causeway_agent::trust(&config.settings, &dir));
-    let connector =
-        CloudConnector::by(tomorrow, dial, endpoint, trust, Some(&config.identity)).unwrap().remembering(&dir);
+    let connector = CloudConnector::by(tomorrow, dial, endpoint, trust, Some(&config.identity))
+        .unwrap()
+        .remembering(&dir);
     assert!(!connector.better_way_works().await, "still blocked");
     world.link.set_middlebox(None);
     assert!(!connector.better_way_works().await, "not before another day");
