@@ -211,6 +211,8 @@ impl Connection<'_> {
                     self.stream.get_stream().element_complete();
                     if let Some(Ok(_)) = read {
                         self.watch.heard(self.clock.now().into_std());
+                        // Counted now; later they would pass for a sign of life of that time.
+                        self.seen_bytes = self.stream.get_stream().total();
                     }
                     if let Err(end) = self.read(read) {
                         return end;
