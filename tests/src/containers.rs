@@ -43,10 +43,12 @@ pub enum Kind {
     SambaDc,
     Prosody,
     Ejabberd,
+    Squid,
 }
 
 impl Kind {
-    pub const ALL: [Self; 5] = [Self::Openldap, Self::Ds389, Self::SambaDc, Self::Prosody, Self::Ejabberd];
+    pub const ALL: [Self; 6] =
+        [Self::Openldap, Self::Ds389, Self::SambaDc, Self::Prosody, Self::Ejabberd, Self::Squid];
 
     /// Name of the image's folder and of its table in `images.toml`.
     pub fn name(self) -> &'static str {
@@ -56,6 +58,7 @@ impl Kind {
             Self::SambaDc => "samba_dc",
             Self::Prosody => "prosody",
             Self::Ejabberd => "ejabberd",
+            Self::Squid => "squid",
         }
     }
 }
@@ -94,6 +97,12 @@ pub struct Address {
     /// Inside the engine's network: where another container reaches it (a second domain controller, its DNS).
     pub network_address: IpAddr,
     pub image: String,
+    /// The container's first process as this machine sees it: whoever may can enter its network.
+    #[serde(default)]
+    pub process_id: u32,
+    /// Folder of this machine the container writes to.
+    #[serde(default)]
+    pub folder: PathBuf,
 }
 
 impl Address {
@@ -211,6 +220,16 @@ impl Ejabberd {
     /// A server of one's own. `None` after a counted skip.
     pub async fn start() -> anyhow::Result<Option<Running>> {
         start(Kind::Ejabberd, Seed::Empty, None).await
+    }
+}
+
+/// squid, once for each way to ask who somebody is, with a KDC beside it; see `tests/containers/squid/entry.sh`.
+pub struct Squid;
+
+impl Squid {
+    /// The one the whole test run shares, else one of one's own.
+    pub async fn shared() -> anyhow::Result<Option<Running>> {
+        shared(Kind::Squid).await
     }
 }
 

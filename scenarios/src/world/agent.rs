@@ -45,6 +45,14 @@ impl AgentProgram {
         Self { program, first_arguments: Vec::new() }
     }
 
+    /// This program, started by another one (`ip netns exec NAME`) that becomes it.
+    pub fn started_by(self, program: &str, arguments: &[&str]) -> Self {
+        let own = self.program.to_string_lossy().into_owned();
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned());
+        let first_arguments = arguments.chain([own]).chain(self.first_arguments).collect();
+        Self { program: PathBuf::from(program), first_arguments }
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command.args(&self.first_arguments).args(arguments).kill_on_drop(true);

@@ -13,6 +13,7 @@ use testcontainers::core::client::docker_client_instance;
 use testcontainers::core::{AccessMode, ContainerPort, Mount};
 use testcontainers::runners::AsyncRunner;
 use testcontainers::{ContainerAsync, GenericImage, ImageExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
@@ -58,6 +59,7 @@ pub async fn probe(address: &Address) -> anyhow::Result<()> {
         match table::image(address.kind)?.ready {
             Ready::Ldap => probe_directory(address).await,
             Ready::Xmpp => probe_xmpp(address).await,
+            Ready::Proxy => probe_proxy(address).await,
         }
     };
     tokio::time::timeout(PROBE_TIMEOUT, tried)
@@ -111,6 +113,8 @@ async fn start(plan: &Plan) -> anyhow::Result<Held> {
         ca_pem: String::new(),
         network_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         image: full_image,
+        process_id: 0,
+        folder: out.path().to_owned(),
     };
     match complete(&container, address, out.path(), &image).await {
         Ok(address) => Ok(Held { address, container, _out: out }),
@@ -129,8 +133,8 @@ async fn complete(
     image: &Image,
 ) -> anyhow::Result<Address> {
     let name = address.kind.name();
-    address.network_address =
-        network_address(container).await.with_context(|| format!("address of {name}"))?;
+    (address.network_address, address.process_id) =
+        inspected(container).await.with_context(|| format!("address of {name}"))?;
     for (port, inside) in &image.ports {
         let published = container.get_host_port_ipv4(ContainerPort::Tcp(*inside)).await;
         address.ports.insert(port.clone(), published.with_context(|| format!("port {port} of {name}"))?);
@@ -139,16 +143,18 @@ async fn complete(
     Ok(address)
 }
 
-/// testcontainers' own look-up asks for a network named like the container's mode, which is "default" on older
-/// engines and no network's name.
-async fn network_address(container: &ContainerAsync<GenericImage>) -> anyhow::Result<IpAddr> {
+/// Address and first process. testcontainers' own look-up asks for a network named like the container's mode, which is
+/// "default" on older engines and no network's name.
+async fn inspected(container: &ContainerAsync<GenericImage>) -> anyhow::Result<(IpAddr, u32)> {
     let engine = docker_client_instance().await.context("reach the engine")?;
     let inspected = engine.inspect_container(container.id(), None).await.context("inspect the container")?;
+    let process_id = inspected.state.and_then(|state| state.pid).context("the container has no process")?;
     let networks = inspected.network_settings.and_then(|settings| settings.networks).unwrap_or_default();
     let address =
         networks.into_values().find_map(|network| network.ip_address.filter(|text| !text.is_empty()));
     let address = address.context("the container is in no network")?;
-    address.parse().with_context(|| format!("{address:?} is not an address"))
+    let address = address.parse().with_context(|| format!("{address:?} is not an address"))?;
+    Ok((address, u32::try_from(process_id).context("a process id is a number")?))
 }
 
 fn loopback_bindings(image: &Image) -> HashMap<String, Option<Vec<PortBinding>>> {
@@ -179,6 +185,7 @@ fn environment(plan: &Plan, password: &str) -> Vec<(&'static str, String)> {
             }
             all
         }
+        Kind::Squid => vec![("PROXY_USER", login(plan.kind).to_owned()), ("PROXY_PASSWORD", password)],
         Kind::Prosody | Kind::Ejabberd => {
             vec![("XMPP_USER", "bench".to_owned()), ("XMPP_PASSWORD", password)]
         }
@@ -190,6 +197,7 @@ fn base(kind: Kind) -> &'static str {
         Kind::Openldap | Kind::Ds389 => "dc=acme,dc=example",
         Kind::SambaDc => "DC=acme,DC=example",
         Kind::Prosody | Kind::Ejabberd => "localhost",
+        Kind::Squid => "causeway.test",
     }
 }
 
@@ -199,6 +207,7 @@ fn login(kind: Kind) -> &'static str {
         Kind::Ds389 => "cn=Directory Manager",
         Kind::SambaDc => "CN=Administrator,CN=Users,DC=acme,DC=example",
         Kind::Prosody | Kind::Ejabberd => "bench@localhost",
+        Kind::Squid => "alice",
     }
 }
 
@@ -238,7 +247,7 @@ async fn wait_until_ready(
 
 /// The CA the container made, once it has written it.
 fn read_report(out: &Path, ready: Ready) -> anyhow::Result<String> {
-    ensure!(ready != Ready::Xmpp || out.join("ready").exists(), "the account is not registered yet");
+    ensure!(ready == Ready::Ldap || out.join("ready").exists(), "it is not set up yet");
     let ca_pem = std::fs::read_to_string(out.join("ca.pem")).context("the container wrote no CA yet")?;
     ensure!(ca_pem.trim_end().ends_with("-----END CERTIFICATE-----"), "the CA is not complete yet");
     Ok(ca_pem)
@@ -263,6 +272,25 @@ async fn probe_directory(address: &Address) -> anyhow::Result<()> {
 
 async fn probe_xmpp(address: &Address) -> anyhow::Result<()> {
     let stream = tokio::net::TcpStream::connect((address.host.as_str(), address.port("xmpps"))).await?;
+    let name = ServerName::try_from("localhost").context("localhost is a server name")?;
+    tokio_rustls::TlsConnector::from(tls(&address.ca_pem)?).connect(name, stream).await?;
+    Ok(())
+}
+
+/// Nobody listens on port 1 of the container, so a proxy that lets us pass answers 503.
+async fn probe_proxy(address: &Address) -> anyhow::Result<()> {
+    for (name, port) in address.ports.iter().filter(|(name, _)| *name != "tls") {
+        let mut stream = tokio::net::TcpStream::connect((address.host.as_str(), *port)).await?;
+        stream.write_all(b"CONNECT 127.0.0.1:1 HTTP/1.1\r\nHost: 127.0.0.1:1\r\n\r\n").await?;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.with_context(|| format!("port {name} does not answer"))?;
+        ensure!(
+            [b"HTTP/1.1 407", b"HTTP/1.1 503"].contains(&&status),
+            "port {name} answers {:?}",
+            String::from_utf8_lossy(&status)
+        );
+    }
+    let stream = tokio::net::TcpStream::connect((address.host.as_str(), address.port("tls"))).await?;
     let name = ServerName::try_from("localhost").context("localhost is a server name")?;
     tokio_rustls::TlsConnector::from(tls(&address.ca_pem)?).connect(name, stream).await?;
     Ok(())

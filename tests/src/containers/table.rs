@@ -22,6 +22,7 @@ pub(super) struct Image {
 pub(super) enum Ready {
     Ldap,
     Xmpp,
+    Proxy,
 }
 
 #[derive(Deserialize)]
@@ -55,7 +56,11 @@ mod tests {
     fn every_kind_has_an_image_with_an_encrypted_port() {
         for kind in Kind::ALL {
             let image = image(kind).unwrap();
-            let port = if image.ready == Ready::Ldap { "ldaps" } else { "xmpps" };
+            let port = match image.ready {
+                Ready::Ldap => "ldaps",
+                Ready::Xmpp => "xmpps",
+                Ready::Proxy => "tls",
+            };
             assert!(image.ports.contains_key(port), "{} has no port {port}", kind.name());
         }
     }

@@ -13,7 +13,7 @@ use crate::session::Session;
 use crate::wait::{self, Wait};
 
 /// One of each that tests share. The XMPP servers are for benchmarks, which start their own.
-const SHARED: &[&str] = &["openldap", "ds389", "samba_dc"];
+const SHARED: &[&str] = &["openldap", "ds389", "samba_dc", "squid"];
 
 /// Longer than the program's own bound, so that its message is the one that is seen.
 const START_TIMEOUT: Duration = Duration::from_secs(240);

@@ -1,5 +1,13 @@
 //! Every file of `scenarios/cases` as a test with its own name. A failed one prints the line that plays it again, and
 //! leaves its report in `target/scenarios/<name>/report.html`.
+//!
+//! And the ways out through real proxies, `proxies::<source>::<scheme>::<purpose>`: an agent process in a network that
+//! leads nowhere else.
+
+#[cfg(target_os = "linux")]
+mod network;
+#[cfg(target_os = "linux")]
+mod proxies;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -17,21 +25,37 @@ use libtest_mimic::{Arguments, Failed, Trial};
 enum Role {
     /// Be the agent
     Agent(causeway_agent::cli::Arguments),
+    /// Be the rest of the company's network
+    #[cfg(target_os = "linux")]
+    Company(proxies::Company),
 }
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("agent") {
-        let Role::Agent(arguments) = Role::parse();
-        return runtime().block_on(causeway_agent::cli::execute(arguments)).unwrap_or_else(|error| {
+    if let Some("agent" | "company") = std::env::args().nth(1).as_deref() {
+        let played = match Role::parse() {
+            Role::Agent(arguments) => runtime().block_on(causeway_agent::cli::execute(arguments)),
+            #[cfg(target_os = "linux")]
+            Role::Company(company) => runtime().block_on(company.run()).map(|()| ExitCode::SUCCESS),
+        };
+        return played.unwrap_or_else(|error| {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         });
     }
     let cases = spec::built_in().expect("the built-in scenarios are readable");
-    let trials = cases.into_iter().map(|case| {
-        Trial::test(case.id.clone(), move || play(case).map_err(|error| Failed::from(format!("{error:#}"))))
-    });
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+    let mut trials: Vec<Trial> =
+        cases.into_iter().map(|case| Trial::test(case.id.clone(), move || as_test(play(case)))).collect();
+    #[cfg(target_os = "linux")]
+    trials.extend(
+        proxies::cells()
+            .into_iter()
+            .map(|cell| Trial::test(cell.name(), move || as_test(runtime().block_on(cell.play())))),
+    );
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+fn as_test(result: Result<()>) -> Result<(), Failed> {
+    result.map_err(|error| Failed::from(format!("{error:#}")))
 }
 
 fn play(case: Case) -> Result<()> {
