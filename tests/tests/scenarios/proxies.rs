@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use causeway_mock_cloud::MockCloud;
+use causeway_mock_kit::cli::RunningMock;
 use causeway_mock_kit::dns::{DnsServer, Srv};
 use causeway_mock_ldap::MockLdap;
 use causeway_scenarios::cloud_api::Tenant;
