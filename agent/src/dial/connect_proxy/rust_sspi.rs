@@ -136,7 +136,8 @@ struct NtlmContext {
 impl SecurityContext for NtlmContext {
     fn step<'a>(&'a mut self, token: Option<&'a [u8]>) -> BoxFuture<'a, Result<Vec<u8>, SecurityError>> {
         Box::pin(async move {
-            let mut input = [token_buffer(token)];
+            let repaired = token.and_then(repaired_challenge);
+            let mut input = [token_buffer(repaired.as_deref().or(token))];
             let mut output = [token_buffer(None)];
             let mut request = self
                 .ntlm
@@ -160,6 +161,42 @@ fn ntlm_step<'a>(
     request: &mut FilledInitializeSecurityContext<'a, 'a, Option<AuthIdentityBuffers>>,
 ) -> sspi::Result<()> {
     ntlm.initialize_security_context_impl(request)?.resolve_to_result().map(drop)
+}
+
+/// A CHALLENGE as `sspi` reads it, for servers that send one without target information or whose target name points
+/// nowhere (MS-NLMP 2.2.1.2; squid's test program does both). The name is not used for anything, so it is left out; the
+/// information is kept where it is whole. `None` when nothing needs repair, or it is no challenge at all.
+fn repaired_challenge(token: &[u8]) -> Option<Vec<u8>> {
+    const TARGET_INFO: u32 = 0x0080_0000;
+    const VERSION: u32 = 0x0200_0000;
+    const HEAD_BYTES: u32 = 48;
+    let number = |at: usize| Some(u32::from_le_bytes(token.get(at..at + 4)?.try_into().ok()?));
+    let field = |at: usize| {
+        let length = usize::from(u16::from_le_bytes(token.get(at..at + 2)?.try_into().ok()?));
+        let offset = usize::try_from(number(at + 4)?).ok()?;
+        token.get(offset..offset.checked_add(length)?)
+    };
+    if !token.starts_with(b"NTLMSSP\0\x02\0\0\0") || (token.len() >= HEAD_BYTES as usize && field(12).is_some()) {
+        return None;
+    }
+    let mut flags = number(20)? & !VERSION;
+    let info = if flags & TARGET_INFO != 0 && token.len() >= HEAD_BYTES as usize { field(40) } else { None };
+    if info.is_none() {
+        flags &= !TARGET_INFO;
+    }
+    let info = info.unwrap_or_default();
+    let length = u16::try_from(info.len()).ok()?.to_le_bytes();
+    let end = HEAD_BYTES.to_le_bytes();
+    let mut whole = b"NTLMSSP\0\x02\0\0\0".to_vec();
+    whole.extend([0; 4]);
+    whole.extend(end);
+    whole.extend(flags.to_le_bytes());
+    whole.extend(token.get(24..32)?);
+    whole.extend([0; 8]);
+    whole.extend([length, length].concat());
+    whole.extend(end);
+    whole.extend(info);
+    Some(whole)
 }
 
 struct NegotiateContext {
@@ -268,6 +305,29 @@ mod tests {
     use causeway_protocol::Secret;
 
     use super::*;
+
+    #[test]
+    fn a_challenge_without_target_information_is_repaired() {
+        // As squid 5.7's ntlm_fake_auth sends it: 40 bytes, then a name whose offset is rubbish.
+        let head =
+            [&b"NTLMSSP\0\x02\0\0\0\x09\0\x09\0\xae\xaa\xaa\xaa\xb7\x82\x08\xe2"[..], b"8 octets"].concat();
+        let short = [&head[..], b"\0\0\0\0\0\0\x3a\0WORKGROUP"].concat();
+        let whole = repaired_challenge(&short).unwrap();
+        assert_eq!((whole.len(), &whole[24..32]), (48, &b"8 octets"[..]));
+        assert_eq!(repaired_challenge(&whole), None);
+        for length in 0..short.len() {
+            repaired_challenge(&short[..length]);
+        }
+        let mut ntlm = NtlmContext {
+            ntlm: Ntlm::new(),
+            handle: Some(AuthIdentityBuffers::from_utf8("svc", "", "x")),
+            target: "HTTP/proxy".into(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(ntlm.step(None)).unwrap();
+        let answer = runtime.block_on(ntlm.step(Some(&short))).unwrap();
+        assert!(answer.starts_with(b"NTLMSSP\0\x03"));
+    }
 
     #[test]
     fn the_realm_comes_from_the_name_or_the_settings() {
