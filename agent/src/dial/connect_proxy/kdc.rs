@@ -128,13 +128,13 @@ mod tests {
     fn an_error_is_known_by_its_code() {
         // RFC 4120 §5.9.1: pvno, msg-type, stime, susec, error-code 24; cut to what is read.
         let message = [
-            &[0x7e, 0x2b, 0x30, 0x29, 0xa0, 3, 2, 1, 5, 0xa1, 3, 2, 1, 30, 0xa4, 0x11, 0x18, 0x0f][..],
+            &[0x7e, 0x29, 0x30, 0x27, 0xa0, 3, 2, 1, 5, 0xa1, 3, 2, 1, 30, 0xa4, 0x11, 0x18, 0x0f][..],
             b"20261123031200Z",
             &[0xa5, 3, 2, 1, 0, 0xa6, 3, 2, 1, 24],
         ]
         .concat();
-        assert_eq!(message.len(), 0x2b + 2);
-        let framed = [&[0, 0, 0, 0x2d], &message[..]].concat();
+        assert_eq!(message.len(), 0x29 + 2);
+        let framed = [&[0, 0, 0, 0x2b], &message[..]].concat();
         assert_eq!(error_code(&framed), Some(24));
         assert_eq!(error_code(&framed[..framed.len() - 1]), None);
         assert_eq!(error_code(b"\0\0\0\x02\x6b\0"), None);
