@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use causeway_mock_cloud::{Config, MockCloud};
-use causeway_mock_kit::proxy::{ConnectAuth, ConnectProxy, ConnectSettings, DigestAccount, DigestAlgorithm};
 use causeway_tests::program;
 use serde_json::Value;
 use tokio::process::Command;
@@ -58,38 +57,6 @@ async fn the_api_speaks_both_versions_and_refuses_in_words() -> Result<()> {
         let problem: Value =
             serde_json::from_str(&answer.body).context("a problem document is JSON (RFC 9457)")?;
         ensure!(problem["status"] == status && problem["title"].is_string(), "{problem}");
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn the_proxy_of_mock_kit_asks_as_real_ones_do() -> Result<()> {
-    let Some(_) = program::find("curl", "curl") else { return Ok(()) };
-    let cloud = MockCloud::start(Config::default()).await?;
-    let (user, password) = ("svc", "open sesame");
-    let digest =
-        |algorithm| ConnectAuth::Digest(DigestAccount { algorithm, ..DigestAccount::new(user, password) });
-    let ntlm = ConnectAuth::Ntlm { user: user.into(), password: password.into() };
-    for (flag, auth) in [
-        ("--proxy-basic", ConnectAuth::Basic { user: user.into(), password: password.into() }),
-        ("--proxy-digest", digest(DigestAlgorithm::Unnamed)),
-        ("--proxy-digest", digest(DigestAlgorithm::Sha256)),
-        ("--proxy-digest", digest(DigestAlgorithm::Sha256Sess)),
-        ("--proxy-ntlm", ntlm.clone()),
-        ("--proxy-anyauth", ConnectAuth::Several(vec![digest(DigestAlgorithm::Unnamed), ntlm])),
-    ] {
-        let proxy = ConnectProxy::start(ConnectSettings { auth, ..ConnectSettings::default() }).await?;
-        for (given, expected) in [(password, "200"), ("wrong", "407")] {
-            let mut command = Command::new("curl");
-            command.args(["--silent", "--output", "/dev/null", "--write-out", "%{http_connect}", flag]);
-            command.args(["--proxy", &proxy.url(), "--proxy-user", &format!("{user}:{given}")]);
-            command
-                .arg("--cacert")
-                .arg(cloud.ca_pem())
-                .arg(format!("{}/api/v1/openapi.json", cloud.url("api")));
-            let run = program::run(&mut command, "", WITHIN).await?;
-            ensure!(run.stdout == expected, "{flag}: {} instead of {expected}: {}", run.stdout, run.stderr);
-        }
     }
     Ok(())
 }
