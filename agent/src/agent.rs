@@ -260,6 +260,7 @@ impl Agent {
             Uploads::new(channel.clone(), connector.clone(), clock, random.clone(), modules_stop.clone());
         let uplink = Uplink::new(channel.clone(), leases, uploads);
         let roads = dial.clone();
+        let outside = dial.clone();
         let template = ModuleContext {
             dial,
             storage: own.clone(),
@@ -318,6 +319,8 @@ impl Agent {
             welcome: welcomed,
             clock,
             data_dir: data_dir.clone(),
+            dial: outside,
+            remembered: Arc::default(),
         };
         let connect = config.connect.unwrap_or_else(|| connector.clone() as Arc<dyn Connect>);
         let parts = Parts {
@@ -424,6 +427,7 @@ impl RunningAgent {
         self.modules_stop.cancel();
         self.stop.cancel();
         let _ = timeout(STOP_WITHIN, self.tasks.wait()).await;
+        self.reporter.ended();
         if let Some(thread) = self.state_thread.take() {
             drop(self);
             // The thread ends when the last handle is gone, which a hanging module may keep.

@@ -1,6 +1,8 @@
 //! What the agent says about itself: to the cloud in health reports, to people in a status file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use causeway_protocol::channel::payload::{Health, Notice, Payload};
@@ -11,6 +13,7 @@ use tokio::time::Instant;
 
 use crate::channel::{Channel, ChannelState};
 use crate::clock::Clock;
+use crate::dial::Dial;
 use crate::dispatch::Dispatcher;
 use crate::limits::{CLOCK_SKEW_MAX, HEALTH_EVERY_MAX, HEALTH_LOOK_EVERY, STATUS_FILE_EVERY};
 use crate::link::CloudLink;
@@ -51,6 +54,25 @@ pub struct Status {
     pub storage_trouble: Option<String>,
     /// Every configured module.
     pub modules: Vec<ModuleHealth>,
+    /// Unix milliseconds since when the session is up.
+    #[serde(default)]
+    pub online_since_ms: Option<i64>,
+    /// Unix milliseconds of the last health report the cloud took.
+    #[serde(default)]
+    pub health_told_ms: Option<i64>,
+    /// Which way out the last connection to the outside took.
+    #[serde(default)]
+    pub way: Option<String>,
+    /// Unix milliseconds of an orderly end; none while the agent runs, and after a crash.
+    #[serde(default)]
+    pub stopped_ms: Option<i64>,
+}
+
+/// What a reporter remembers between two looks; 0 for never.
+#[derive(Debug, Default)]
+pub(crate) struct Remembered {
+    online_since_ms: AtomicI64,
+    health_told_ms: AtomicI64,
 }
 
 /// What never changes while a process lives.
@@ -74,6 +96,8 @@ pub(crate) struct Reporter {
     pub(crate) welcome: watch::Receiver<Option<causeway_protocol::channel::payload::Welcome>>,
     pub(crate) clock: Clock,
     pub(crate) data_dir: PathBuf,
+    pub(crate) dial: Arc<dyn Dial>,
+    pub(crate) remembered: Arc<Remembered>,
 }
 
 impl Reporter {
@@ -95,7 +119,29 @@ impl Reporter {
             rss_bytes: rss_bytes(),
             storage_trouble: self.storage_trouble.borrow().clone(),
             modules: self.modules.health(),
+            online_since_ms: self.online_since(state == ChannelState::Online),
+            health_told_ms: Some(self.remembered.health_told_ms.load(Ordering::Relaxed)).filter(|at| *at > 0),
+            way: self.dial.way(),
+            stopped_ms: None,
         }
+    }
+
+    fn online_since(&self, online: bool) -> Option<i64> {
+        let since = &self.remembered.online_since_ms;
+        if !online {
+            since.store(0, Ordering::Relaxed);
+            return None;
+        }
+        match since.compare_exchange(0, self.clock.now_ms(), Ordering::Relaxed, Ordering::Relaxed) {
+            Ok(_) => Some(since.load(Ordering::Relaxed)),
+            Err(at) => Some(at),
+        }
+    }
+
+    /// Writes that the agent ends as it should, for whoever looks later.
+    pub(crate) fn ended(&self) {
+        let status = Status { stopped_ms: Some(self.clock.now_ms()), online: false, ..self.status() };
+        write_file(&self.data_dir, &status);
     }
 
     /// Reports for as long as the agent runs: at the cloud's pace, and soon after a module changed.
@@ -147,7 +193,10 @@ impl Reporter {
             rss_bytes: status.rss_bytes,
         };
         match self.channel.ask(report.to_element()).await {
-            Ok(_) => true,
+            Ok(_) => {
+                self.remembered.health_told_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+                true
+            }
             Err(error) => {
                 tracing::debug!(%error, "A health report did not arrive");
                 false

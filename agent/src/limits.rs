@@ -328,3 +328,12 @@ pub const OUTBOX_BACKLOG: u64 = 1_000;
 
 /// A collection older than this is worth a look; the longest interval of the delta is a day.
 pub const SYNC_AGE_WARNING: Duration = Duration::from_secs(2 * 86_400);
+
+/// A support bundle, so that it can be mailed.
+pub const BUNDLE_MAX_BYTES: usize = 4 << 20;
+/// The end of the log in it: hours of a quiet agent, minutes of one in trouble.
+pub const BUNDLE_LOG_MAX_BYTES: u64 = 512 << 10;
+/// The last actions in it.
+pub const BUNDLE_ACTIONS_MAX: usize = 200;
+/// Rows of a table counted for it; more say nothing new.
+pub const BUNDLE_ROWS_COUNTED_MAX: usize = 1_000_000;

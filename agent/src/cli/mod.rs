@@ -81,7 +81,7 @@ pub async fn execute(arguments: Arguments) -> anyhow::Result<ExitCode> {
         Command::Status(command) => command.execute(),
         Command::Check(command) => command.execute().await,
         Command::ShowConfig(command) => command.execute(),
-        Command::SupportBundle(command) => command.execute(),
+        Command::SupportBundle(command) => command.execute().await,
         Command::Service(command) => command.execute().await,
     }
 }

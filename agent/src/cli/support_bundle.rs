@@ -1,21 +1,31 @@
-//! `support-bundle`: one JSON file that tells support what they ask first, and nothing secret.
+//! `support-bundle`: one JSON file that tells support what they ask first, and nothing secret. Its sections are always
+//! the same and in the same order; what cannot be read is said in its place, because a broken installation needs support
+//! most.
 
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
-use super::{DataDir, show_config};
+use super::{DataDir, check, show_config};
+use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::SettingsFile;
 use crate::health;
-use crate::identity::Identity;
+use crate::identity::{Identity, machine};
+use crate::limits::{
+    BUNDLE_ACTIONS_MAX, BUNDLE_LOG_MAX_BYTES, BUNDLE_MAX_BYTES, BUNDLE_ROWS_COUNTED_MAX, STORAGE_PAGE,
+};
+use crate::logging;
 use crate::orchestrator::read_desired;
 use crate::platform::PlatformSealer;
 use crate::secrets::{SecretStore, write_private};
+use crate::storage::redb::{FILE_NAME as STATE_FILE, RedbStorage};
+use crate::storage::{Storage, StorageError, Table};
 
 /// What stands in place of a secret.
 const REMOVED: &str = "[removed]";
@@ -26,35 +36,38 @@ pub struct SupportBundle {
     /// The file to write; default: causeway-support-<time>.json in the current directory
     #[arg(long)]
     output: Option<PathBuf>,
+    /// Leave the doctor out: nothing is tried on the network
+    #[arg(long)]
+    no_check: bool,
     #[command(flatten)]
     data_dir: DataDir,
 }
 
 impl SupportBundle {
-    pub(super) fn execute(self) -> anyhow::Result<ExitCode> {
+    pub(super) async fn execute(self) -> anyhow::Result<ExitCode> {
         let now_ms = Clock::system().now_ms();
         let output = self.output.unwrap_or_else(|| format!("causeway-support-{}.json", now_ms / 1000).into());
-        let bundle = bundle(&self.data_dir.data_dir, now_ms);
-        write_private(&output, bundle.as_bytes()).with_context(|| format!("write {}", output.display()))?;
+        let bundle = bundle(&self.data_dir.data_dir, now_ms, !self.no_check).await;
+        for (name, section) in bundle.as_object().into_iter().flatten() {
+            eprintln!("{name:<12} {:>9} bytes", section.to_string().len());
+        }
+        write_private(&output, format!("{bundle:#}\n").as_bytes())
+            .with_context(|| format!("write {}", output.display()))?;
         println!("{}", output.display());
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The bundle's text. What cannot be read is said in its place: a broken installation needs support most.
-pub fn bundle(data_dir: &Path, now_ms: i64) -> String {
-    let sealer = PlatformSealer;
-    let secrets = SecretStore::load(data_dir, &sealer);
-    let said = |error: &(dyn std::error::Error + 'static)| json!({ "error": crate::chain::Chain(error).to_string() });
-    let empty = SecretStore::default();
+/// The bundle.
+pub async fn bundle(data_dir: &Path, now_ms: i64, try_everything: bool) -> Value {
+    let secrets = SecretStore::load(data_dir, &PlatformSealer);
+    let sealed = secrets.as_ref().cloned().unwrap_or_default();
     let file = SettingsFile::load(data_dir);
-    let desired = read_desired(data_dir);
     let settings = match &file {
-        Ok(file) => show_config::lines(file, &desired, secrets.as_ref().unwrap_or(&empty))
-            .map_or_else(|error| json!({ "error": error.to_string() }), |lines| json!(lines)),
+        Ok(file) => show_config::effective(file, &read_desired(data_dir), &sealed).to_json(),
         Err(error) => said(error),
     };
-    let identity = match Identity::load(data_dir, &sealer) {
+    let identity = match Identity::load(data_dir, &PlatformSealer) {
         Ok(identity) => json!({
             "instance": identity.instance,
             "tenant": identity.tenant,
@@ -63,20 +76,37 @@ pub fn bundle(data_dir: &Path, now_ms: i64) -> String {
         }),
         Err(error) => said(&error),
     };
-    let status = health::read_file(data_dir).map_or_else(|error| said(&error), |status| json!(status));
-    let bundle = json!({
-        "written_ms": now_ms,
-        "version": env!("CARGO_PKG_VERSION"),
-        "os": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+    let checks = match try_everything {
+        false => json!("left out"),
+        true => match check::check(data_dir, None).await {
+            Ok(report) => report.to_json(),
+            Err(error) => json!({ "error": error.to_string() }),
+        },
+    };
+    let log =
+        file.as_ref().map_or(Value::Null, |file| log_tail(&logging::path(&file.settings.log, data_dir)));
+    let mut bundle = json!({
+        "about": {
+            "written_ms": now_ms,
+            "version": env!("CARGO_PKG_VERSION"),
+            "os": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        },
         "settings": settings,
         "secrets": secrets.as_ref().map_or_else(|error| said(error), |s| json!(s.names().collect::<Vec<_>>())),
         "identity": identity,
-        "status": status,
+        "status": health::read_file(data_dir).map_or_else(|error| said(&error), |status| json!(status)),
+        "checks": checks,
         "files": files(data_dir),
+        "state": state(data_dir).await,
+        "log": log,
     });
-    let mut bundle = bundle;
-    scrub(&mut bundle, secrets.as_ref().unwrap_or(&empty));
-    format!("{bundle:#}\n")
+    scrub(&mut bundle, &sealed);
+    within_size(&mut bundle);
+    bundle
+}
+
+fn said(error: &(dyn std::error::Error + 'static)) -> Value {
+    json!({ "error": Chain(error).to_string() })
 }
 
 fn files(data_dir: &Path) -> Value {
@@ -91,6 +121,85 @@ fn files(data_dir: &Path) -> Value {
     json!(files)
 }
 
+/// The end of the current log file; none when the log goes elsewhere.
+fn log_tail(path: &Path) -> Value {
+    let read = || -> std::io::Result<Vec<String>> {
+        let mut file = fs::File::open(path)?;
+        let bytes = file.metadata()?.len();
+        file.seek(SeekFrom::Start(bytes.saturating_sub(BUNDLE_LOG_MAX_BYTES)))?;
+        let mut tail = Vec::new();
+        file.take(BUNDLE_LOG_MAX_BYTES).read_to_end(&mut tail)?;
+        let cut = bytes > BUNDLE_LOG_MAX_BYTES;
+        Ok(String::from_utf8_lossy(&tail).lines().skip(usize::from(cut)).map(str::to_owned).collect())
+    };
+    match read() {
+        Ok(lines) => json!(lines),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => json!("the log goes to standard error"),
+        Err(error) => said(&error),
+    }
+}
+
+/// Rows of each table, and the last actions without what they carried. A running agent has the file for itself.
+async fn state(data_dir: &Path) -> Value {
+    if !data_dir.join(STATE_FILE).exists() {
+        return json!("none");
+    }
+    let opened = match RedbStorage::open(data_dir, &machine()) {
+        Ok(opened) => opened,
+        Err(error) => return said(&error),
+    };
+    match (rows(&opened.storage).await, actions(&opened.storage).await) {
+        (Ok(rows), Ok(actions)) => json!({ "rows": rows, "actions": actions }),
+        (Err(error), _) | (_, Err(error)) => said(&error),
+    }
+}
+
+async fn rows(storage: &dyn Storage) -> Result<Map<String, Value>, StorageError> {
+    let mut counts = Map::new();
+    for table in Table::ALL {
+        let (mut count, mut after) = (0, None);
+        loop {
+            let page = storage.scan(table, Vec::new(), after, STORAGE_PAGE).await?;
+            count += page.len();
+            match page.into_iter().last() {
+                Some((key, _)) if count < BUNDLE_ROWS_COUNTED_MAX => after = Some(key),
+                _ => break,
+            }
+        }
+        counts.insert(table.name().to_owned(), count.into());
+    }
+    Ok(counts)
+}
+
+/// Of an action only what cannot hold a secret: targets and parameters stay here.
+async fn actions(storage: &dyn Storage) -> Result<Vec<Value>, StorageError> {
+    let own = b"agent\0".to_vec();
+    let mut actions = Vec::new();
+    let mut after = None;
+    loop {
+        let page = storage.scan(Table::Inbox, own.clone(), after, STORAGE_PAGE).await?;
+        for (_, bytes) in &page {
+            let Ok(row) = serde_json::from_slice::<Value>(bytes) else { continue };
+            actions.push(json!({
+                "id": row["action"]["id"],
+                "module": row["action"]["module"],
+                "action": row["action"]["action"],
+                "attempt": row["action"]["attempt"],
+                "accepted_ms": row["accepted_ms"],
+                "status": row["report"]["status"],
+                "error": row["report"]["error"]["code"],
+            }));
+        }
+        match page.into_iter().last() {
+            Some((key, _)) => after = Some(key),
+            None => break,
+        }
+    }
+    actions.sort_by_key(|action| std::cmp::Reverse(action["accepted_ms"].as_i64()));
+    actions.truncate(BUNDLE_ACTIONS_MAX);
+    Ok(actions)
+}
+
 /// A second net: a person may have written a password where none belongs.
 fn scrub(value: &mut Value, secrets: &SecretStore) {
     match value {
@@ -100,6 +209,12 @@ fn scrub(value: &mut Value, secrets: &SecretStore) {
                 if text.contains(secret.expose()) {
                     *text = text.replace(secret.expose(), REMOVED);
                 }
+            }
+            if let Some(clean) = without_user_info(text).or_else(|| without_enrolment_key(text)) {
+                *text = clean;
+            }
+            if text.contains("PRIVATE KEY") {
+                *text = REMOVED.to_owned();
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| scrub(item, secrets)),
@@ -114,5 +229,87 @@ fn scrub(value: &mut Value, secrets: &SecretStore) {
             }
         }
         _ => {}
+    }
+}
+
+/// `scheme://user:password@host` without what stands before the at sign; `None` when there is none.
+fn without_user_info(text: &str) -> Option<String> {
+    let mut clean = String::new();
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (head, tail) = rest.split_at(at + 3);
+        clean.push_str(head);
+        let end = tail.find(['/', ' ', '"', '\'', '?', '#']).unwrap_or(tail.len());
+        rest = match tail[..end].rfind('@') {
+            Some(user_info) => {
+                clean.push_str(REMOVED);
+                &tail[user_info..]
+            }
+            None => tail,
+        };
+    }
+    (!clean.is_empty()).then(|| clean + rest)
+}
+
+/// Enrolment keys begin with `cw1-`, wherever somebody has pasted one.
+fn without_enrolment_key(text: &str) -> Option<String> {
+    let at = text.find("cw1-")?;
+    let end = text[at..]
+        .find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_')
+        .map_or(text.len(), |n| at + n);
+    let rest = &text[end..];
+    let rest = without_enrolment_key(rest).unwrap_or_else(|| rest.to_owned());
+    Some(format!("{}{REMOVED}{rest}", &text[..at]))
+}
+
+/// The log gives way first; it is the only part without a small bound.
+fn within_size(bundle: &mut Value) {
+    while bundle.to_string().len() > BUNDLE_MAX_BYTES {
+        match bundle["log"].as_array_mut() {
+            Some(lines) if !lines.is_empty() => {
+                let half = lines.len().div_ceil(2);
+                lines.drain(..half);
+            }
+            _ => {
+                bundle["checks"] = json!("left out: too large");
+                bundle["state"] = json!("left out: too large");
+                return;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_protocol::Secret;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_removed_wherever_they_stand() {
+        let secrets = SecretStore::default().with("a", Secret::new("canary-sealed"));
+        let mut bundle = json!({
+            "line": "dial http://user:canary-url@proxy:3128/ and ldap://x:canary-2@y failed",
+            "key": "used cw1-canaryid-canarysecret to enrol, cw1-canary-2 too",
+            "deep": [{ "password": "canary-field", "note": "it is canary-sealed" }],
+            "pem": "-----BEGIN PRIVATE KEY-----\ncanary\n",
+            "plain": "https://cloud.example:443/path and svc@acme.example",
+        });
+        scrub(&mut bundle, &secrets);
+        let text = bundle.to_string();
+        assert!(!text.contains("canary"), "{text}");
+        assert!(text.contains("http://[removed]@proxy:3128/ and ldap://[removed]@y failed"), "{text}");
+        assert!(text.contains("https://cloud.example:443/path and svc@acme.example"), "{text}");
+    }
+
+    #[test]
+    fn a_bundle_stays_within_its_size_and_keeps_the_newest_lines() {
+        let line = "x".repeat(1_000);
+        let mut lines: Vec<String> = (0..BUNDLE_MAX_BYTES / 500).map(|_| line.clone()).collect();
+        lines.push("the newest".to_owned());
+        let mut bundle = json!({ "log": lines, "checks": [] });
+        within_size(&mut bundle);
+        assert!(bundle.to_string().len() <= BUNDLE_MAX_BYTES);
+        assert_eq!(bundle["log"].as_array().unwrap().last().unwrap(), "the newest");
     }
 }

@@ -278,6 +278,10 @@ fn listed(addresses: &[IpAddr]) -> String {
 }
 
 impl Dial for Dialer {
+    fn way(&self) -> Option<String> {
+        self.used().map(|route| route.to_string())
+    }
+
     fn connect(&self, target: Target) -> BoxFuture<'_, Result<DialStream, DialError>> {
         Box::pin(async move { self.connect_noting(&target, &Steps::unrecorded()).await })
     }

@@ -35,6 +35,11 @@ pub trait Dial: Send + Sync + 'static {
     /// Service records, in the order to try them (RFC 2782: priority, then weighted chance).
     fn services(&self, name: &str) -> BoxFuture<'_, Result<Vec<Service>, DialError>>;
 
+    /// The way the last connection to the outside took, for people.
+    fn way(&self) -> Option<String> {
+        None
+    }
+
     /// This machine is on another network now: what was learnt about ways out is stale.
     fn network_changed(&self) {}
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::connection::{Endpoint, Security};
@@ -12,7 +12,7 @@ use super::personality::Personality;
 use crate::modules::{ConfigError, ModuleSettings};
 
 /// One directory.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DirectorySettings {
     /// `auto` (read from rootDSE), or a name of the personality table.

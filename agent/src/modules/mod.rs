@@ -75,6 +75,11 @@ pub trait ModuleFactory: Sync {
     /// Documented example of the desired config's settings, as the conformance suite builds from it.
     fn example(&self) -> Value;
 
+    /// The settings in force when nobody says anything, by the keys of the desired config.
+    fn defaults(&self) -> Value {
+        Value::Null
+    }
+
     /// Documented example of the local part, `[modules.<kind>]` and the `[directory.*]` tables it names.
     fn example_local(&self) -> LocalExample {
         LocalExample::default()

@@ -6,6 +6,7 @@
 
 mod canary;
 mod channel;
+mod doctor;
 mod files;
 mod links;
 mod support;

@@ -2,8 +2,10 @@
 //! leaves its report in `target/scenarios/<name>/report.html`.
 //!
 //! And the ways out through real proxies, `proxies::<source>::<scheme>::<purpose>`: an agent process in a network that
-//! leads nowhere else.
+//! leads nowhere else. And what an administrator does at a terminal, because this program can be the agent too.
 
+mod console;
+mod installation;
 #[cfg(target_os = "linux")]
 mod network;
 #[cfg(target_os = "linux")]
@@ -50,6 +52,11 @@ fn main() -> ExitCode {
         proxies::cells()
             .into_iter()
             .map(|cell| Trial::test(cell.name(), move || as_test(runtime().block_on(cell.play())))),
+    );
+    trials.extend(
+        installation::TRIALS
+            .iter()
+            .map(|(name, body)| Trial::test(*name, move || as_test(runtime().block_on(body())))),
     );
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

@@ -22,6 +22,7 @@ const PACKAGES: &[(&str, &str)] = &[
     ("ldap-utils", "ldapsearch"),
     ("slapd", "slapd"),
     ("chromium", "chromium"),
+    ("tmux", "tmux"),
     ("python3-venv", "python3"),
     ("gcc-mingw-w64-x86-64", "x86_64-w64-mingw32-gcc"),
     ("wine64", "wine64"),

@@ -211,6 +211,9 @@ fn running(bench: &Bench) -> Vec<CheckResult> {
     let Ok(status) = health::read_file(&bench.data_dir) else {
         return vec![CheckResult::ok(&ONE_AGENT, "none has run with this data directory yet")];
     };
+    if status.stopped_ms.is_some() {
+        return vec![CheckResult::warn(&ONE_AGENT, "none runs; it was stopped", "")];
+    }
     if !is_fresh(&status, bench.clock.now_ms()) {
         let secs = (bench.clock.now_ms() - status.written_ms) / 1000;
         let detail = format!("none runs; process {} was last seen {secs} s ago", status.pid);

@@ -35,7 +35,7 @@ declare_checks! {
 pub(super) async fn run(bench: &Bench) -> Vec<CheckResult> {
     let Ok(status) = health::read_file(&bench.data_dir) else { return Vec::new() };
     let now_ms = bench.clock.now_ms();
-    if !is_fresh(&status, now_ms) {
+    if status.stopped_ms.is_some() || !is_fresh(&status, now_ms) {
         return vec![CheckResult::skipped(&ONLINE, "no agent runs")];
     }
     judge(&status, now_ms)

@@ -1,13 +1,13 @@
 //! Settings of user_auth. The desired config and the local table have the same keys; the local one wins.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::directory::filter::Filter;
 use crate::modules::{ConfigError, ModuleSettings};
 
 /// How password checks are made.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Settings {
     /// Which `[directory.<name>]` to ask. Default `default`.
@@ -45,7 +45,7 @@ impl Default for Settings {
 }
 
 /// How a typed name becomes the name that is bound.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub(super) enum Lookup {
     /// The service account searches for the user.

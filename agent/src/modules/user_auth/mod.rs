@@ -60,6 +60,10 @@ impl ModuleFactory for Factory {
         Settings::example()
     }
 
+    fn defaults(&self) -> Value {
+        json!(Settings::default())
+    }
+
     fn example_local(&self) -> LocalExample {
         super::example_directory()
     }

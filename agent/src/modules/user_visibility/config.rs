@@ -1,6 +1,6 @@
 //! Settings of user_visibility. The desired config and the local table have the same keys; the local one wins.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::directory::filter::Filter;
@@ -10,7 +10,7 @@ use crate::modules::{ConfigError, ModuleSettings};
 const PATH: &str = "modules.user_visibility";
 
 /// What is collected, and when.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct Settings {
     /// Which `[directory.<name>]` to read. Default `default`.
@@ -40,7 +40,7 @@ pub(super) struct Settings {
 }
 
 /// When deletions are held back: above the larger of the two.
-#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct GuardSettings {
     /// Objects. Default 500, the threshold of Microsoft's own directory synchronisation.

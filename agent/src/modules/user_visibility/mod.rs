@@ -37,7 +37,7 @@ use causeway_protocol::health::{ModuleState, Severity};
 use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -65,6 +65,10 @@ impl ModuleFactory for Factory {
 
     fn example(&self) -> Value {
         Settings::example()
+    }
+
+    fn defaults(&self) -> Value {
+        json!(Settings::default())
     }
 
     fn example_local(&self) -> LocalExample {
