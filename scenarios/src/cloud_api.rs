@@ -55,6 +55,15 @@ impl Tenant {
         Ok(body["key"].as_str().context("the API gave no enrolment key")?.to_owned())
     }
 
+    /// Revokes an agent.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn revoke(&self, agent: &str) -> Result<()> {
+        self.http.post(&self.path(&format!("agents/{agent}/revoke")), &json!({})).await?.ok()?;
+        Ok(())
+    }
+
     /// Sets a module's desired config; returns its revision.
     ///
     /// # Errors

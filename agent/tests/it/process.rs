@@ -143,13 +143,22 @@ fn no_secret_of_any_kind_is_ever_printed_or_left_behind() {
     let child = Running(child);
     until("the log", || fs::read_to_string(&log).ok().filter(|log| log.contains("Offline")));
     drop(child);
+    // Everything a log could hold that it should not: the bundle takes its end along.
+    let planted = "dial http://u:canary-url@p:1 as canary-directory with cw1-canaryid-canarykey\n\
+                   -----BEGIN PRIVATE KEY----- canary-pem\n";
+    fs::write(dir.path().join("agent.log"), planted).unwrap();
     let bundle = dir.path().join("bundle.json");
     take(run(dir.path(), &["support-bundle", "--output", bundle.to_str().unwrap()], None));
-    assert!(fs::read_to_string(&bundle).unwrap().contains("[removed]"), "the second net works");
+    let bundled = fs::read_to_string(&bundle).unwrap();
+    assert!(bundled.contains("[removed]") && bundled.contains("dial http://[removed]@p:1"), "{bundled}");
+    let sections: serde_json::Value = serde_json::from_str(&bundled).unwrap();
+    for section in ["about", "settings", "secrets", "identity", "status", "checks", "files", "state", "log"] {
+        assert!(!sections[section].is_null(), "{section} is missing");
+    }
     take(run(dir.path(), &["status"], None));
     take(run(dir.path(), &["check"], None));
 
-    let sealed = [secrets::FILE_NAME, identity::FILE_NAME, FILE_NAME];
+    let sealed = [secrets::FILE_NAME, identity::FILE_NAME, FILE_NAME, "agent.log"];
     let mut looked_at = 0;
     for entry in fs::read_dir(dir.path()).unwrap().chain(fs::read_dir(other.path()).unwrap()) {
         let path = entry.unwrap().path();
@@ -240,6 +249,6 @@ fn settings_are_checked_before_they_are_kept() {
     let output = run(dir.path(), &["configure", "limits", "--set", "requests_at_once=8"], None);
     assert!(output.status.success(), "{}", text(&output));
     let shown = text(&run(dir.path(), &["show-config"], None));
-    assert!(shown.contains("limits.requests_at_once = 8  # agent.toml\n"), "{shown}");
+    assert!(shown.contains("limits.requests_at_once = 8  # agent.toml:"), "{shown}");
     assert!(shown.contains("limits.actions_at_once = 32  # default\n"), "{shown}");
 }

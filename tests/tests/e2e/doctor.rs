@@ -206,9 +206,11 @@ async fn every_thing_that_is_broken_is_found_by_its_check_with_a_remedy() -> Res
         let scene = Scene { company: &company, dir, other: &other };
         (case.breaks)(&scene).with_context(|| format!("break {} ({number})", case.check))?;
         let report = check(&scene.dir, Some(case.area)).await?;
-        let found = report
-            .results()
-            .any(|result| result.name() == case.check && result.verdict() == case.verdict && result.remedy().contains(case.remedy));
+        let found = report.results().any(|result| {
+            result.name() == case.check
+                && result.verdict() == case.verdict
+                && result.remedy().contains(case.remedy)
+        });
         if !found {
             wrong.push(format!("{} ({number}) is not noticed:\n{}", case.check, report.to_text()));
         }
@@ -238,12 +240,13 @@ async fn what_only_the_server_knows_is_found_too() -> Result<()> {
     let before = company.ldap.journal().after(0).len();
     let report = check(&dir, None).await?;
     ensure!(report.failed(), "{}", report.to_text());
-    let binds = company.ldap.journal().after(0)[before..].iter().filter(|entry| entry.operation == "bind").count();
+    let binds =
+        company.ldap.journal().after(0)[before..].iter().filter(|entry| entry.operation == "bind").count();
     ensure!(binds == 1, "{binds} binds with a wrong password");
 
     let agents = company.tenant.all("agents").await?;
     let agent = agents[0]["id"].as_str().context("the agent has an id")?;
-    company.tenant.post(&format!("agents/{agent}/revoke"), &json!({})).await?;
+    company.tenant.revoke(agent).await?;
     notices("cloud", "cloud.login", Verdict::Fail).await
 }
 

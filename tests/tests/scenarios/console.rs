@@ -21,8 +21,7 @@ impl Terminal {
     pub(crate) async fn start(program: &Path, words: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("causeway-tmux-").tempdir()?;
         let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
-        let line =
-            format!("'{}' {}; echo \"ended with $?\"; exec cat", program.display(), quoted.join(" "));
+        let line = format!("'{}' {}; echo \"ended with $?\"; exec cat", program.display(), quoted.join(" "));
         let terminal = Self { folder };
         terminal.tmux(&["new-session", "-d", "-x", "200", "-y", "200", "sh", "-c", &line]).await?;
         Ok(terminal)

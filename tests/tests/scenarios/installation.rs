@@ -128,7 +128,9 @@ async fn from_nothing() -> Result<()> {
         ensure!(!shown.contains(secret), "a secret is on the screen:\n{shown}");
     }
     let settings = std::fs::read_to_string(desk.data_dir.join(config::FILE_NAME))?;
-    for line in ["requests_at_once = 64", "modules_forbidden = [\"user_visibility\"]", "ca_file = \"cloud-ca.pem\""] {
+    for line in
+        ["requests_at_once = 64", "modules_forbidden = [\"user_visibility\"]", "ca_file = \"cloud-ca.pem\""]
+    {
         ensure!(settings.contains(line), "{line} is not in\n{settings}");
     }
     ensure!(!settings.contains("canary") && !settings.contains(&account.password), "{settings}");
@@ -162,7 +164,8 @@ async fn interrupted() -> Result<()> {
     // The end of input is an end too.
     let ended = desk.agent(&["configure"], &[], "https://cloud.example\n").await?;
     ensure!(!ended.status.success() && said(&ended).contains("nothing was changed"), "{}", said(&ended));
-    let left: Vec<_> = std::fs::read_dir(&desk.data_dir)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(&desk.data_dir)?.filter_map(Result::ok).map(|entry| entry.path()).collect();
     ensure!(left.is_empty(), "{left:?}");
     Ok(())
 }
@@ -197,7 +200,8 @@ async fn unattended() -> Result<()> {
     ensure!(first.status.success(), "{}", said(&first));
     let outcome: Value = serde_json::from_slice(&first.stdout).context("one JSON line")?;
     ensure!(outcome["changed"] == true && !said(&first).contains(&key), "{}", said(&first));
-    let files = [config::FILE_NAME, secrets::FILE_NAME, identity::FILE_NAME].map(|name| desk.data_dir.join(name));
+    let files =
+        [config::FILE_NAME, secrets::FILE_NAME, identity::FILE_NAME].map(|name| desk.data_dir.join(name));
     let before = files.each_ref().map(|file| std::fs::read(file).unwrap_or_default());
     // The key is spent, and nobody asks for it again.
     let second = desk.agent(&words, &[], "").await?;
@@ -217,7 +221,11 @@ async fn unattended_broken() -> Result<()> {
     let words = ["configure", "--from-file", &file];
     let refused = desk.agent(&words, &[("CAUSEWAY_TEST_KEY", &key)], "").await?;
     ensure!(refused.status.code() == Some(1), "{}", said(&refused));
-    ensure!(said(&refused).contains("directory.tcp") && said(&refused).contains("Nothing was changed."), "{}", said(&refused));
+    ensure!(
+        said(&refused).contains("directory.tcp") && said(&refused).contains("Nothing was changed."),
+        "{}",
+        said(&refused)
+    );
     ensure!(!desk.data_dir.join(identity::FILE_NAME).exists(), "the key is spent");
     ensure!(!desk.data_dir.join(config::FILE_NAME).exists(), "settings are kept");
     // The same key works once the answers do.
