@@ -210,8 +210,10 @@ fn scrub(value: &mut Value, secrets: &SecretStore) {
                     *text = text.replace(secret.expose(), REMOVED);
                 }
             }
-            if let Some(clean) = without_user_info(text).or_else(|| without_enrolment_key(text)) {
-                *text = clean;
+            for clean in [without_user_info, without_enrolment_key] {
+                if let Some(clean) = clean(text) {
+                    *text = clean;
+                }
             }
             if text.contains("PRIVATE KEY") {
                 *text = REMOVED.to_owned();
@@ -290,7 +292,7 @@ mod tests {
         let secrets = SecretStore::default().with("a", Secret::new("canary-sealed"));
         let mut bundle = json!({
             "line": "dial http://user:canary-url@proxy:3128/ and ldap://x:canary-2@y failed",
-            "key": "used cw1-canaryid-canarysecret to enrol, cw1-canary-2 too",
+            "key": "used cw1-canaryid-canarysecret to enrol at http://u:canary-3@c, cw1-canary-2 too",
             "deep": [{ "password": "canary-field", "note": "it is canary-sealed" }],
             "pem": "-----BEGIN PRIVATE KEY-----\ncanary\n",
             "plain": "https://cloud.example:443/path and svc@acme.example",

@@ -282,11 +282,12 @@ async fn signed_in(directory: &Arc<Directory>, net: &Net, servers: &[Arc<Server>
         results.push(CheckResult::ok(&BIND, format!("as {}", directory.account())).of(&*name));
         let first = bases.is_empty();
         let (found, root) = look(directory, net, &mut connection).await;
+        let readable = found.iter().any(|result| result.check() == &BASE && result.verdict() == Verdict::Ok);
         results.extend(found.into_iter().map(|result| result.of(&*name)));
         connection.close().await;
         let Some(root) = root else { continue };
         bases.push((name, root.base()));
-        if first {
+        if first && readable {
             results.push(count(directory, net, server, &root).await.of(directory.name()));
             results.extend(account(directory, net, server, &root).await);
         }
@@ -325,7 +326,9 @@ async fn look(
             return (results, Some(root));
         }
         Err(error) => {
-            results.push(failed(&BASE, &error));
+            // A referral is how a server says that the name belongs elsewhere.
+            let remedy = if error.code() == "directory_refused" { "" } else { error.remedy() };
+            results.push(CheckResult::fail(&BASE, Chain(&error).to_string(), remedy));
             return (results, Some(root));
         }
     }
