@@ -58,7 +58,7 @@ fn judged(probe: &Probe, trust: &Trust) -> Vec<CheckResult> {
     };
     let plan = text(probe.plan.to_string(), &probe.plan.notes);
     let way_out = if probe.plan.troubled {
-        let remedy = "look at the script or variable named above; causeway-agent shows what it made of it";
+        let remedy = "correct the script, setting or variable named above";
         CheckResult::warn(&WAY_OUT, plan, remedy)
     } else {
         CheckResult::ok(&WAY_OUT, plan)

@@ -177,7 +177,8 @@ impl Pac {
         ));
         let troubled = !skipped.is_empty();
         notes.extend(skipped);
-        let rule = format!("{} says {:?} for {}", loaded.place, answer.text, to.url());
+        let by = if self.fetch.name().ends_with(&loaded.place) { "it" } else { &loaded.place };
+        let rule = format!("{by} says {:?} for {}", answer.text, to.url());
         let plan = Plan { routes, source: self.fetch.name(), rule, notes, troubled };
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
