@@ -31,6 +31,7 @@ use std::process::{Child, Stdio};
 use anyhow::{Context, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::engine;
 use crate::limits::LINE_SIZE_MAX_BYTES;
 use crate::skips::skip;
 
@@ -94,6 +95,12 @@ pub struct Address {
     pub password: String,
     /// The CA that signed the server's certificate, which names 127.0.0.1 and localhost.
     pub ca_pem: String,
+    /// A certificate for `login` with its key, where the server takes one in place of a password (ejabberd).
+    #[serde(default)]
+    pub client_pem: Option<String>,
+    /// The engine's name for the container.
+    #[serde(default)]
+    pub container: String,
     /// Inside the engine's network: where another container reaches it (a second domain controller, its DNS).
     pub network_address: IpAddr,
     pub image: String,
@@ -148,6 +155,38 @@ impl Deref for Running {
 
     fn deref(&self) -> &Address {
         &self.address
+    }
+}
+
+impl Running {
+    /// Runs a command in the container; returns when it has been started.
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn exec(&self, command: &[&str]) -> anyhow::Result<()> {
+        engine::exec(&self.address.container, command).await
+    }
+
+    /// Tells the server's first process to end (SIGTERM).
+    ///
+    /// # Errors
+    /// When the engine refuses.
+    pub async fn terminate(&self) -> anyhow::Result<()> {
+        engine::terminate(&self.address.container).await
+    }
+
+    /// Starts the server again once it has ended. Its data is still there, its ports are new.
+    ///
+    /// # Errors
+    /// When it does not end or start within the engine's patience.
+    pub async fn start_again(&mut self) -> anyhow::Result<()> {
+        engine::wait_ended(&self.address.container).await?;
+        engine::start(&self.address.container).await?;
+        for (name, inside) in table::image(self.address.kind)?.ports {
+            let port = engine::published_port(&self.address.container, inside).await?;
+            self.address.ports.insert(name, port);
+        }
+        Ok(())
     }
 }
 
@@ -320,7 +359,7 @@ async fn start(kind: Kind, seed: Seed, join: Option<Join>) -> anyhow::Result<Opt
 
 /// Why `kind` cannot be started on this machine, with the remedy.
 async fn missing(kind: Kind) -> Option<String> {
-    if let Err(error) = crate::engine::find().await {
+    if let Err(error) = engine::find().await {
         return Some(format!("no container engine: {error:#}; run `cargo xtask peers start`"));
     }
     if let Err(error) = table::image_tag(kind) {

@@ -10,16 +10,17 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
-use http_body_util::{BodyExt, Empty};
+use anyhow::{Context, bail, ensure};
+use http_body_util::{BodyExt, Empty, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
+use serde_json::json;
 use testcontainers::bollard::API_DEFAULT_VERSION;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
-use crate::limits::{BRIDGE_CONNECTIONS, ENGINE_TIMEOUT};
+use crate::limits::{BRIDGE_CONNECTIONS, ENGINE_TIMEOUT, READY_TIMEOUT};
 
 /// Where the engine listens by default; `DOCKER_HOST` names another place.
 const DEFAULT_SOCKET: &str = "/var/run/docker.sock";
@@ -51,6 +52,77 @@ pub async fn find() -> anyhow::Result<Engine> {
         Some(_) => Ok(Engine::Older { socket, version }),
         None => bail!("container engine reports the API version {version:?}"),
     }
+}
+
+/// Runs a command in a container; returns when it has been started.
+///
+/// # Errors
+/// When the engine refuses.
+pub async fn exec(container: &str, command: &[&str]) -> anyhow::Result<()> {
+    let created = call("POST", &format!("/containers/{container}/exec"), &json!({ "Cmd": command })).await?;
+    let id = created["Id"].as_str().context("the engine names no exec")?;
+    call("POST", &format!("/exec/{id}/start"), &json!({ "Detach": true })).await.map(drop)
+}
+
+/// Sends SIGTERM to a container's first process.
+///
+/// # Errors
+/// When the engine refuses.
+pub async fn terminate(container: &str) -> anyhow::Result<()> {
+    call("POST", &format!("/containers/{container}/kill?signal=SIGTERM"), &json!({})).await.map(drop)
+}
+
+/// Waits until a container has ended.
+///
+/// # Errors
+/// When it has not within [`READY_TIMEOUT`].
+pub async fn wait_ended(container: &str) -> anyhow::Result<()> {
+    let (path, nothing) = (format!("/containers/{container}/wait"), json!({}));
+    tokio::time::timeout(READY_TIMEOUT, call("POST", &path, &nothing))
+        .await
+        .context("the container does not end")?
+        .map(drop)
+}
+
+/// Starts a container that has ended.
+///
+/// # Errors
+/// When the engine refuses.
+pub async fn start(container: &str) -> anyhow::Result<()> {
+    call("POST", &format!("/containers/{container}/start"), &json!({})).await.map(drop)
+}
+
+/// The loopback port behind which a container's port is now.
+///
+/// # Errors
+/// When there is none.
+pub async fn published_port(container: &str, inside: u16) -> anyhow::Result<u16> {
+    let found = call("GET", &format!("/containers/{container}/json"), &json!({})).await?;
+    let port = &found["NetworkSettings"]["Ports"][format!("{inside}/tcp")][0]["HostPort"];
+    port.as_str()
+        .and_then(|text| text.parse().ok())
+        .with_context(|| format!("port {inside} is not published"))
+}
+
+/// One call of the engine's API, at the version the engine has.
+async fn call(method: &str, path: &str, body: &serde_json::Value) -> anyhow::Result<serde_json::Value> {
+    let socket = match std::env::var("DOCKER_HOST") {
+        Ok(host) => PathBuf::from(host.strip_prefix("unix://").context("DOCKER_HOST is no Unix socket")?),
+        Err(_) => PathBuf::from(DEFAULT_SOCKET),
+    };
+    let version = api_version(&socket).await?;
+    let request = Request::builder()
+        .method(method)
+        .uri(format!("/v{version}{path}"))
+        .header(http::header::HOST, "localhost")
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body.to_string())))?;
+    let response = send(&socket, request).await?;
+    let status = response.status();
+    let answer = response.into_body().collect().await?.to_bytes();
+    let text = String::from_utf8_lossy(&answer);
+    ensure!(status.is_success(), "{method} {path}: the engine answers {status}: {text}");
+    Ok(serde_json::from_slice(&answer).unwrap_or_default())
 }
 
 /// A Unix socket that speaks the engine's own API version. Serves until dropped.

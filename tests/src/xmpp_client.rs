@@ -1,11 +1,9 @@
-//! A small XMPP client for strangers and ours alike: direct TLS, SCRAM-SHA-256 (or PLAIN), bind, pings. The login's SCRAM is the
+//! A small XMPP client for strangers and ours alike: direct TLS, SCRAM-SHA-256, bind, pings. The login's SCRAM is the
 //! agent's own, so a login at Prosody or ejabberd is also a stranger's judgement of that.
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use anyhow::{Context, Result, bail, ensure};
 use causeway_agent::channel::scram;
 use causeway_protocol::Secret;
 use causeway_protocol::channel::element::{Auth, Response};
@@ -72,14 +70,12 @@ impl XmppClient {
             .context("stream header")?;
         let (features, mut stream) = pending.recv_features::<StreamElement>().await.context("features")?;
         let offered = &features.sasl_mechanisms;
-        if offered.contains(scram::MECHANISM) {
-            authenticate(&mut stream, account).await?;
-        } else if offered.contains("PLAIN") {
-            // Debian's Prosody stores SCRAM-SHA-1 verifiers only; under TLS PLAIN does for a benchmark.
-            authenticate_plain(&mut stream, account).await?;
-        } else {
-            bail!("the server offers {offered:?}, neither {} nor PLAIN", scram::MECHANISM);
-        }
+        ensure!(
+            offered.contains(scram::MECHANISM),
+            "the server offers {offered:?}, not {}",
+            scram::MECHANISM
+        );
+        authenticate(&mut stream, account).await?;
         let pending =
             stream.initiate_reset().send_header(header(&account.domain)).await.context("second header")?;
         let (_, stream): (StreamFeatures, Stream) =
@@ -140,17 +136,6 @@ impl XmppClient {
                 None => bail!("the server closed the stream"),
             }
         }
-    }
-}
-
-/// RFC 4616.
-async fn authenticate_plain(stream: &mut Stream, account: &Account) -> Result<()> {
-    let body = STANDARD.encode(format!("\0{}\0{}", account.user, account.password));
-    let auth = Auth { mechanism: "PLAIN".to_owned(), body };
-    stream.send(&StreamElement::Sasl(SaslElement::Auth(auth))).await.context("send auth")?;
-    match stream.next().await {
-        Some(Ok(StreamElement::Sasl(SaslElement::Success(_)))) => Ok(()),
-        other => bail!("auth was answered with {other:?}"),
     }
 }
 

@@ -178,6 +178,14 @@ impl Channel {
         self.send(None, false, payload).await
     }
 
+    /// Sends an iq of type set and waits for its result; `to` is `None` for our server.
+    ///
+    /// # Errors
+    /// As [`Channel::ask`].
+    pub async fn set(&self, to: Option<Jid>, payload: Element) -> Result<Option<Element>, IqError> {
+        self.send(to, false, payload).await
+    }
+
     /// Sends an iq of type get and waits for its result; `to` is `None` for our server.
     ///
     /// # Errors
@@ -211,6 +219,11 @@ impl Channel {
     /// Tells the channel what it cannot notice itself. Never waits: when the queue is full, enough has been said.
     pub fn nudge(&self, nudge: Nudge) {
         let _ = self.nudges.try_send(nudge);
+    }
+
+    /// Iqs that no session has taken yet.
+    pub fn waiting(&self) -> usize {
+        self.outgoing.max_capacity() - self.outgoing.capacity()
     }
 
     /// Whether a session is up.

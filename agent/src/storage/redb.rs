@@ -176,6 +176,11 @@ fn io_error(path: &Path, source: impl std::error::Error + Send + Sync + 'static)
 }
 
 fn open_checked(path: &Path, machine: &str) -> Result<Database, Trouble> {
+    // The library takes an empty file for one to begin; we begin only where there is none, so this one has lost
+    // everything.
+    if fs::metadata(path).is_ok_and(|found| found.len() == 0) {
+        return Err(Trouble::Damaged("it is empty".to_owned()));
+    }
     // The library checks checksums but may still panic on a file it did not write; a panic here is damage too.
     let owned = path.to_owned();
     let opened = std::thread::spawn(move || {

@@ -8,6 +8,8 @@ mod actions;
 mod check_network;
 mod config;
 mod discovery;
+mod hostile_login;
+mod hostile_session;
 mod process;
 mod proxy;
 mod proxy_auth;

@@ -110,6 +110,26 @@ async fn a_damaged_file_is_kept_aside_and_work_goes_on() {
 }
 
 #[tokio::test]
+async fn a_truncated_or_empty_file_is_kept_aside_and_work_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let opened = open(dir.path());
+    opened.storage.commit(put("k", "v")).await.unwrap();
+    close(opened).await;
+    let path = dir.path().join(FILE_NAME);
+    let sound = fs::read(&path).unwrap();
+    for (round, length) in [0, 1, 9, 320, 4_096, sound.len() / 2, sound.len() - 1].into_iter().enumerate() {
+        fs::write(&path, &sound[..length]).unwrap();
+        let opened = open(dir.path());
+        let kept = opened.set_aside.clone().unwrap_or_else(|| panic!("{length} bytes pass for a state file"));
+        assert!(kept.to_string_lossy().ends_with(&format!("state.redb.corrupt-{}", round + 1)), "{kept:?}");
+        assert_eq!(fs::metadata(&kept).unwrap().len(), length as u64);
+        assert_eq!(opened.storage.get(Table::Objects, b"k".to_vec()).await.unwrap(), None, "{length} bytes");
+        opened.storage.commit(put("k", "new")).await.unwrap();
+        close(opened).await;
+    }
+}
+
+#[tokio::test]
 async fn flipped_bits_never_crash_and_never_pass_unnoticed() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path());

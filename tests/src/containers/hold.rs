@@ -111,6 +111,8 @@ async fn start(plan: &Plan) -> anyhow::Result<Held> {
         login: login(plan.kind).to_owned(),
         password,
         ca_pem: String::new(),
+        client_pem: None,
+        container: container.id().to_owned(),
         network_address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         image: full_image,
         process_id: 0,
@@ -228,6 +230,7 @@ async fn wait_until_ready(
         let last = match read_report(out, image.ready) {
             Ok(ca_pem) => {
                 address.ca_pem = ca_pem;
+                address.client_pem = std::fs::read_to_string(out.join("client.pem")).ok();
                 probe(address).await
             }
             Err(error) => Err(error),

@@ -5,9 +5,12 @@
 //! Versions are pinned in `tests/requirements.txt` or are Debian's; `docs/differences.md` lists them.
 
 mod curl;
+mod ejabberd;
+mod foreign;
 mod impacket;
 mod ldap_utils;
 mod pacparser;
+mod prosody;
 mod python_ldap3;
 mod slapd_consumer;
 mod slixmpp;

@@ -1,7 +1,11 @@
 //! The server's half of a stream, spoken by hand: a test says what the cloud does, element by element.
 
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use causeway_agent::channel::{Connect, ConnectError};
@@ -12,7 +16,7 @@ use causeway_protocol::channel::{SaslElement, SmElement, StreamElement, ns};
 use futures_util::future::BoxFuture;
 use futures_util::{SinkExt, StreamExt};
 use minidom::Element;
-use tokio::io::{AsyncWriteExt, BufReader, DuplexStream, duplex};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf, duplex};
 use tokio::sync::mpsc;
 use tokio_xmpp::xmlstream::{ReadError, StreamHeader, Timeouts, XmlStream, accept_stream};
 use xmpp_parsers::bind::{BindFeature, BindQuery, BindResponse};
@@ -87,11 +91,55 @@ impl Connect for MemoryConnect {
     }
 }
 
-type Stream = XmlStream<BufReader<DuplexStream>, StreamElement>;
+type Stream = XmlStream<BufReader<Wire>, StreamElement>;
+
+/// The cloud's end of a connection, with a way in for bytes that no library would write.
+struct Wire {
+    io: DuplexStream,
+    raw: Arc<Mutex<VecDeque<u8>>>,
+}
+
+impl Wire {
+    fn poll_raw(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut raw = self.raw.lock().unwrap_or_else(PoisonError::into_inner);
+        while !raw.is_empty() {
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, raw.make_contiguous()))?;
+            raw.drain(..written);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        ready!(self.poll_raw(cx))?;
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_raw(cx))?;
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
 
 /// One connection, from the cloud's side.
 pub(crate) struct Line {
     stream: Stream,
+    raw: Arc<Mutex<VecDeque<u8>>>,
     /// Stanzas of the agent handled since `<enabled/>`.
     pub(crate) handled: u32,
     /// Our stanzas since then.
@@ -119,6 +167,17 @@ impl Lobby {
         soon("login", Line::authenticate(io)).await
     }
 
+    /// The next connection, logged in at a cloud that knows no stream management, and welcomed.
+    pub(crate) async fn online_without_sm(&mut self) -> Line {
+        let io = self.raw().await;
+        let mut line = soon("login", Line::authenticate_with(io, None)).await;
+        let bind = soon("bind", line.next()).await;
+        let Some(StreamElement::Iq(Iq::Set { id, payload, .. })) = bind else { panic!("no bind: {bind:?}") };
+        line.bound(&id, payload).await;
+        soon("hello", line.welcome()).await;
+        line
+    }
+
     /// The next connection, in a new session up to the welcome.
     pub(crate) async fn online(&mut self) -> (Line, Hello) {
         let mut line = self.authenticated().await;
@@ -136,7 +195,9 @@ fn header() -> StreamHeader<'static> {
 }
 
 impl Line {
-    async fn open(io: DuplexStream) -> Stream {
+    async fn open(io: DuplexStream) -> (Stream, Arc<Mutex<VecDeque<u8>>>) {
+        let raw: Arc<Mutex<VecDeque<u8>>> = Arc::default();
+        let io = Wire { io, raw: raw.clone() };
         let timeouts = Timeouts {
             read_timeout: Duration::from_secs(9_999),
             response_timeout: Duration::from_secs(9_999),
@@ -144,12 +205,16 @@ impl Line {
         let accepted = accept_stream(BufReader::new(io), ns::CLIENT, timeouts).await.unwrap();
         let features =
             StreamFeatures { sasl_mechanisms: ["EXTERNAL".to_owned()].into(), ..StreamFeatures::default() };
-        accepted.send_header(header()).await.unwrap().send_features(&features).await.unwrap()
+        (accepted.send_header(header()).await.unwrap().send_features(&features).await.unwrap(), raw)
     }
 
     /// SASL EXTERNAL, accepted.
     pub(crate) async fn authenticate(io: DuplexStream) -> Self {
-        let mut stream = Self::open(io).await;
+        Self::authenticate_with(io, Some(sm::StreamManagement { optional: false })).await
+    }
+
+    async fn authenticate_with(io: DuplexStream, stream_management: Option<sm::StreamManagement>) -> Self {
+        let (mut stream, raw) = Self::open(io).await;
         let Some(Ok(StreamElement::Sasl(SaslElement::Auth(auth)))) = stream.next().await else {
             panic!("no <auth/>")
         };
@@ -158,16 +223,16 @@ impl Line {
         let accepted = stream.accept_reset(&success).await.unwrap();
         let features = StreamFeatures {
             bind: Some(BindFeature { required: false }),
-            stream_management: Some(sm::StreamManagement { optional: false }),
+            stream_management,
             ..StreamFeatures::default()
         };
         let stream = accepted.send_header(header()).await.unwrap().send_features(&features).await.unwrap();
-        Self { stream, handled: 0, sent: 0, counting: false, next_id: 0 }
+        Self { stream, raw, handled: 0, sent: 0, counting: false, next_id: 0 }
     }
 
     /// SASL EXTERNAL, refused.
     pub(crate) async fn refuse(io: DuplexStream, condition: DefinedCondition, text: &str) {
-        let mut stream = Self::open(io).await;
+        let (mut stream, _) = Self::open(io).await;
         let _auth = stream.next().await;
         let texts = [("en".to_owned(), text.to_owned())].into();
         let failure = Failure { defined_condition: condition, texts };
@@ -177,6 +242,11 @@ impl Line {
 
     /// Resume (if `known` names the session and how many of its stanzas we have), else bind and enable.
     pub(crate) async fn begin(&mut self, known: Option<(&str, u32)>) -> Begun {
+        self.begin_after(known, b"").await
+    }
+
+    /// As [`Line::begin`], with bytes between `<enable/>` and `<enabled/>`.
+    pub(crate) async fn begin_after(&mut self, known: Option<(&str, u32)>, early: &[u8]) -> Begun {
         loop {
             match self.stream.next().await.expect("open").expect("readable") {
                 StreamElement::Sm(SmElement::Resume(resume)) => match known {
@@ -193,14 +263,11 @@ impl Line {
                     }
                 },
                 StreamElement::Iq(Iq::Set { id, payload, .. }) => {
-                    let query = BindQuery::try_from(payload).expect("bind");
-                    let resource = query.resource.expect("a resource");
-                    let jid = format!("{INSTANCE}@{DOMAIN}/{resource}").parse().unwrap();
-                    let payload = Some(BindResponse { jid }.into());
-                    self.send(&StreamElement::Iq(Iq::Result { from: None, to: None, id, payload })).await;
+                    self.bound(&id, payload).await;
                 }
                 StreamElement::Sm(SmElement::Enable(enable)) => {
                     assert!(enable.resume);
+                    self.inject(early).await;
                     let enabled = sm::Enabled {
                         id: Some(sm::StreamId("sm-1".to_owned())),
                         location: None,
@@ -214,6 +281,13 @@ impl Line {
                 other => panic!("unexpected before the session: {other:?}"),
             }
         }
+    }
+
+    async fn bound(&mut self, id: &str, payload: Element) {
+        let query = BindQuery::try_from(payload).expect("bind");
+        let resource = query.resource.expect("a resource");
+        let jid = format!("{INSTANCE}@{DOMAIN}/{resource}").parse().unwrap();
+        self.answer(id, Some(BindResponse { jid }.into())).await;
     }
 
     /// Takes the hello and welcomes the agent.
@@ -252,9 +326,26 @@ impl Line {
         }
     }
 
+    /// Bytes between two elements, after which the stream goes on. False when the agent has hung up meanwhile.
+    pub(crate) async fn inject(&mut self, bytes: &[u8]) -> bool {
+        self.raw.lock().unwrap_or_else(PoisonError::into_inner).extend(bytes);
+        SinkExt::<&StreamElement>::flush(&mut self.stream).await.is_ok()
+    }
+
+    /// The stream error with which the agent ends the stream. What it says before is of no interest.
+    pub(crate) async fn agents_error(&mut self) -> StreamError {
+        loop {
+            match soon("the end of the stream", self.stream.next()).await {
+                Some(Ok(StreamElement::Error(error))) => return error.0,
+                Some(Ok(_)) => {}
+                other => panic!("the agent ends the stream with {other:?}"),
+            }
+        }
+    }
+
     /// Bytes that are no element.
     pub(crate) async fn send_bytes(self, bytes: &[u8]) -> DuplexStream {
-        let mut io = self.stream.into_inner().into_inner();
+        let mut io = self.stream.into_inner().into_inner().io;
         let _ = io.write_all(bytes).await;
         io
     }
@@ -368,6 +459,32 @@ impl Line {
                 StreamElement::Sm(SmElement::Ack(ack)) => return ack.h,
                 StreamElement::Iq(Iq::Set { id, .. }) => self.answer(&id, None).await,
                 other => panic!("expected <a/>, got {other:?}"),
+            }
+        }
+    }
+
+    /// How many injected stanzas the agent has counted as handled.
+    pub(crate) async fn injected_handled(&mut self) -> u32 {
+        loop {
+            let sent = self.sent;
+            let h = self.asked_h().await;
+            // Otherwise news came and were answered meanwhile.
+            if self.sent == sent {
+                return h - sent;
+            }
+        }
+    }
+
+    /// The next report; answers to orders of ours that come first are passed over.
+    pub(crate) async fn report_past_answers(&mut self) -> (String, Report) {
+        loop {
+            match self.next().await.expect("open") {
+                StreamElement::Iq(Iq::Set { id, payload, .. }) if Report::names(&payload) => {
+                    return (id, Report::from_element(&payload).unwrap());
+                }
+                StreamElement::Iq(Iq::Set { id, .. }) => self.answer(&id, None).await,
+                StreamElement::Iq(Iq::Result { .. }) => {}
+                other => panic!("expected a report, got {other:?}"),
             }
         }
     }
