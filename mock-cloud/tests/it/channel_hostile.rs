@@ -4,7 +4,7 @@
 use causeway_protocol::channel::element::SmFailed;
 use causeway_protocol::channel::{SmElement, StreamElement, ns};
 use causeway_protocol::limits::{ELEMENT_DEPTH_MAX, ELEMENT_MAX_BYTES, UNACKED_MAX};
-use futures_util::SinkExt as _;
+use futures_util::SinkExt;
 use minidom::Element;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use xmpp_parsers::iq::Iq;
@@ -232,9 +232,9 @@ async fn answers_to_nothing_and_ids_used_again_change_nothing() {
     }
     let error = xmpp_parsers::stanza_error::StanzaError::new(
         xmpp_parsers::stanza_error::ErrorType::Cancel,
-        DefinedCondition::Gone,
+        DefinedCondition::ItemNotFound,
         "en",
-        "gone",
+        "no such thing",
     );
     let iq = Iq::Error { from: None, to: None, id: "q999998".into(), error, payload: None };
     agent.line.send(StreamElement::Iq(iq)).await;
