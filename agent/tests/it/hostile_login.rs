@@ -71,11 +71,11 @@ async fn nonsense_before_and_during_the_login_is_refused_and_tried_again() {
             &format!("{HEADER}{}", EXTERNAL.replace("EXTERNAL", "PLAIN")),
             "does not offer EXTERNAL (offers: PLAIN)",
         ),
-        (&format!("{}>c2FsdA==</challenge>", sasl("challenge")), "expected an answer to the login"),
-        (&format!("{}/></stream:stream>", sasl("abort")), "expected an answer to the login"),
+        (&format!("{}>c2FsdA==</challenge>", sasl("challenge")), "where an answer to the login was due"),
+        (&format!("{}/></stream:stream>", sasl("abort")), "where an answer to the login was due"),
         (
             &format!("{}/>{HEADER}<stream:features/><iq type='result' id='login-bind'/>", sasl("success")),
-            "a bound JID",
+            "where a bound JID was due",
         ),
         (
             &format!(
@@ -83,7 +83,7 @@ async fn nonsense_before_and_during_the_login_is_refused_and_tried_again() {
                  <bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><jid>mallory@cloud.causeway.test/agent</jid></bind></iq>",
                 sasl("success")
             ),
-            "our own JID bound",
+            "where our own JID bound was due",
         ),
         (
             &format!(
