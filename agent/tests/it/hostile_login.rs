@@ -20,6 +20,9 @@ const HEADER: &str = "<?xml version='1.0'?><stream:stream xmlns='jabber:client' 
 const EXTERNAL: &str = "<stream:features><mechanisms xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>\
     <mechanism>EXTERNAL</mechanism></mechanisms></stream:features>";
 
+/// What the channel says when there is no XML stream to speak of.
+const NO_STREAM: &str = "talk to the cloud during login";
+
 fn sasl(inner: &str) -> String {
     format!("{HEADER}{EXTERNAL}<{inner} xmlns='urn:ietf:params:xml:ns:xmpp-sasl'")
 }
@@ -50,20 +53,11 @@ async fn nonsense_before_and_during_the_login_is_refused_and_tried_again() {
     );
     let deep = format!("{HEADER}<stream:features>{}", "<x xmlns='y'>".repeat(200));
     let cases: &[(&str, &str)] = &[
-        (
-            "<iq xmlns='jabber:client' type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>",
-            "talk to the cloud during login",
-        ),
-        (
-            "<stream:stream xmlns='jabber:server' xmlns:stream='urn:x' version='1.0'>",
-            "talk to the cloud during login",
-        ),
-        ("HTTP/1.1 302 Found\r\nlocation: https://portal.example/\r\n\r\n", "talk to the cloud during login"),
-        ("<?xml version='1.0'?><!DOCTYPE lolz [<!ENTITY lol 'lol'>]>", "talk to the cloud during login"),
-        (
-            &format!("{HEADER}<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>"),
-            "talk to the cloud during login",
-        ),
+        ("<iq xmlns='jabber:client' type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>", NO_STREAM),
+        ("<stream:stream xmlns='jabber:server' xmlns:stream='urn:x' version='1.0'>", NO_STREAM),
+        ("HTTP/1.1 302 Found\r\nlocation: https://portal.example/\r\n\r\n", NO_STREAM),
+        ("<?xml version='1.0'?><!DOCTYPE lolz [<!ENTITY lol 'lol'>]>", NO_STREAM),
+        (&format!("{HEADER}<iq type='get' id='1'><ping xmlns='urn:xmpp:ping'/></iq>"), NO_STREAM),
         (&long, "more than 10000 bytes"),
         (&deep, "nested more than"),
         (&format!("{HEADER}<stream:features/>"), "does not offer EXTERNAL"),
@@ -97,7 +91,9 @@ async fn nonsense_before_and_during_the_login_is_refused_and_tried_again() {
     for (text, expected) in cases {
         let (said, delay, reason, needs_admin) = answered_with(text).await;
         let shown = text.chars().skip(150).take(200).collect::<String>();
-        assert!(reason.contains(expected), "{shown}: expected {expected:?}, got {reason}");
+        // The XML layer may also go on waiting for what it takes to be the rest.
+        let waited = *expected == NO_STREAM && reason.contains("did not end within");
+        assert!(waited || reason.contains(expected), "{shown}: expected {expected:?}, got {reason}");
         assert!(!needs_admin && delay <= BACKOFF_BASE, "{shown}: {delay:?} {needs_admin}");
         assert!(said.contains("<auth") == text.contains(EXTERNAL), "{shown}: the agent said {said}");
         assert!(!said.contains("PLAIN"), "{said}");

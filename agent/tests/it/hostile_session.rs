@@ -39,7 +39,7 @@ async fn what_is_no_proper_xml_or_no_stanza_ends_the_stream_with_the_error_that_
         (b"<nobody:iq type='get' id='1'/>", "not-well-formed"),
         (b"<iq xmlns:xml='urn:x' type='get' id='1'><a xmlns='b'/></iq>", "not-well-formed"),
         (b"<iq xmlns:xmlns='urn:x' type='get' id='1'><a xmlns='b'/></iq>", "not-well-formed"),
-        (b"\xff\xfe", "not-well-formed"),
+        (b"\xff\xfe<", "not-well-formed"),
         (b"<iq type='get' id='\xc3\x28'><a xmlns='b'/></iq>", "not-well-formed"),
         (b"<!DOCTYPE x [<!ENTITY a 'b'>]>", "restricted-xml"),
         (b"<!-- a comment -->", "restricted-xml"),
@@ -266,7 +266,7 @@ async fn floods_are_bounded() {
 
     // Pings of somebody who does not read: the pipe between us holds a MiB, then the answers pile up.
     let mut line = bench.lobby.online_without_sm().await;
-    let flood: String = (0..60_000).map(ping).collect();
+    let flood: String = (0..30_000).map(ping).collect();
     line.inject(flood.as_bytes()).await;
     let state = eventually(
         "the agent gives up",
@@ -280,9 +280,10 @@ async fn floods_are_bounded() {
     );
     drop(line);
 
-    // Questions for the counter: one answer serves them all.
+    // Questions for the counter, more than the pipe holds: one answer serves many.
+    const FLOOD: usize = 120_000;
     let (mut line, _) = bench.lobby.online().await;
-    let flood = format!("<r xmlns='{}'/>", ns::SM).repeat(50_000);
+    let flood = format!("<r xmlns='{}'/>", ns::SM).repeat(FLOOD);
     assert!(soon("the agent reads them", line.inject(flood.as_bytes())).await);
     line.inject(ping(1).as_bytes()).await;
     let mut answers = 0;
@@ -294,7 +295,7 @@ async fn floods_are_bounded() {
             other => panic!("{other:?}"),
         }
     }
-    assert!((1..50_000).contains(&answers), "{answers}");
+    assert!((1..FLOOD).contains(&answers), "{answers}");
     // White space now and then is a lawful way to keep a link alive (RFC 6120 §4.6.1).
     for _ in 0..100 {
         assert!(line.inject(b" \n").await);

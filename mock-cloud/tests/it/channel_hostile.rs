@@ -60,7 +60,7 @@ async fn what_is_no_proper_xml_or_no_stanza_ends_the_stream_with_the_error_that_
         (b"<iq type='get' id='1'><a b='1' b='2'/></iq>", "not-well-formed"),
         (b"<nobody:iq type='get' id='1'/>", "not-well-formed"),
         (b"<iq xmlns:xml='urn:x' type='get' id='1'><a xmlns='b'/></iq>", "not-well-formed"),
-        (b"\xff\xfe", "not-well-formed"),
+        (b"\xff\xfe<", "not-well-formed"),
         (b"<iq type='get' id='\xc3\x28'><a xmlns='b'/></iq>", "not-well-formed"),
         (b"<!DOCTYPE x [<!ENTITY a 'b'>]>", "restricted-xml"),
         (b"<!-- a comment -->", "restricted-xml"),
