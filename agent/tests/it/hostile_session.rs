@@ -265,7 +265,7 @@ async fn floods_are_bounded() {
 
     // Pings of somebody who does not read: the pipe between us holds a MiB, then the answers pile up.
     let mut line = bench.lobby.online_without_sm().await;
-    let flood: String = (0..30_000).map(ping).collect();
+    let flood: String = (0..60_000).map(ping).collect();
     line.inject(flood.as_bytes()).await;
     let state = eventually(
         "the agent gives up",
