@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn siblings_quotes_and_sections_are_no_levels() {
-        let many = "<a/>".repeat(500) + &"<b x='<<<' y=\">\"/>".repeat(500) + "<![CDATA[<<<]]]><x><y>]]>";
+        let many = "<a/>".repeat(500) + &"<b x='<<<' y=\">\"/>".repeat(500) + "<![CDATA[<<<] ]> ]]<x><y>]]]>";
         let text = format!("{HEADER} <iq>{many}</iq> ");
         assert!(feed(&text, 5).unwrap().is_between_elements());
     }
