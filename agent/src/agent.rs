@@ -411,6 +411,11 @@ impl RunningAgent {
         self.reporter.status()
     }
 
+    /// Reports that the cloud does not have.
+    pub fn outbox_waiting(&self) -> u64 {
+        self.reporter.dispatcher.outbox().waiting()
+    }
+
     /// The channel, to watch it.
     pub fn channel(&self) -> &Channel {
         &self.channel

@@ -47,7 +47,7 @@ pub(crate) async fn enroll(
     key: &str,
     request: CertificateRequest,
 ) -> Result<Certificate, Refused> {
-    let identity = AgentIdentity { tenant: tenant.to_owned(), instance: uuid::Uuid::new_v4().to_string() };
+    let identity = AgentIdentity { tenant: tenant.to_owned(), instance: cloud.ids.next().to_string() };
     let issued = issue(cloud, &identity, &request)?;
     let host = host(&request);
     let agent = NewAgent {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, TryLockError};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +22,7 @@ use crate::access::{Access, AccessError, AdminAccount};
 use crate::admission::Admission;
 use crate::config::Config;
 use crate::events::Events;
+use crate::ids::Ids;
 use crate::limits::FEEDS_MAX;
 use crate::pki::{CloudPki, PkiError};
 use crate::portal::Pages;
@@ -119,22 +120,9 @@ impl MockCloud {
         if !host.is_unspecified() {
             names.push(host.to_string());
         }
-        let cloud = Arc::new(Cloud {
-            events: Events::start(store.clone(), kit.clock.clone()),
-            access: Access::load(&store).await.map_err(StartError::Store)?,
-            pki: CloudPki::open(&dir.join("ca"), names).map_err(StartError::Pki)?,
-            scram_seed: seed(&admin),
-            admission: Admission::new(&config.channel),
-            store,
-            kit,
-            config,
-            actions_changed: Default::default(),
-            verdicts: Default::default(),
-            feeds: Arc::new(Semaphore::new(FEEDS_MAX)),
-            public_url: Default::default(),
-            sessions: Default::default(),
-            dispatch: Default::default(),
-        });
+        let pki = CloudPki::open(&dir.join("ca"), names).map_err(StartError::Pki)?;
+        let parts = EngineParts { store, pki, kit, config, ids: Ids::random() };
+        let cloud = parts.assemble(seed(&admin)).await?;
         let (urls, tasks) = serve(&cloud, listeners).await?;
         Ok(Self { cloud, urls, admin, tasks, _lock: lock, _private_dir: private_dir })
     }
@@ -247,6 +235,77 @@ async fn serve(
     tasks.push(tokio::spawn(Arc::clone(cloud).emit_verdicts()));
     dispatch::start(cloud);
     Ok((urls, tasks))
+}
+
+/// What a cloud is made of.
+pub struct EngineParts {
+    /// What survives a restart.
+    pub store: Store,
+    /// The certificate authority.
+    pub pki: CloudPki,
+    /// Faults, journal, clock and stop signal.
+    pub kit: KitContext,
+    /// Settings.
+    pub config: Config,
+    /// Names of streams, sessions and agents.
+    pub ids: Ids,
+}
+
+impl EngineParts {
+    async fn assemble(self, scram_seed: [u8; 16]) -> Result<Arc<Cloud>, StartError> {
+        let Self { store, pki, kit, config, ids } = self;
+        Ok(Arc::new(Cloud {
+            events: Events::start(store.clone(), kit.clock.clone()),
+            access: Access::load(&store).await.map_err(StartError::Store)?,
+            pki,
+            scram_seed,
+            admission: Admission::new(&config.channel),
+            store,
+            kit,
+            config,
+            ids,
+            actions_changed: Default::default(),
+            verdicts: Default::default(),
+            feeds: Arc::new(Semaphore::new(FEEDS_MAX)),
+            public_url: Default::default(),
+            sessions: Default::default(),
+            dispatch: Default::default(),
+        }))
+    }
+}
+
+/// A cloud without sockets: whoever starts it brings the connections. [`MockCloud`] brings those of the operating
+/// system, a simulation its own. It has the channel, dispatch and uploads; no API and no portal.
+pub struct Engine {
+    cloud: Arc<Cloud>,
+    front: port::Front,
+}
+
+impl Engine {
+    /// Starts what runs beside connections.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(parts: EngineParts) -> Result<Self, StartError> {
+        let cloud = parts.assemble([0; 16]).await?;
+        let front = port::Front::new(Arc::clone(&cloud), axum::Router::new()).map_err(StartError::Pki)?;
+        tokio::spawn(Arc::clone(&cloud).emit_verdicts());
+        dispatch::start(&cloud);
+        Ok(Self { cloud, front })
+    }
+
+    /// The state itself.
+    pub fn cloud(&self) -> &Arc<Cloud> {
+        &self.cloud
+    }
+
+    /// Serves one connection to the public port, TLS and all, to its end.
+    pub fn serve<S>(&self, stream: S, from: SocketAddr) -> impl Future<Output = ()> + Send + use<S>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        self.front.serve(stream, from)
+    }
 }
 
 fn data_dir(wanted: Option<&Path>) -> Result<(PathBuf, Option<tempfile::TempDir>), StartError> {

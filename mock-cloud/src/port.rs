@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use causeway_mock_kit::fault::FaultStream;
 use causeway_mock_kit::listen;
 use causeway_protocol::channel::{ALPN_H2, ALPN_HTTP1, ALPN_XMPP};
 use http::Request;
@@ -14,7 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls_pki_types::CertificateDer;
-use tokio::io::AsyncBufReadExt as _;
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
@@ -49,13 +48,37 @@ pub(crate) struct Peer {
 /// # Errors
 /// When the certificate of the port cannot be made.
 pub fn serve(cloud: Arc<Cloud>, listener: TcpListener, router: Router) -> Result<JoinHandle<()>, PkiError> {
-    let acceptor = TlsAcceptor::from(cloud.pki.server_config()?);
-    let router = router
-        .merge(ingest::router(Arc::clone(&cloud)))
-        .merge(channel::websocket::router(Arc::clone(&cloud)));
     let kit = cloud.kit.clone();
-    Ok(listen::serve(listener, NAME, kit, move |tcp, from| {
-        let (cloud, router, acceptor) = (Arc::clone(&cloud), router.clone(), acceptor.clone());
+    let front = Front::new(cloud, router)?;
+    Ok(listen::serve(listener, NAME, kit, move |tcp, from| front.serve(tcp, from)))
+}
+
+/// What the public port does with a connection, whatever network it came over.
+pub struct Front {
+    cloud: Arc<Cloud>,
+    router: Router,
+    acceptor: TlsAcceptor,
+}
+
+impl Front {
+    /// Serves the channel, uploads, and `router` (API and portal).
+    ///
+    /// # Errors
+    /// When the certificate of the port cannot be made.
+    pub fn new(cloud: Arc<Cloud>, router: Router) -> Result<Self, PkiError> {
+        let acceptor = TlsAcceptor::from(cloud.pki.server_config()?);
+        let router = router
+            .merge(ingest::router(Arc::clone(&cloud)))
+            .merge(channel::websocket::router(Arc::clone(&cloud)));
+        Ok(Self { cloud, router, acceptor })
+    }
+
+    /// Serves one connection to its end.
+    pub fn serve<S>(&self, tcp: S, from: SocketAddr) -> impl Future<Output = ()> + Send + use<S>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (cloud, router, acceptor) = (Arc::clone(&self.cloud), self.router.clone(), self.acceptor.clone());
         let entry = cloud.admission.enter();
         async move {
             // Closing before TLS is the cheapest refusal; agents take it for a failure and back off.
@@ -64,16 +87,18 @@ pub fn serve(cloud: Arc<Cloud>, listener: TcpListener, router: Router) -> Result
                 connection(cloud, router, acceptor, (tcp, from), slot).await;
             }
         }
-    }))
+    }
 }
 
-async fn connection(
+async fn connection<S>(
     cloud: Arc<Cloud>,
     router: Router,
     acceptor: TlsAcceptor,
-    (tcp, from): (FaultStream, SocketAddr),
+    (tcp, from): (S, SocketAddr),
     slot: OwnedSemaphorePermit,
-) {
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     // Everything is boxed, so that a session's task holds what an idle session needs and nothing of its beginnings.
     let within = cloud.config.channel.handshake_within();
     let accepted = match Box::pin(tokio::time::timeout(within, accept(acceptor, tcp))).await {
@@ -92,13 +117,16 @@ async fn connection(
 }
 
 /// A connection after its handshake.
-struct Accepted {
-    tls: Box<TlsStream<FaultStream>>,
+struct Accepted<S> {
+    tls: Box<TlsStream<S>>,
     chain: Vec<CertificateDer<'static>>,
     protocol: Protocol,
 }
 
-async fn accept(acceptor: TlsAcceptor, tcp: FaultStream) -> Option<Box<Accepted>> {
+async fn accept<S>(acceptor: TlsAcceptor, tcp: S) -> Option<Box<Accepted<S>>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut tls = match acceptor.accept(tcp).await {
         Ok(tls) => Box::new(tls),
         Err(error) => {
@@ -123,7 +151,10 @@ enum Protocol {
 }
 
 /// Looks at the first bytes without taking them: XML begins with `<` or white space, HTTP with a letter.
-async fn sniff(tls: &mut TlsStream<FaultStream>) -> Option<Protocol> {
+async fn sniff<S>(tls: &mut TlsStream<S>) -> Option<Protocol>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let first = *tls.fill_buf().await.ok()?.first()?;
     match first {
         b'<' | b' ' | b'\t' | b'\r' | b'\n' => Some(Protocol::Xmpp),
@@ -132,7 +163,10 @@ async fn sniff(tls: &mut TlsStream<FaultStream>) -> Option<Protocol> {
     }
 }
 
-async fn http(cloud: Arc<Cloud>, router: Router, tls: Box<TlsStream<FaultStream>>, caller: Caller) {
+async fn http<S>(cloud: Arc<Cloud>, router: Router, tls: Box<TlsStream<S>>, caller: Caller)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let Caller { chain, from, slot } = caller;
     let asked = CancellationToken::new();
     let first = asked.clone();
@@ -169,6 +203,7 @@ async fn http(cloud: Arc<Cloud>, router: Router, tls: Box<TlsStream<FaultStream>
         }
     };
     tokio::select! {
+        biased;
         () = cut.cancelled() => {}
         () = silent => {}
         () = cloud.kit.stop.cancelled() => {}

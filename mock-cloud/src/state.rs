@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 use crate::access::Access;
 use crate::config::Config;
 use crate::events::{Events, kinds};
+use crate::ids::Ids;
 use crate::limits::VERDICT_EVENT_EVERY;
 use crate::store::{Alert, AlertChange, Store, StoreError};
 
@@ -24,6 +25,8 @@ pub struct Cloud {
     pub kit: KitContext,
     /// Settings.
     pub config: Config,
+    /// Names of streams, sessions and agents.
+    pub ids: Ids,
     /// Who may use the API.
     pub access: Access,
     /// Wakes those who wait for an action.
@@ -93,6 +96,7 @@ impl Cloud {
         let mut tick = tokio::time::interval(VERDICT_EVENT_EVERY);
         loop {
             tokio::select! {
+                biased;
                 () = self.kit.stop.cancelled() => return,
                 _ = tick.tick() => {}
             }
@@ -165,7 +169,7 @@ impl Drop for Watch<'_> {
 
 /// Verdicts by tenant and outcome since they were last taken.
 #[derive(Default)]
-pub struct Verdicts(Mutex<HashMap<String, BTreeMap<&'static str, u64>>>);
+pub struct Verdicts(Mutex<BTreeMap<String, BTreeMap<&'static str, u64>>>);
 
 impl Verdicts {
     /// Counts one.
@@ -179,7 +183,7 @@ impl Verdicts {
         }
     }
 
-    fn take(&self) -> HashMap<String, BTreeMap<&'static str, u64>> {
+    fn take(&self) -> BTreeMap<String, BTreeMap<&'static str, u64>> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

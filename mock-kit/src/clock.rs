@@ -70,6 +70,7 @@ impl Clock {
                 }
             };
             tokio::select! {
+                biased;
                 () = flow => {}
                 changed = advanced.changed() => if changed.is_err() { std::future::pending::<()>().await },
             }

@@ -119,6 +119,7 @@ where
         let stop = cx.stop.clone();
         let front = FrontEnd { name: name.into(), cx, slots: Arc::new(Semaphore::new(connections_max)) };
         tokio::select! {
+            biased;
             () = stop.cancelled() => {}
             () = front.run(listener, serve) => {}
         }
@@ -153,6 +154,7 @@ impl FrontEnd {
                 return;
             };
             tokio::select! {
+                biased;
                 _ = changes.changed() => {}
                 Some(ended) = connections.join_next() => if let Err(error) = ended {
                     tracing::error!(front = &*self.name, %error, "Connection task failed");

@@ -12,6 +12,7 @@ pub mod network;
 pub mod program;
 pub mod python;
 pub mod raw_ldap;
+pub mod sim;
 pub mod skips;
 pub mod tls;
 pub mod webdriver;

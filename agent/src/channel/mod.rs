@@ -20,6 +20,8 @@ pub mod scram;
 mod session;
 pub mod websocket;
 
+use std::sync::Arc;
+
 use causeway_protocol::channel::payload::{
     Action, Configure, Hello, Payload, PayloadError, Reply, Request, Welcome,
 };
@@ -28,7 +30,7 @@ use futures_util::future::BoxFuture;
 use jid::Jid;
 use minidom::Element;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::timeout;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
@@ -106,6 +108,7 @@ pub struct Channel {
     nudges: mpsc::Sender<Nudge>,
     state: watch::Receiver<ChannelState>,
     online: watch::Receiver<bool>,
+    turns: Arc<Notify>,
 }
 
 /// An iq on its way out.
@@ -154,7 +157,30 @@ pub struct Ends {
     pub(crate) outgoing: mpsc::Receiver<Outgoing>,
     pub(crate) nudges: mpsc::Receiver<Nudge>,
     pub(crate) state: watch::Sender<ChannelState>,
-    pub(crate) online: watch::Sender<bool>,
+    pub(crate) online: OnlineSender,
+}
+
+/// Says whether a session is up. Those who wait for one are woken in the order in which they began to wait, which a
+/// watch channel alone does not promise: it picks at random, and a simulation must repeat itself.
+pub(crate) struct OnlineSender {
+    online: watch::Sender<bool>,
+    turns: Arc<Notify>,
+}
+
+impl OnlineSender {
+    pub(crate) fn set(&self, up: bool) {
+        if self.online.send_if_modified(|was| std::mem::replace(was, up) != up) {
+            self.turns.notify_waiters();
+        }
+    }
+}
+
+impl Drop for OnlineSender {
+    fn drop(&mut self) {
+        // The channel has ended. Replaced, not borrowed: receivers see the end only when the sender is gone.
+        self.online = watch::Sender::new(false);
+        self.turns.notify_waiters();
+    }
 }
 
 impl Channel {
@@ -164,8 +190,10 @@ impl Channel {
         let (state_in, state) = watch::channel(ChannelState::default());
         let (online_in, online) = watch::channel(false);
         let (nudges_in, nudges) = mpsc::channel(NUDGES_MAX);
+        let turns = Arc::new(Notify::new());
+        let online_in = OnlineSender { online: online_in, turns: turns.clone() };
         (
-            Self { outgoing, nudges: nudges_in, state, online },
+            Self { outgoing, nudges: nudges_in, state, online, turns },
             Ends { outgoing: queue, nudges, state: state_in, online: online_in },
         )
     }
@@ -241,7 +269,17 @@ impl Channel {
     /// # Errors
     /// When the channel has ended.
     pub async fn wait_online(&self) -> Result<(), IqError> {
-        self.online.clone().wait_for(|online| *online).await.map(|_| ()).map_err(|_| IqError::Offline)
+        loop {
+            let mut turn = std::pin::pin!(self.turns.notified());
+            turn.as_mut().enable();
+            if *self.online.borrow() {
+                return Ok(());
+            }
+            if self.online.has_changed().is_err() {
+                return Err(IqError::Offline);
+            }
+            turn.await;
+        }
     }
 }
 

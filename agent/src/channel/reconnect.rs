@@ -23,7 +23,7 @@ use super::limited::Limited;
 use super::login::{self, Credentials, Ended, LoginError, Stream};
 use super::reaction::{self, Next, later_refused};
 use super::session::Session;
-use super::{ChannelState, Connect, ConnectError, Ends, Nudge};
+use super::{ChannelState, Connect, ConnectError, Ends, Nudge, OnlineSender};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::cloud::CloudError;
@@ -98,7 +98,7 @@ struct Life {
     parts: Parts,
     place: Workplace,
     state: tokio::sync::watch::Sender<ChannelState>,
-    online: tokio::sync::watch::Sender<bool>,
+    online: OnlineSender,
     session: Option<Session>,
     sessions: u64,
     cut_at: Option<Instant>,
@@ -153,7 +153,7 @@ impl Life {
         let session = self.session.as_mut().expect("log_in leaves a session");
         let (state, online) = (&self.state, &self.online);
         let tell = |up: bool| {
-            online.send_if_modified(|was| std::mem::replace(was, up) != up);
+            online.set(up);
             if up {
                 state.send_replace(ChannelState::Online);
                 tracing::info!(resumed = resumed.is_some(), "Online");

@@ -118,6 +118,7 @@ impl Feed {
                 continue;
             }
             let received = tokio::select! {
+                biased;
                 () = self.cloud.kit.stop.cancelled() => return None,
                 received = self.live.recv() => received,
             };

@@ -158,7 +158,7 @@ where
     let to = accepted.take_header().to.map(std::borrow::Cow::into_owned);
     let known = to.as_deref().is_none_or(|to| to.eq_ignore_ascii_case(ours) || cloud.pki.serves_name(to));
     let name = to.filter(|_| known).unwrap_or_else(|| ours.to_owned());
-    let id = uuid::Uuid::new_v4().simple().to_string();
+    let id = cloud.ids.next().simple().to_string();
     let header = StreamHeader { from: Some(name.as_str().into()), to: None, id: Some(id.into()) };
     let pending = accepted.send_header(header).await.map_err(|_| NoLogin::Ended)?;
     // An address such as "::1" is a name of the certificate but no valid domain part; the configured one is.
@@ -311,7 +311,7 @@ impl Sasl<'_> {
             Err(error) => return Ok(Err(malformed(error.to_string()))),
         };
         let (verifier, standing) = self.account(&first.name).await.map_err(|_| NoLogin::Ended)?;
-        let nonce = uuid::Uuid::new_v4().simple().to_string();
+        let nonce = self.cloud.ids.next().simple().to_string();
         let (exchange, server_first) = Exchange::begin(&first, verifier, &nonce);
         let response = match challenge(stream, &STANDARD.encode(server_first)).await? {
             Ok(response) => response,

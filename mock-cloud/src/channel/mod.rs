@@ -119,6 +119,7 @@ fn detached(cloud: &Arc<Cloud>, id: String, state: Detached) {
     let cloud = Arc::clone(cloud);
     tokio::spawn(async move {
         tokio::select! {
+            biased;
             () = cloud.kit.stop.cancelled() => {}
             () = tokio::time::sleep(keep) => cloud.sessions.expire(&id),
         }

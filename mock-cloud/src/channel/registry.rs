@@ -96,7 +96,7 @@ pub struct Session {
 /// Those who wait for an answer. Under one lock with `attached`, so that nothing is queued after a cut.
 struct Waiting {
     attached: bool,
-    answers: HashMap<u64, oneshot::Sender<Answer>>,
+    answers: BTreeMap<u64, oneshot::Sender<Answer>>,
 }
 
 #[derive(Default)]
@@ -121,7 +121,7 @@ impl Session {
             identity,
             outbound,
             control,
-            waiting: Mutex::new(Waiting { attached: true, answers: HashMap::new() }),
+            waiting: Mutex::new(Waiting { attached: true, answers: BTreeMap::new() }),
             next_id: AtomicU64::new(1),
             outstanding: AtomicU32::new(0),
             last_seen_ms: AtomicI64::new(0),
@@ -378,7 +378,7 @@ pub struct Sessions {
 #[derive(Default)]
 struct State {
     /// Agents that said hello, by tenant and instance: a request looks at its tenant's agents only.
-    online: HashMap<String, HashMap<String, Arc<Session>>>,
+    online: HashMap<String, BTreeMap<String, Arc<Session>>>,
     /// By XEP-0198 id.
     resumable: HashMap<String, Resumable>,
     /// Detached ones in the order of their cut; entries of resumed sessions are skipped when met.
@@ -386,7 +386,7 @@ struct State {
     detached: usize,
     detached_bytes: usize,
     /// Every session with a connection, whatever its role.
-    connected: HashMap<u64, Arc<Session>>,
+    connected: BTreeMap<u64, Arc<Session>>,
 }
 
 impl Sessions {
@@ -416,7 +416,7 @@ impl Sessions {
 
     /// The number of agents online.
     pub fn count(&self) -> usize {
-        self.state().online.values().map(HashMap::len).sum()
+        self.state().online.values().map(BTreeMap::len).sum()
     }
 
     /// Live sessions of a tenant.

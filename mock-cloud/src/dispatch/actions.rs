@@ -378,6 +378,7 @@ pub(super) async fn watch_deadlines(cloud: Arc<Cloud>) {
             }
         };
         tokio::select! {
+            biased;
             () = cloud.kit.stop.cancelled() => return,
             () = changed => {}
             () = due => {}

@@ -93,6 +93,7 @@ pub(crate) async fn agent_left(cloud: Arc<Cloud>, identity: AgentIdentity) {
         tracing::warn!(%error, "Last sign of life could not be stored");
     }
     tokio::select! {
+        biased;
         () = cloud.kit.stop.cancelled() => return,
         () = tokio::time::sleep(cloud.config.channel.gone_after()) => {}
     }

@@ -1,13 +1,14 @@
 //! Requests: someone waits for the answer, nothing is stored, and a password is tried at most once.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use causeway_mock_kit::fault::{Fault, Point};
 use causeway_protocol::action::codes;
 use causeway_protocol::auth::{self, AuthOutcome, AuthReply, AuthRequest};
 use causeway_protocol::channel::payload::{self, Payload as _, Reply, Request};
 use causeway_protocol::limits::{AUTHENTICATE_WITHIN, PASSWORD_MAX_BYTES, USERNAME_MAX_BYTES};
+use tokio::time::Instant;
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
 use super::choice::instance_of;

@@ -173,6 +173,7 @@ pub(super) async fn watch_revocations(cloud: Arc<Cloud>) {
     let mut tick = tokio::time::interval(REVOCATIONS_EVERY);
     loop {
         tokio::select! {
+            biased;
             () = cloud.kit.stop.cancelled() => return,
             _ = tick.tick() => {}
         }

@@ -22,6 +22,7 @@ use crate::channel::FRONT;
 use crate::channel::inbound::journal;
 use crate::channel::login::admit;
 use crate::events::kinds;
+use crate::offload::offload;
 use crate::limits::{COMMIT_BODY_MAX_BYTES, UPLOAD_RETRY_SECS};
 use crate::pki::AgentIdentity;
 use crate::port::Peer;
@@ -108,7 +109,7 @@ async fn put_batch(
     let digest = check_digest(&headers, &body)?;
     let bytes = body.len();
     // Decompression and parsing are pure computation of some milliseconds: not on the reactor.
-    let read = tokio::task::spawn_blocking(move || batch::read(&body)).await;
+    let read = offload(move || batch::read(&body)).await;
     let changes = read
         .map_err(|_| Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "reading the batch failed"))?
         .map_err(|error| {

@@ -128,8 +128,8 @@ impl Store {
         new: NewAction,
         now_ms: i64,
     ) -> Result<Inserted, StoreError> {
-        let tenant = tenant.to_owned();
-        self.write(move |connection| insert(connection, &tenant, &new, now_ms)).await
+        let (tenant, id) = (tenant.to_owned(), self.ids.next().to_string());
+        self.write(move |connection| insert(connection, &tenant, id, &new, now_ms)).await
     }
 
     /// One action with its timeline.
@@ -312,6 +312,7 @@ impl Store {
 fn insert(
     connection: &Connection,
     tenant: &str,
+    id: String,
     new: &NewAction,
     now_ms: i64,
 ) -> Result<Inserted, StoreError> {
@@ -325,7 +326,6 @@ fn insert(
             return Ok(if earlier == digest { Inserted::Same(id) } else { Inserted::OtherBody(id) });
         }
     }
-    let id = uuid::Uuid::new_v4().to_string();
     connection
         .prepare_cached(
             "INSERT INTO actions (tenant, id, module, action, target, params, idempotency_key, body_digest, \

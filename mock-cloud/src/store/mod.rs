@@ -16,6 +16,7 @@ mod dispatch;
 mod enrollment;
 mod error;
 mod events;
+mod inline;
 mod leases;
 mod people;
 mod rows;
@@ -34,24 +35,35 @@ pub use directory::*;
 pub use enrollment::*;
 pub use error::StoreError;
 pub use events::*;
+pub use inline::{Disk, Gate, Moment};
 pub use leases::*;
 pub use rows::Page;
 pub use tenants::*;
 pub use uploads::*;
 
+use std::panic::Location;
 use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use crate::ids::Ids;
+use inline::Inline;
 use rows::signed;
 use threads::{Readers, Writer};
 
 /// Handle on the store; a cheap clone. The threads end when the last handle is gone.
 #[derive(Clone)]
 pub struct Store {
-    writer: Arc<Writer>,
-    readers: Arc<Readers>,
+    executor: Executor,
+    ids: Ids,
+}
+
+/// Where jobs run.
+#[derive(Clone)]
+enum Executor {
+    Threads { writer: Arc<Writer>, readers: Arc<Readers> },
+    Inline(Arc<Inline>),
 }
 
 impl Store {
@@ -63,31 +75,52 @@ impl Store {
         let mut connection = connect(path)?;
         migrate(&mut connection)?;
         let readers = Readers::start(|| connect_read_only(path))?;
-        Ok(Self { writer: Arc::new(Writer::start(connection)?), readers: Arc::new(readers) })
+        let writer = Writer::start(connection)?;
+        let executor = Executor::Threads { writer: Arc::new(writer), readers: Arc::new(readers) };
+        Ok(Self { executor, ids: Ids::random() })
+    }
+
+    /// A store without threads: every job runs on its caller, between two waits on `gate`. For simulations.
+    pub fn inline(disk: Disk, gate: Arc<dyn Gate>, ids: Ids) -> Self {
+        Self { executor: Executor::Inline(Arc::new(Inline::new(disk, gate))), ids }
     }
 
     /// Runs `job` on the writing thread. When this returns, what the job did is on the disk.
     ///
     /// # Errors
     /// The job's own error (its writes are undone), or a commit that failed.
-    pub async fn write<T, F>(&self, job: F) -> Result<T, StoreError>
+    #[track_caller]
+    pub fn write<T, F>(&self, job: F) -> impl Future<Output = Result<T, StoreError>> + Send
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        self.writer.run(job).await
+        let asked_at = Location::caller();
+        async move {
+            match &self.executor {
+                Executor::Threads { writer, .. } => writer.run(job).await,
+                Executor::Inline(inline) => inline.write(asked_at, job).await,
+            }
+        }
     }
 
     /// Runs `job` on a reading thread, in one read transaction: it sees one committed state.
     ///
     /// # Errors
     /// The job's own error.
-    pub async fn read<T, F>(&self, job: F) -> Result<T, StoreError>
+    #[track_caller]
+    pub fn read<T, F>(&self, job: F) -> impl Future<Output = Result<T, StoreError>> + Send
     where
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        self.readers.run(job).await
+        let asked_at = Location::caller();
+        async move {
+            match &self.executor {
+                Executor::Threads { readers, .. } => readers.run(job).await,
+                Executor::Inline(inline) => inline.read(asked_at, job).await,
+            }
+        }
     }
 }
 

@@ -146,7 +146,8 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn grant_upload(&self, ask: UploadAsk) -> Result<Granted, StoreError> {
-        self.write(move |connection| grant(connection, &ask)).await
+        let upload = self.ids.next().to_string();
+        self.write(move |connection| grant(connection, upload, &ask)).await
     }
 
     /// Applies a batch, once.
@@ -206,7 +207,7 @@ impl Store {
     }
 }
 
-fn grant(connection: &Connection, ask: &UploadAsk) -> Result<Granted, StoreError> {
+fn grant(connection: &Connection, upload: String, ask: &UploadAsk) -> Result<Granted, StoreError> {
     let AgentIdentity { tenant, instance } = &ask.identity;
     let request = &ask.request;
     if !holds_lease(connection, ask)? {
@@ -233,7 +234,6 @@ fn grant(connection: &Connection, ask: &UploadAsk) -> Result<Granted, StoreError
         .prepare_cached("SELECT max(epoch) FROM uploads WHERE source = ?1")?
         .query_row([source], |row| row.get(0))?;
     let epoch = current.max(last.unwrap_or(0)) + 1;
-    let upload = uuid::Uuid::new_v4().to_string();
     let mode = match request.mode {
         Mode::Snapshot => "snapshot",
         Mode::Delta => "delta",

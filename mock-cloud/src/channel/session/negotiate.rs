@@ -55,7 +55,7 @@ impl Loop {
         self.sm = Some(StreamManagement::default());
         let mut enabled = sm::Enabled { id: None, location: None, max: None, resume: false };
         if enable.resume {
-            let id = uuid::Uuid::new_v4().simple().to_string();
+            let id = self.cloud.ids.next().simple().to_string();
             self.cloud.sessions.enable_resumption(&id, &self.session);
             enabled.id = Some(sm::StreamId(id.clone()));
             enabled.resume = true;
