@@ -48,9 +48,11 @@ fn replay(seed: u64) -> ExitCode {
     for (at_ms, line) in &outcome.log {
         let _ = writeln!(out, "{:>9.3}  {line}", Duration::from_millis(*at_ms).as_secs_f64());
     }
-    let again = run(seed, false);
+    let again = run(seed, true);
     if again.log_hash != outcome.log_hash {
         let _ = writeln!(out, "seed {seed} is not deterministic: a second run left another log");
+        let differs = (0..).find(|n| again.log.get(*n) != outcome.log.get(*n)).unwrap_or(0);
+        let _ = writeln!(out, "first:  {:?}\nsecond: {:?}", outcome.log.get(differs), again.log.get(differs));
         return ExitCode::FAILURE;
     }
     for violation in &outcome.violations {

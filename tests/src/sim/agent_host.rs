@@ -9,7 +9,7 @@ use causeway_agent::secrets::{FileModeSealer, SecretStore};
 use causeway_agent::{Agent, AgentConfig};
 
 use super::modules::{AUTH, COLLECTOR, FACTORIES, SYSTEM};
-use super::net::{PORT, SimDial};
+use super::net::{Closer, PORT, SimDial};
 use super::papers::{DOMAIN, papers};
 use super::storage::SimStorage;
 use super::world::{Process, World};
@@ -22,6 +22,7 @@ pub(super) async fn live(world: Arc<World>, seat: usize) -> turmoil::Result {
         state.process = Arc::new(Process::new(state.process.number + 1));
         (state.process.clone(), state.disk.clone())
     };
+    let _closer = Closer(process.clone());
     world.note(host, format_args!("starts, process {}", process.number));
     let elapsed_ms = i64::try_from(world.now_ms())?;
     let data_dir = papers().data_dir(seat);

@@ -12,7 +12,7 @@ use turmoil::net::TcpListener;
 
 use super::gate::SimGate;
 use super::modules::{AUTH, COLLECTOR, SYSTEM};
-use super::net::{CLOUD, PORT, SimStream};
+use super::net::{CLOUD, Closer, PORT, SimStream};
 use super::papers::{AGENTS_MAX, instance, papers};
 use super::world::{CANARY, Order, Process, TENANT, World, lock};
 
@@ -53,6 +53,7 @@ pub(super) async fn live(world: Arc<World>) -> turmoil::Result {
         state.started_at_ms = world.now_ms();
         state.process.clone()
     };
+    let _closer = Closer(process.clone());
     world.note(CLOUD, format_args!("starts, process {}", process.number));
     let skew_ms = world.cloud.skew_ms.load(std::sync::atomic::Ordering::Relaxed);
     let now_ms = world.epoch_ms + i64::try_from(world.now_ms())? + skew_ms;

@@ -207,6 +207,27 @@ struct Collector {
     now: Notify,
 }
 
+/// A lease that shows in the list of those who hold one, as long as it is held.
+struct Held<'a> {
+    place: &'a Place,
+    guard: Arc<LeaseGuard>,
+}
+
+impl<'a> Held<'a> {
+    fn new(place: &'a Place, guard: LeaseGuard) -> Self {
+        let guard = Arc::new(guard);
+        let holder = Holder { seat: place.seat, process: place.process.clone(), guard: guard.clone() };
+        lock(&place.world.system).holders.push(holder);
+        Self { place, guard }
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        lock(&self.place.world.system).holders.retain(|holder| !Arc::ptr_eq(&holder.guard, &self.guard));
+    }
+}
+
 /// Key of the acknowledged epoch.
 const EPOCH: &[u8] = b"epoch";
 /// Rows read at once, here all of them.
@@ -238,18 +259,15 @@ impl Collector {
             let place = &self.place;
             place.process.alive().await;
             place.note(format_args!("holds the lease, fence {}", guard.fence()));
-            let guard = Arc::new(guard);
-            let holder = Holder { seat: place.seat, process: place.process.clone(), guard: guard.clone() };
-            lock(&place.world.system).holders.push(holder);
+            let held = Held::new(place, guard);
             tokio::select! {
                 biased;
-                () = guard.lost() => {}
-                () = self.hold(cx, &guard, pause) => {}
+                () = held.guard.lost() => {}
+                () = self.hold(cx, &held.guard, pause) => {}
             }
             place.process.alive().await;
-            place.note(format_args!("lets the lease go, fence {}", guard.fence()));
-            lock(&place.world.system).holders.retain(|holder| !Arc::ptr_eq(&holder.guard, &guard));
-            drop(guard);
+            place.note(format_args!("lets the lease go, fence {}", held.guard.fence()));
+            drop(held);
             cx.clock.sleep(pause).await;
         }
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use causeway_agent::identity::{Identity, PendingKey};
 use causeway_mock_cloud::pki::{AgentIdentity, CloudPki};
@@ -15,8 +15,8 @@ use super::world::TENANT;
 pub(super) const DOMAIN: &str = "cloud.causeway.test";
 /// Agents with an identity of their own, at most.
 pub(super) const AGENTS_MAX: usize = 4;
-/// Days a certificate lives: no run lasts so long.
-const CERTIFICATE_DAYS: u32 = 90;
+/// How long a certificate lives: no run lasts so long.
+const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * 24 * 3_600);
 
 /// The authority and the agents' identities.
 pub(super) struct Papers {
@@ -77,7 +77,7 @@ fn identity(pki: &CloudPki, n: usize, epoch_ms: i64) -> Identity {
     let who = AgentIdentity { tenant: TENANT.to_owned(), instance: instance(n) };
     let jid = format!("{}@{DOMAIN}", who.instance);
     let csr = pending.request_pem().expect("a request");
-    let issued = pki.issue(&csr, &who, &jid, epoch_ms, CERTIFICATE_DAYS).expect("a certificate");
+    let issued = pki.issue(&csr, &who, &jid, epoch_ms, CERTIFICATE_LIFE).expect("a certificate");
     let certificate =
         Certificate { chain_pem: issued.chain_pem, instance: who.instance, tenant: who.tenant, jid };
     pending.certified(certificate).expect("the certificate fits the key")

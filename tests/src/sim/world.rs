@@ -13,6 +13,7 @@ use causeway_mock_cloud::Cloud;
 use causeway_mock_cloud::store::{Disk, NewAction};
 use tokio::sync::Notify;
 
+use super::net::Sockets;
 use super::stats::Stats;
 
 /// The one tenant.
@@ -29,11 +30,12 @@ pub(super) struct Process {
     /// Counts the lives of the host, from 1.
     pub(super) number: u64,
     dead: AtomicBool,
+    pub(super) sockets: Sockets,
 }
 
 impl Process {
     pub(super) fn new(number: u64) -> Self {
-        Self { number, dead: AtomicBool::new(false) }
+        Self { number, ..Self::default() }
     }
 
     pub(super) fn is_dead(&self) -> bool {

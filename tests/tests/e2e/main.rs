@@ -9,6 +9,7 @@ mod channel;
 mod doctor;
 mod files;
 mod links;
+mod simulation;
 mod support;
 mod uploads;
 mod wine;
