@@ -22,7 +22,6 @@ pub mod limits;
 pub mod link;
 pub mod logging;
 pub mod modules;
-mod offload;
 pub mod orchestrator;
 pub mod platform;
 pub mod random;
