@@ -43,6 +43,12 @@ enum Command {
     Images,
     /// Build, pack and sign everything that is delivered
     Dist(dist::Arguments),
+    /// Play seeds of the deterministic simulation; `--seed N` alone replays one and shows what happened
+    Sim {
+        /// `--seeds N`, `--seed FIRST`, `--jobs N`; `--help` shows them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        options: Vec<String>,
+    },
     /// Benchmarks, each beside its peer in the same run; all of them without a name
     Bench {
         /// Names and options; `--help` shows them
@@ -71,6 +77,20 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Images => peers::images::build_all(&session).map(|_| ExitCode::SUCCESS),
         Command::Dist(arguments) => dist::run(&mut session, &arguments).map(|()| ExitCode::SUCCESS),
+        Command::Sim { options } => {
+            let mut sim = session.cargo(&[
+                "run",
+                "--release",
+                "-p",
+                "causeway-tests",
+                "--features",
+                "sim",
+                "--bin",
+                "sim",
+                "--",
+            ]);
+            session.stream(sim.args(options)).map(|()| ExitCode::SUCCESS)
+        }
         Command::Bench { names } => {
             // The benchmarks start these as processes of their own, from the folder they are in themselves.
             let programs = ["-p", "causeway-agent", "-p", "causeway-mock-ldap", "-p", "causeway-mock-cloud"];

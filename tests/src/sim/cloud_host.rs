@@ -29,8 +29,9 @@ pub(super) fn disk(epoch_ms: i64) -> Result<Disk, StoreError> {
         db.execute("INSERT INTO tenants (id, name, created_ms) VALUES (?1, 'Acme', ?2)", (TENANT, epoch_ms))?;
         for n in 0..AGENTS_MAX {
             db.execute(
-                "INSERT INTO agents (tenant, instance, host, enrolled_ms) VALUES (?1, ?2, ?3, ?4)",
-                (TENANT, instance(n), format!("agent-{n}"), epoch_ms),
+                "INSERT INTO agents (tenant, instance, host, enrolled_ms, certificate_serial) \
+                 VALUES (?1, ?2, ?3, ?4, ?5)",
+                (TENANT, instance(n), format!("agent-{n}"), epoch_ms, papers().serial(n)),
             )?;
         }
         for module in [SYSTEM, COLLECTOR, AUTH] {

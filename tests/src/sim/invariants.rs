@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use causeway_mock_cloud::store::StoreError;
 
 use super::net::CLOUD;
+use super::plan::LAST_ORDERS;
 use super::world::{CANARY, TENANT, World, lock};
 
 /// Connection attempts of one agent in any second, channel and uploads together. Back-off begins with a draw from 0 to
@@ -230,7 +231,12 @@ impl Judge {
                 world.violated(format!("password {password} was tried {times} times"));
             }
         }
+        let last: Vec<String> =
+            lock(&world.system).ids.range(LAST_ORDERS..).map(|(_, id)| id.clone()).collect();
         let looked = done(world).and_then(|done| {
+            for id in last.iter().filter(|id| !done.contains(id)) {
+                world.violated(format!("action {id}, ordered after the mending, was not done"));
+            }
             for id in done {
                 if !applied.contains_key(&id) {
                     world.violated(format!("action {id} is a success without any effect"));

@@ -21,7 +21,7 @@ const CERTIFICATE_LIFE: Duration = Duration::from_secs(90 * 24 * 3_600);
 /// The authority and the agents' identities.
 pub(super) struct Papers {
     dir: tempfile::TempDir,
-    identities: Vec<Identity>,
+    identities: Vec<(Identity, String)>,
     /// Unix milliseconds at which every run begins.
     pub(super) epoch_ms: i64,
 }
@@ -51,7 +51,12 @@ impl Papers {
     }
 
     pub(super) fn identity(&self, n: usize) -> Identity {
-        self.identities[n].clone()
+        self.identities[n].0.clone()
+    }
+
+    /// Serial number of that agent's certificate.
+    pub(super) fn serial(&self, n: usize) -> &str {
+        &self.identities[n].1
     }
 
     /// A data directory for the agent on `seat`, of this thread only.
@@ -72,7 +77,7 @@ pub(super) fn instance(n: usize) -> String {
     format!("5f0c1f4e-8a4e-4b1c-9a57-0d6e0e4f2b1{n}")
 }
 
-fn identity(pki: &CloudPki, n: usize, epoch_ms: i64) -> Identity {
+fn identity(pki: &CloudPki, n: usize, epoch_ms: i64) -> (Identity, String) {
     let pending = PendingKey::generate().expect("a key");
     let who = AgentIdentity { tenant: TENANT.to_owned(), instance: instance(n) };
     let jid = format!("{}@{DOMAIN}", who.instance);
@@ -80,5 +85,5 @@ fn identity(pki: &CloudPki, n: usize, epoch_ms: i64) -> Identity {
     let issued = pki.issue(&csr, &who, &jid, epoch_ms, CERTIFICATE_LIFE).expect("a certificate");
     let certificate =
         Certificate { chain_pem: issued.chain_pem, instance: who.instance, tenant: who.tenant, jid };
-    pending.certified(certificate).expect("the certificate fits the key")
+    (pending.certified(certificate).expect("the certificate fits the key"), issued.serial)
 }

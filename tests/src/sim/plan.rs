@@ -154,6 +154,26 @@ impl Plan {
     }
 }
 
+/// The first number of the orders given after the mending; those must succeed.
+pub(super) const LAST_ORDERS: usize = 1_000;
+
+/// What is ordered after the mending.
+pub(super) fn last_orders() -> Vec<Order> {
+    let order = |n| Order::Action {
+        n: LAST_ORDERS + n,
+        new: NewAction {
+            module: SYSTEM.to_owned(),
+            action: "set".to_owned(),
+            target: json!({ "number": LAST_ORDERS + n }),
+            params: json!({ "before_ms": 100, "after_ms": 100 }),
+            idempotency_key: Some(format!("last-{n}")),
+            ttl_ms: 350_000,
+            actor: "api".to_owned(),
+        },
+    };
+    (0..AGENTS_MAX).map(order).collect()
+}
+
 fn action(draw: &Draw, n: usize) -> Order {
     let (module, verb, params) = match draw.index(4) {
         0 => (COLLECTOR, "sync_now", json!({})),

@@ -15,7 +15,7 @@ use super::invariants::Judge;
 use super::modules;
 use super::net::CLOUD;
 use super::papers::{AGENTS_MAX, papers};
-use super::plan::{Change, Fault, Plan, Step};
+use super::plan::{Change, Fault, Plan, Step, last_orders};
 use super::stats::Stats;
 use super::world::{Died, DiskFaults, Order, Process, Seat, SeatState, World, lock};
 use super::{agent_host, cloud_host};
@@ -567,6 +567,11 @@ impl<'a> Player<'a> {
         self.stop_clone();
         lock(&self.world.cloud.state).faults = DiskFaults::default();
         self.start_cloud();
+        // What is mended must work again, for every agent: the orders go round.
+        self.change(&[(0, Change::Write), (41, Change::Write)]);
+        for order in last_orders() {
+            self.order(order);
+        }
     }
 }
 
