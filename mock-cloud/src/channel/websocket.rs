@@ -61,6 +61,7 @@ async fn upgrade(
         let caller = Caller { chain: peer.chain.to_vec(), from: peer.from, slot };
         let (cut, stop) = (peer.cut.clone(), cloud.kit.stop.clone());
         tokio::select! {
+            biased;
             () = cut.cancelled() => {}
             () = stop.cancelled() => {}
             () = super::serve(cloud, octets, caller) => {}

@@ -75,9 +75,9 @@ pub(super) async fn live(world: Arc<World>) -> turmoil::Result {
     lock(&world.cloud.state).cloud = Some(engine.cloud().clone());
     tokio::spawn(take_orders(world.clone(), process.clone(), engine.cloud().clone()));
     loop {
-        let (stream, _) = listener.accept().await?;
+        let (stream, from) = listener.accept().await?;
         process.alive().await;
-        tokio::spawn(engine.serve(SimStream::new(stream, process.clone())));
+        tokio::spawn(engine.serve(SimStream::new(stream, process.clone()), from));
     }
 }
 
