@@ -100,6 +100,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods, reason = "any instant will do; everything is counted from it")]
     fn haste_is_rationed() {
         let (mut haste, now) = (Haste::default(), Instant::now());
         assert_eq!((0..100).filter(|_| haste.take(now)).count(), HASTE_MAX as usize);
