@@ -17,11 +17,15 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Starts `program words`; the screen shows how it ended.
+    /// Starts `program words`; the screen shows how it ended. Ctrl-C reaches the program and spares the shell around it.
     pub(crate) async fn start(program: &Path, words: &[&str]) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("causeway-tmux-").tempdir()?;
         let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
-        let line = format!("'{}' {}; echo \"ended with $?\"; exec cat", program.display(), quoted.join(" "));
+        let line = format!(
+            "trap : INT; '{}' {}; echo \"ended with $?\"; exec cat",
+            program.display(),
+            quoted.join(" ")
+        );
         let terminal = Self { folder };
         terminal.tmux(&["new-session", "-d", "-x", "200", "-y", "200", "sh", "-c", &line]).await?;
         Ok(terminal)
