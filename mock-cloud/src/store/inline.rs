@@ -52,7 +52,12 @@ pub enum Moment {
 /// Lets jobs through: at once, late, or never (the process is dead).
 pub trait Gate: Send + Sync + 'static {
     /// Resolves when the caller may go on. `asked_at` is the place in the store's sources that asked.
-    fn pass(&self, asked_at: &'static Location<'static>, writes: bool, moment: Moment) -> BoxFuture<'static, ()>;
+    fn pass(
+        &self,
+        asked_at: &'static Location<'static>,
+        writes: bool,
+        moment: Moment,
+    ) -> BoxFuture<'static, ()>;
 }
 
 pub(super) struct Inline {
@@ -65,7 +70,11 @@ impl Inline {
         Self { disk, gate }
     }
 
-    pub(super) async fn write<T, F>(&self, asked_at: &'static Location<'static>, job: F) -> Result<T, StoreError>
+    pub(super) async fn write<T, F>(
+        &self,
+        asked_at: &'static Location<'static>,
+        job: F,
+    ) -> Result<T, StoreError>
     where
         F: FnOnce(&Connection) -> Result<T, StoreError>,
     {
@@ -82,7 +91,11 @@ impl Inline {
         done
     }
 
-    pub(super) async fn read<T, F>(&self, asked_at: &'static Location<'static>, job: F) -> Result<T, StoreError>
+    pub(super) async fn read<T, F>(
+        &self,
+        asked_at: &'static Location<'static>,
+        job: F,
+    ) -> Result<T, StoreError>
     where
         F: FnOnce(&Connection) -> Result<T, StoreError>,
     {

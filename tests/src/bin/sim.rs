@@ -86,7 +86,9 @@ fn many(first: u64, count: u64, jobs: u64) -> ExitCode {
                     let mut outcome = run(seed, false);
                     let again = seed % TWICE_EVERY == 0;
                     if again && run(seed, false).log_hash != outcome.log_hash {
-                        outcome.violations.push("not deterministic: a second run left another log".to_owned());
+                        outcome
+                            .violations
+                            .push("not deterministic: a second run left another log".to_owned());
                     }
                     if results.send((outcome, again)).is_err() {
                         return;
@@ -140,7 +142,11 @@ fn summary(total: &Stats, done: u64, twice: u64, began: Instant) {
     for (kind, count) in &total.work {
         println!("  {count:>9}  {kind}");
     }
-    println!("\nstorage awaits a process died at: {} of {} known", total.crashed_at.len(), total.points.len());
+    println!(
+        "\nstorage awaits a process died at: {} of {} known",
+        total.crashed_at.len(),
+        total.points.len()
+    );
     for (point, seen) in total.points.iter().filter(|(point, _)| !total.crashed_at.contains(*point)) {
         println!("  never died at: {point} (seen {seen} times)");
     }

@@ -223,7 +223,9 @@ impl Judge {
         }
         for (id, seats) in &begun {
             if seats.len() > 1 && !self.has_clone {
-                world.violated(format!("action {id}, which may not be repeated, was begun by seats {seats:?}"));
+                world.violated(format!(
+                    "action {id}, which may not be repeated, was begun by seats {seats:?}"
+                ));
             }
         }
         for (password, times) in tried {
@@ -274,8 +276,9 @@ fn rows(world: &World) -> Result<Vec<Row>, StoreError> {
 /// Successful actions with an effect.
 fn done(world: &World) -> Result<Vec<String>, StoreError> {
     world.cloud.disk.look(|db| {
-        let mut query =
-            db.prepare("SELECT id FROM actions WHERE status = 'success' AND module = 'sim_system' ORDER BY seq")?;
+        let mut query = db.prepare(
+            "SELECT id FROM actions WHERE status = 'success' AND module = 'sim_system' ORDER BY seq",
+        )?;
         let ids = query.query_map([], |row| row.get(0))?;
         Ok(ids.collect::<Result<Vec<_>, _>>()?)
     })

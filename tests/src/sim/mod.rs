@@ -6,8 +6,8 @@
 //! Simulated are the network (turmoil), the disks, the clocks, and the systems behind the modules ([`modules`]);
 //! everything else is the code that ships.
 
-mod cloud_host;
 mod agent_host;
+mod cloud_host;
 mod gate;
 mod invariants;
 mod modules;

@@ -30,7 +30,8 @@ pub(super) const COLLECTOR: &str = "user_visibility";
 pub(super) const AUTH: &str = "user_auth";
 
 /// Kinds of modules of a simulated agent.
-pub(super) static FACTORIES: &[&dyn ModuleFactory] = &[&SimFactory(SYSTEM), &SimFactory(COLLECTOR), &SimFactory(AUTH)];
+pub(super) static FACTORIES: &[&dyn ModuleFactory] =
+    &[&SimFactory(SYSTEM), &SimFactory(COLLECTOR), &SimFactory(AUTH)];
 
 thread_local! {
     /// The run this thread plays. A factory is told nothing but settings, and settings are text.
@@ -55,7 +56,9 @@ impl ModuleFactory for SimFactory {
     }
 
     fn build(&self, settings: &ModuleSettings) -> Result<Arc<dyn Module>, ConfigError> {
-        let wrong = |problem: &str| ConfigError::new(format!("modules.{}.seat", self.0), problem, "play by the rules");
+        let wrong = |problem: &str| {
+            ConfigError::new(format!("modules.{}.seat", self.0), problem, "play by the rules")
+        };
         let seat = settings.local.get("seat").and_then(Value::as_u64).ok_or_else(|| wrong("missing"))?;
         let seat = usize::try_from(seat).map_err(|_| wrong("too large"))?;
         let world = CURRENT.with_borrow(Clone::clone).ok_or_else(|| wrong("no run"))?;

@@ -37,7 +37,8 @@ impl Papers {
         // Memory where the system has it: status files are written and synced again and again.
         let shm = Path::new("/dev/shm");
         let root = if shm.is_dir() { shm.to_owned() } else { std::env::temp_dir() };
-        let dir = tempfile::Builder::new().prefix("causeway-sim-").tempdir_in(root).expect("a temporary directory");
+        let dir =
+            tempfile::Builder::new().prefix("causeway-sim-").tempdir_in(root).expect("a temporary directory");
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let epoch_ms = i64::try_from(since.as_secs()).unwrap_or(0) * 1_000;
         let pki = CloudPki::open(&dir.path().join("ca"), vec![DOMAIN.to_owned()]).expect("an authority");
@@ -47,7 +48,8 @@ impl Papers {
 
     /// The cloud's authority.
     pub(super) fn pki(&self) -> CloudPki {
-        CloudPki::open(&self.dir.path().join("ca"), vec![DOMAIN.to_owned()]).expect("the authority made before")
+        CloudPki::open(&self.dir.path().join("ca"), vec![DOMAIN.to_owned()])
+            .expect("the authority made before")
     }
 
     pub(super) fn identity(&self, n: usize) -> Identity {
@@ -63,10 +65,12 @@ impl Papers {
     pub(super) fn data_dir(&self, seat: usize) -> PathBuf {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed));
-        let dir = self.dir.path().join(format!("thread-{}", THREAD.with(|n| *n))).join(format!("agent-{seat}"));
+        let dir =
+            self.dir.path().join(format!("thread-{}", THREAD.with(|n| *n))).join(format!("agent-{seat}"));
         if !dir.is_dir() {
             std::fs::create_dir_all(&dir).expect("a data directory");
-            std::fs::copy(self.dir.path().join("ca").join("ca.pem"), dir.join("ca.pem")).expect("the authority");
+            std::fs::copy(self.dir.path().join("ca").join("ca.pem"), dir.join("ca.pem"))
+                .expect("the authority");
         }
         dir
     }

@@ -15,7 +15,9 @@ use super::world::Order;
 pub(super) enum Step {
     Order(Order),
     /// Objects of the simulated directory appear, change and go.
-    Change { keys: Vec<(u64, Change)> },
+    Change {
+        keys: Vec<(u64, Change)>,
+    },
     Fault(Fault),
 }
 
@@ -29,30 +31,75 @@ pub(super) enum Change {
 #[derive(Clone, Debug)]
 pub(super) enum Fault {
     /// What is sent between an agent and the cloud is lost, and the connections with it.
-    Partition { seat: usize, ms: u64 },
+    Partition {
+        seat: usize,
+        ms: u64,
+    },
     /// Only one direction is lost.
-    PartitionOneWay { seat: usize, outward: bool, ms: u64 },
+    PartitionOneWay {
+        seat: usize,
+        outward: bool,
+        ms: u64,
+    },
     /// What is sent waits.
-    Delay { seat: usize, ms: u64 },
+    Delay {
+        seat: usize,
+        ms: u64,
+    },
     /// The agent's process is killed; its system closes the connections.
-    KillAgent { seat: usize, down_ms: u64 },
+    KillAgent {
+        seat: usize,
+        down_ms: u64,
+    },
     /// The agent's machine loses power: nobody is told.
-    PowerCut { seat: usize, down_ms: u64 },
+    PowerCut {
+        seat: usize,
+        down_ms: u64,
+    },
     /// The agent dies at a storage await.
-    AgentDiesAt { seat: usize, awaits: u32 },
-    KillCloud { down_ms: u64 },
-    CloudDiesAt { awaits: u32 },
+    AgentDiesAt {
+        seat: usize,
+        awaits: u32,
+    },
+    KillCloud {
+        down_ms: u64,
+    },
+    CloudDiesAt {
+        awaits: u32,
+    },
     /// Someone sets the agent's clock.
-    SetAgentClock { seat: usize, by_ms: i64 },
+    SetAgentClock {
+        seat: usize,
+        by_ms: i64,
+    },
     /// Someone sets the cloud's clock forward.
-    SetCloudClock { by_ms: u64 },
-    SlowAgentDisk { seat: usize, most_ms: u64, ms: u64 },
-    SlowCloudDisk { most_ms: u64, ms: u64 },
-    FullAgentDisk { seat: usize, ms: u64 },
+    SetCloudClock {
+        by_ms: u64,
+    },
+    SlowAgentDisk {
+        seat: usize,
+        most_ms: u64,
+        ms: u64,
+    },
+    SlowCloudDisk {
+        most_ms: u64,
+        ms: u64,
+    },
+    FullAgentDisk {
+        seat: usize,
+        ms: u64,
+    },
     /// A copy of the agent's machine, made after enrolment, is switched on.
-    Clone { of: usize, ms: u64 },
+    Clone {
+        of: usize,
+        ms: u64,
+    },
     /// The agent is killed and comes back with the disk it had a while ago.
-    OldDisk { seat: usize, age_ms: u64, down_ms: u64 },
+    OldDisk {
+        seat: usize,
+        age_ms: u64,
+        down_ms: u64,
+    },
 }
 
 impl Fault {
@@ -178,11 +225,7 @@ fn action(draw: &Draw, n: usize) -> Order {
     let (module, verb, params) = match draw.index(4) {
         0 => (COLLECTOR, "sync_now", json!({})),
         1 => (SYSTEM, "order", json!({ "takes_ms": draw.range(0, 6_000) })),
-        _ => (
-            SYSTEM,
-            "set",
-            json!({ "before_ms": draw.range(0, 2_000), "after_ms": draw.range(0, 2_000) }),
-        ),
+        _ => (SYSTEM, "set", json!({ "before_ms": draw.range(0, 2_000), "after_ms": draw.range(0, 2_000) })),
     };
     let ttl_ms = if draw.one_in(4) { draw.range(1_000, 5_000) } else { draw.range(5_000, 90_000) };
     let new = NewAction {

@@ -173,9 +173,9 @@ impl<'a> Player<'a> {
         let mut sim = builder.build();
         let shared = world.clone();
         sim.host(CLOUD, move || cloud_host::live(shared.clone()));
-        for seat in 0..plan.agents {
+        for (seat, host) in HOSTS.into_iter().enumerate().take(plan.agents) {
             let shared = world.clone();
-            sim.host(HOSTS[seat], move || agent_host::live(shared.clone(), seat));
+            sim.host(host, move || agent_host::live(shared.clone(), seat));
         }
         let seats = world.seats.len();
         let mut player = Self {
@@ -308,7 +308,9 @@ impl<'a> Player<'a> {
             Task::FastCloudDisk => lock(&self.world.cloud.state).faults.slow_ms = 0,
             Task::RoomOnDisk { seat } => self.world.seat(seat).disk.set_full(false),
             Task::StopClone => self.stop_clone(),
-            Task::KeepDisk { seat } => self.kept[seat] = Some(Kept(copy(&self.world.seat(seat).disk, |_| true))),
+            Task::KeepDisk { seat } => {
+                self.kept[seat] = Some(Kept(copy(&self.world.seat(seat).disk, |_| true)))
+            }
             Task::OrderAgain => {
                 let open: Vec<Order> = self.open.values().cloned().collect();
                 let again = !open.is_empty();
@@ -434,7 +436,12 @@ impl<'a> Player<'a> {
         }
     }
 
-    fn tamper(&mut self, seat: usize, ms: u64, tamper: impl FnOnce(&turmoil::Sim<'static>, &'static str)) -> bool {
+    fn tamper(
+        &mut self,
+        seat: usize,
+        ms: u64,
+        tamper: impl FnOnce(&turmoil::Sim<'static>, &'static str),
+    ) -> bool {
         if std::mem::replace(&mut self.link_busy[seat], true) {
             return false;
         }
@@ -523,7 +530,8 @@ impl<'a> Player<'a> {
     }
 
     fn start_clone(&mut self, of: usize, ms: u64) -> bool {
-        let Some(seat) = self.world.seats.len().checked_sub(1).filter(|seat| *seat >= self.plan.agents) else {
+        let Some(seat) = self.world.seats.len().checked_sub(1).filter(|seat| *seat >= self.plan.agents)
+        else {
             return false;
         };
         if self.clone_runs {
@@ -552,10 +560,10 @@ impl<'a> Player<'a> {
     fn heal(&mut self) {
         self.world.note("fault", "everything is mended");
         self.agenda.retain(|_, task| matches!(task, Task::OrderAgain));
-        for seat in 0..self.plan.agents {
+        for (seat, host) in HOSTS.into_iter().enumerate().take(self.plan.agents) {
             if std::mem::replace(&mut self.link_busy[seat], false) {
-                self.sim.release(HOSTS[seat], CLOUD);
-                self.sim.repair(HOSTS[seat], CLOUD);
+                self.sim.release(host, CLOUD);
+                self.sim.repair(host, CLOUD);
             }
             {
                 let mut state = self.world.seat(seat);

@@ -176,7 +176,9 @@ fn repaired_challenge(token: &[u8]) -> Option<Vec<u8>> {
         let offset = usize::try_from(number(at + 4)?).ok()?;
         token.get(offset..offset.checked_add(length)?)
     };
-    if !token.starts_with(b"NTLMSSP\0\x02\0\0\0") || (token.len() >= HEAD_BYTES as usize && field(12).is_some()) {
+    if !token.starts_with(b"NTLMSSP\0\x02\0\0\0")
+        || (token.len() >= HEAD_BYTES as usize && field(12).is_some())
+    {
         return None;
     }
     let mut flags = number(20)? & !VERSION;

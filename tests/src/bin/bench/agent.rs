@@ -53,7 +53,7 @@ async fn measure(options: &Options) -> Result<Table> {
             () if name.contains("causeway-agent") && name.ends_with("linux-x86_64") => "at most 8",
             () => continue,
         };
-        table.alone(&format!("{name}, packed by xtask dist"), "MiB", vec![mib(bytes)], limit);
+        table.alone(format!("{name}, packed by xtask dist"), "MiB", vec![mib(bytes)], limit);
     }
     table.alone("resident memory after the first sync of 250 people", "MiB", vec![resident], "at most 15");
     table.alone("start to online, enrolled, with both modules", "ms", online_ms, "at most 250");
