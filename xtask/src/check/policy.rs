@@ -42,6 +42,9 @@ struct Ban {
     #[serde(rename = "crate")]
     name: String,
     reason: String,
+    /// Packages that may depend on it all the same; nobody else may.
+    #[serde(default)]
+    wrappers: BTreeSet<String>,
 }
 
 /// One package of the build.
@@ -59,6 +62,11 @@ pub(crate) fn run(session: &mut Session) -> anyhow::Result<()> {
     for package in &built {
         wrong.extend(objections(&policy, package)?);
     }
+    for ban in policy.bans.deny.iter().filter(|ban| !ban.wrappers.is_empty()) {
+        if built.iter().any(|package| package.name == ban.name) {
+            wrong.extend(strange_users(ban, &users(session, &ban.name)?));
+        }
+    }
     wrong.extend(foreign_sources(session)?);
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n"));
@@ -70,7 +78,7 @@ pub(crate) fn run(session: &mut Session) -> anyhow::Result<()> {
 fn objections(policy: &Policy, package: &Built) -> anyhow::Result<Vec<String>> {
     let Built { name, version, license } = package;
     let mut wrong = Vec::new();
-    if let Some(ban) = policy.bans.deny.iter().find(|ban| ban.name == *name) {
+    if let Some(ban) = policy.bans.deny.iter().find(|ban| ban.name == *name && ban.wrappers.is_empty()) {
         wrong.push(format!("{name} {version} is banned: {}", ban.reason));
     }
     let excepted = policy.licenses.exceptions.iter().find(|exception| exception.name == *name);
@@ -83,6 +91,22 @@ fn objections(policy: &Policy, package: &Built) -> anyhow::Result<Vec<String>> {
         wrong.push(format!("{name} {version}: the licence {license} is not in the list"));
     }
     Ok(wrong)
+}
+
+/// Packages that use a banned one without being named as its wrappers.
+fn strange_users(ban: &Ban, users: &BTreeSet<String>) -> Vec<String> {
+    let strange = users.iter().filter(|user| !ban.wrappers.contains(*user));
+    strange.map(|user| format!("{user} uses {}, which is banned: {}", ban.name, ban.reason)).collect()
+}
+
+/// Packages that depend on `name` directly.
+fn users(session: &Session, name: &str) -> anyhow::Result<BTreeSet<String>> {
+    let mut command =
+        session.cargo(&["tree", "--workspace", "--target", "all", "--edges", "normal,build,dev"]);
+    command.args(["--prefix", "none", "--depth", "1", "--format", "{p}", "--invert", name]);
+    let answer = process::quiet(&mut command)?;
+    let names = answer.lines().filter_map(|line| line.split(' ').next()).filter(|user| *user != name);
+    Ok(names.filter(|user| !user.is_empty()).map(str::to_owned).collect())
 }
 
 /// What is really built, for every target; `cargo metadata` also lists optional packages that nobody turned on.
@@ -165,5 +189,14 @@ mod tests {
         assert_eq!(count("x", "MPL-2.0"), 0);
         assert_eq!(count("ring", "MIT"), 1);
         assert_eq!(count("ring", ""), 2);
+    }
+
+    #[test]
+    fn a_banned_package_may_be_used_by_its_wrappers_only() {
+        let ban: Ban =
+            toml::from_str("crate = 'rsa'\nreason = 'timing'\nwrappers = ['picky', 'sspi']").unwrap();
+        let users = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        assert!(strange_users(&ban, &users(&["sspi", "picky"])).is_empty());
+        assert_eq!(strange_users(&ban, &users(&["sspi", "agent"])).len(), 1);
     }
 }
