@@ -182,6 +182,10 @@ pub const ATTEMPTS_MAX: u32 = 20;
 /// Pause before an action is offered again after an agent had no room.
 pub const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
 
+/// Pause before a config is sent again to an agent that could not take it: soon enough for a person who has just made
+/// room on a disk, and a hundred agents with full disks cost twenty stanzas a second.
+pub const CONFIG_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
 /// Pause after the store failed.
 pub const STORE_PAUSE: Duration = Duration::from_secs(1);
 

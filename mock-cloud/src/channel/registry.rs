@@ -99,11 +99,14 @@ struct Waiting {
     answers: BTreeMap<u64, oneshot::Sender<Answer>>,
 }
 
+/// What the agent told and was told.
 #[derive(Default)]
 struct Said {
     hello: Option<Hello>,
     health: Option<HealthReport>,
     running: BTreeMap<String, u64>,
+    /// Pushes of config begun, by module.
+    pushes: BTreeMap<String, u64>,
 }
 
 /// Receiving ends of a session, owned by its task.
@@ -273,6 +276,19 @@ impl Session {
     /// What the agent said when it came; `None` before.
     pub fn hello(&self) -> Option<Hello> {
         self.said().hello.clone()
+    }
+
+    /// A config of the module is about to be sent; returns the number of this push.
+    pub(crate) fn begin_push(&self, module: &str) -> u64 {
+        let mut said = self.said();
+        let pushes = said.pushes.entry(module.to_owned()).or_default();
+        *pushes += 1;
+        *pushes
+    }
+
+    /// Whether no other push of the module was begun since.
+    pub(crate) fn is_latest_push(&self, module: &str, push: u64) -> bool {
+        self.said().pushes.get(module) == Some(&push)
     }
 
     /// The revision of a module's config that runs, 0 for none.

@@ -289,3 +289,28 @@ async fn configs_are_pushed_when_they_change_and_when_an_agent_comes() {
         other => panic!("unexpected {other:?}"),
     }
 }
+
+#[tokio::test]
+async fn a_config_an_agent_cannot_take_now_is_sent_again_until_it_is_decided() {
+    let world = World::start().await;
+    let mut agent = Agent::greet(&world, enroll(&world).await, "boot-1").await;
+    let revision = world.configure("user_auth").await;
+    let refuse = |id: &str, kind| {
+        let error = StanzaError::new(kind, DefinedCondition::ResourceConstraint, "en", "no room");
+        StreamElement::Iq(Iq::Error { from: None, to: None, id: id.to_owned(), error, payload: None })
+    };
+    for kind in [ErrorType::Wait, ErrorType::Cancel] {
+        let iq = agent.line.next_order().await;
+        let id = iq.id().to_owned();
+        match iq {
+            Iq::Set { payload, .. } => {
+                let config = payload::Configure::from_element(&payload).unwrap();
+                assert_eq!((config.module.as_str(), config.revision), ("user_auth", revision));
+            }
+            other => panic!("unexpected {other:?}"),
+        }
+        agent.line.send(refuse(&id, kind)).await;
+    }
+    world.journal("configure", "refused for now").await;
+    world.journal("configure", "refused").await;
+}
