@@ -165,7 +165,7 @@ fn ntlm_step<'a>(
 
 /// A CHALLENGE as `sspi` reads it, for servers that send one without target information or whose target name points
 /// nowhere (MS-NLMP 2.2.1.2; squid's test program does both). The name is not used for anything, so it is left out; the
-/// information is kept where it is whole. `None` when nothing needs repair, or it is no challenge at all.
+/// information is kept. `None` when nothing needs repair, or it is no challenge at all.
 fn repaired_challenge(token: &[u8]) -> Option<Vec<u8>> {
     const TARGET_INFO: u32 = 0x0080_0000;
     const VERSION: u32 = 0x0200_0000;
@@ -181,12 +181,13 @@ fn repaired_challenge(token: &[u8]) -> Option<Vec<u8>> {
     {
         return None;
     }
-    let mut flags = number(20)? & !VERSION;
-    let info = if flags & TARGET_INFO != 0 && token.len() >= HEAD_BYTES as usize { field(40) } else { None };
-    if info.is_none() {
-        flags &= !TARGET_INFO;
-    }
-    let info = info.unwrap_or_default();
+    let flags = number(20)? & !VERSION;
+    // What says it has information and has none is broken beyond repair.
+    let info = match flags & TARGET_INFO {
+        0 => &[][..],
+        _ if token.len() >= HEAD_BYTES as usize => field(40)?,
+        _ => return None,
+    };
     let length = u16::try_from(info.len()).ok()?.to_le_bytes();
     let end = HEAD_BYTES.to_le_bytes();
     let mut whole = b"NTLMSSP\0\x02\0\0\0".to_vec();
@@ -317,6 +318,8 @@ mod tests {
         let whole = repaired_challenge(&short).unwrap();
         assert_eq!((whole.len(), &whole[24..32]), (48, &b"8 octets"[..]));
         assert_eq!(repaired_challenge(&whole), None);
+        let boastful = [&short[..22], b"\x88", &short[23..]].concat();
+        assert_eq!(repaired_challenge(&boastful), None, "information is promised where there is none");
         for length in 0..short.len() {
             repaired_challenge(&short[..length]);
         }
