@@ -166,7 +166,7 @@ async fn carry(cloud: Arc<Cloud>, tenant: String, id: String) {
     if !cloud.dispatch.carried().insert(id.clone()) {
         return;
     }
-    let mut carrier = Carrier { avoid: None };
+    let mut carrier = Carrier { avoid: None, may_be_there: false };
     loop {
         let chances = cloud.dispatch.chances.load(Ordering::Acquire);
         let step = carrier.carry_once(&cloud, &tenant, &id).await;
@@ -203,6 +203,8 @@ enum Next {
 
 struct Carrier {
     avoid: Option<String>,
+    /// An earlier attempt may have reached the agent, so a later one that certainly did not changes nothing.
+    may_be_there: bool,
 }
 
 impl Carrier {
@@ -231,6 +233,7 @@ impl Carrier {
         let only = (action.attempts > 0 && !is_repeatable(&action) && action.agent.is_some())
             .then(|| action.agent.clone())
             .flatten();
+        self.may_be_there = only.is_some();
         match choose(cloud, &action, self.avoid.as_deref(), only.as_deref()).await? {
             Choice::Agent(session, fence) => self.give(cloud, action, &session, fence, left_ms).await,
             Choice::Nobody => Ok(Next::Wait),
@@ -267,7 +270,7 @@ impl Carrier {
         // An injected fault stands for a network that loses the order before anyone has it.
         let point = Point { front: FRONT, operation: "action", subject: &id };
         if cloud.kit.faults.meet(&point).await.is_some() {
-            cloud.store.action_undelivered(&tenant, &id, &agent).await?;
+            self.set_free(cloud, &action, &agent).await?;
             note(cloud, &action, "undelivered", &agent, "the order was lost on its way (injected)").await;
             self.avoid = Some(agent);
             return Ok(Next::Again);
@@ -301,7 +304,7 @@ impl Carrier {
             }
             Answer::Undelivered => {
                 journal(cloud, "action", id, "undelivered", detail);
-                cloud.store.action_undelivered(tenant, id, &agent).await?;
+                self.set_free(cloud, action, &agent).await?;
                 note(cloud, action, "undelivered", &agent, "the session was gone before anything was sent")
                     .await;
                 self.avoid = Some(agent);
@@ -323,6 +326,14 @@ impl Carrier {
         }
     }
 
+    /// This attempt did not reach the agent: anyone may get the action next, unless an earlier attempt may have.
+    async fn set_free(&self, cloud: &Cloud, action: &ActionRow, agent: &str) -> Result<(), StoreError> {
+        if self.may_be_there {
+            return Ok(());
+        }
+        cloud.store.action_undelivered(&action.tenant, &action.id, agent).await
+    }
+
     async fn refused(
         &mut self,
         cloud: &Arc<Cloud>,
@@ -332,7 +343,7 @@ impl Carrier {
     ) -> Result<Next, StoreError> {
         let report = error_report(error);
         if report.code == codes::OVERLOADED {
-            cloud.store.action_undelivered(&action.tenant, &action.id, &agent).await?;
+            self.set_free(cloud, action, &agent).await?;
             note(cloud, action, "refused", &agent, &report.detail).await;
             self.avoid = Some(agent);
             return Ok(Next::Pause(OVERLOAD_PAUSE));
