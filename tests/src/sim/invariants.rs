@@ -26,7 +26,8 @@ const CONNECTIONS_PER_AGENT_MAX: usize = 40;
 /// Watches a run.
 pub(super) struct Judge {
     has_clone: bool,
-    cloud_clock_set: bool,
+    /// When somebody last set the cloud's clock.
+    cloud_clock_set_ms: Option<u64>,
     /// Actions that have ended, and how.
     ended: BTreeMap<String, String>,
     statuses: BTreeMap<String, String>,
@@ -42,12 +43,12 @@ struct Row {
 
 impl Judge {
     pub(super) fn new(has_clone: bool) -> Self {
-        Self { has_clone, cloud_clock_set: false, ended: BTreeMap::new(), statuses: BTreeMap::new() }
+        Self { has_clone, cloud_clock_set_ms: None, ended: BTreeMap::new(), statuses: BTreeMap::new() }
     }
 
     /// From now on a lease may end by the cloud's clock before its holder knows.
-    pub(super) fn cloud_clock_was_set(&mut self) {
-        self.cloud_clock_set = true;
+    pub(super) fn cloud_clock_was_set(&mut self, now_ms: u64) {
+        self.cloud_clock_set_ms = Some(now_ms);
     }
 
     pub(super) fn every_tick(&mut self, world: &World, now_ms: u64, cloud_down: bool) {
@@ -60,7 +61,9 @@ impl Judge {
         };
         // Deadlines pass without any write; a look twice a second finds them.
         if dirty || now_ms % 500 < 20 {
-            let settled = !cloud_down && now_ms > started_at_ms + 5_000;
+            // Deadlines that a set clock jumped over need the time the cloud takes for any other.
+            let set_at_ms = self.cloud_clock_set_ms.map_or(0, |at_ms| at_ms + OVERDUE_MAX_MS.unsigned_abs());
+            let settled = !cloud_down && now_ms > started_at_ms + 5_000 && now_ms > set_at_ms;
             if let Err(error) = self.actions(world, now_ms, settled) {
                 world.violated(format!("the cloud's actions cannot be read: {error}"));
             }
@@ -85,7 +88,7 @@ impl Judge {
         if fences.len() < live.len() {
             world.violated(format!("two hold one lease under one fence: {live:?}"));
         }
-        if live.len() > 1 && !self.cloud_clock_set && !self.has_clone {
+        if live.len() > 1 && self.cloud_clock_set_ms.is_none() && !self.has_clone {
             world.violated(format!("two hold one lease at once: {live:?}"));
         }
     }
@@ -213,12 +216,18 @@ impl Judge {
     pub(super) fn last_look(&mut self, world: &World) {
         let system = lock(&world.system);
         let (applied, begun, tried) = (system.applied.clone(), system.begun.clone(), system.tried.clone());
+        let begins = system.begins.clone();
         drop(system);
         for (id, times) in &applied {
             // A copied machine works on what it is given like the original: nothing in the agent can know.
             let by_twins = self.has_clone && begun.get(id).is_some_and(|seats| seats.len() > 1);
             if *times > 1 && !by_twins {
                 world.violated(format!("action {id} took effect {times} times"));
+            }
+        }
+        for ((id, seat, life), times) in begins {
+            if times > 1 && !self.has_clone {
+                world.violated(format!("action {id} was begun {times} times by seat {seat} in its life {life}"));
             }
         }
         for (id, seats) in &begun {

@@ -104,6 +104,8 @@ impl SystemModule {
     async fn set(&self, action: &Action) -> Outcome {
         let number = |name: &str| action.params.get(name).and_then(Value::as_u64).unwrap_or(0);
         let place = &self.place;
+        let begin = (action.id.clone(), place.seat, place.process.number);
+        *lock(&place.world.system).begins.entry(begin).or_default() += 1;
         let is_done = || lock(&place.world.system).applied.contains_key(&action.id);
         place.takes(1).await;
         if is_done() {

@@ -519,7 +519,7 @@ impl<'a> Player<'a> {
     }
 
     fn set_cloud_clock(&mut self, by_ms: u64) -> bool {
-        self.judge.cloud_clock_was_set();
+        self.judge.cloud_clock_was_set(self.now_ms);
         let forward = i64::try_from(by_ms).unwrap_or(0);
         self.world.cloud.skew_ms.fetch_add(forward, Ordering::Relaxed);
         let cloud = lock(&self.world.cloud.state).cloud.clone();

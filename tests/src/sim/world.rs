@@ -116,6 +116,9 @@ pub(super) struct System {
     pub(super) applied: BTreeMap<String, u32>,
     /// Seats that began to work on each action.
     pub(super) begun: BTreeMap<String, BTreeSet<usize>>,
+    /// How often one process began an action that is over when it returns: action, seat, life of the process. Whatever
+    /// is delivered again must be known from the inbox.
+    pub(super) begins: BTreeMap<(String, usize, u64), u32>,
     /// Actions whose effect takes its time: when it is there, in milliseconds of the run.
     pub(super) jobs: BTreeMap<String, u64>,
     /// How often each password was tried.
