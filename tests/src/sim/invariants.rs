@@ -227,7 +227,9 @@ impl Judge {
         }
         for ((id, seat, life), times) in begins {
             if times > 1 && !self.has_clone {
-                world.violated(format!("action {id} was begun {times} times by seat {seat} in its life {life}"));
+                world.violated(format!(
+                    "action {id} was begun {times} times by seat {seat} in its life {life}"
+                ));
             }
         }
         for (id, seats) in &begun {
