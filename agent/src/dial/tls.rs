@@ -13,7 +13,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, OtherError, RootCertStore,
+    SignatureScheme,
 };
 use thiserror::Error;
 use tokio::time::timeout;
@@ -202,13 +203,7 @@ pub fn client_config_by(
     own: Option<OwnCertificate>,
     alpn: &[&[u8]],
 ) -> Result<Arc<ClientConfig>, TlsError> {
-    let provider = provider();
-    let verifier = NamingVerifier::new(trust.roots()?, &provider)?;
-    let builder = ClientConfig::builder_with_details(provider, Arc::new(ByClock(clock)))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .expect("the provider has suites for both versions")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
+    let builder = builder(clock, Verifier::new(trust, Manner::Naming)?);
     let mut config = match own {
         Some(own) => builder
             .with_client_auth_cert(own.chain, own.key)
@@ -217,6 +212,14 @@ pub fn client_config_by(
     };
     config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     Ok(Arc::new(config))
+}
+
+fn builder(clock: Clock, verifier: Verifier) -> ConfigBuilder<ClientConfig, rustls::client::WantsClientCert> {
+    ClientConfig::builder_with_details(provider(), Arc::new(ByClock(clock)))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .expect("the provider has suites for both versions")
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
 }
 
 /// Which certificates a look at a suspicious peer takes.
@@ -233,14 +236,8 @@ pub(crate) enum Leniency {
 /// # Errors
 /// When nothing is trusted.
 pub(crate) fn lenient_config(trust: &Trust, leniency: Leniency) -> Result<Arc<ClientConfig>, TlsError> {
-    let provider = provider();
-    let inner = NamingVerifier::new(trust.roots()?, &provider)?.0;
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .expect("the provider has suites for both versions")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(LenientVerifier { inner, leniency }))
-        .with_no_client_auth();
+    let verifier = Verifier::new(trust, Manner::Lenient(leniency))?;
+    let mut config = builder(Clock::system(), verifier).with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -268,15 +265,9 @@ pub async fn handshake<S: ByteStream>(
 /// # Errors
 /// When the peer is silent or does not speak TLS.
 pub async fn witness<S: ByteStream>(trust: &Trust, name: &str, stream: S) -> Result<Witnessed, TlsError> {
-    let provider = provider();
     let seen = Arc::new(Mutex::new(None));
-    let verifier = Witness { inner: NamingVerifier::new(trust.roots()?, &provider)?, seen: seen.clone() };
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .expect("the provider has suites for both versions")
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+    let verifier = Verifier::new(trust, Manner::Witness(seen.clone()))?;
+    let config = builder(Clock::system(), verifier).with_no_client_auth();
     let shaken = handshake(Arc::new(config), name, stream).await;
     let witnessed = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (witnessed, shaken) {
@@ -288,71 +279,6 @@ pub async fn witness<S: ByteStream>(trust: &Trust, name: &str, stream: S) -> Res
         (Some(seen), Err(_)) => Ok(seen),
         (None, Err(error)) => Err(error),
         (None, Ok(_)) => unreachable!("no handshake ends without a certificate looked at"),
-    }
-}
-
-/// Accepts every certificate and remembers it, together with what the usual verification says.
-#[derive(Debug)]
-struct Witness {
-    inner: NamingVerifier,
-    seen: Arc<Mutex<Option<Witnessed>>>,
-}
-
-impl ServerCertVerifier for Witness {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        let verdict =
-            self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now);
-        let refused = verdict.err().map(|error| match &error {
-            rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(other))) => {
-                other.downcast_ref::<Refused>().cloned()
-            }
-            _ => None,
-        });
-        let refused = refused.map(|known| {
-            known.unwrap_or_else(|| Refused {
-                reason: "it cannot be verified".to_owned(),
-                issuer: issuer(end_entity),
-                error: CertificateError::BadEncoding,
-            })
-        });
-        let seen = Witnessed {
-            subject: subject(end_entity),
-            issuer: issuer(end_entity),
-            issuer_name: issuer_name(end_entity),
-            version: "1.3",
-            refused,
-        };
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(seen);
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
     }
 }
 
@@ -376,20 +302,42 @@ pub fn explain(name: &str, error: io::Error) -> TlsError {
     }
 }
 
-/// Verifies as usual, and on refusal says who issued the certificate.
+/// What becomes of the usual verdict on a certificate.
 #[derive(Debug)]
-struct NamingVerifier(Arc<WebPkiServerVerifier>);
+enum Manner {
+    /// It stands, and a refusal says who issued the certificate.
+    Naming,
+    /// Some that are refused are taken.
+    Lenient(Leniency),
+    /// Everything is taken, and remembered together with the verdict.
+    Witness(Arc<Mutex<Option<Witnessed>>>),
+}
 
-impl NamingVerifier {
-    fn new(roots: RootCertStore, provider: &Arc<CryptoProvider>) -> Result<Self, TlsError> {
-        WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
+#[derive(Debug)]
+struct Verifier {
+    usual: Arc<WebPkiServerVerifier>,
+    manner: Manner,
+}
+
+impl Verifier {
+    fn new(trust: &Trust, manner: Manner) -> Result<Self, TlsError> {
+        let usual = WebPkiServerVerifier::builder_with_provider(Arc::new(trust.roots()?), provider())
             .build()
-            .map(Self)
-            .map_err(|_| TlsError::NoSystemRoots)
+            .map_err(|_| TlsError::NoSystemRoots)?;
+        Ok(Self { usual, manner })
     }
 }
 
-impl ServerCertVerifier for NamingVerifier {
+/// Who issued the certificate that is refused for this.
+fn refused(certificate: &CertificateDer<'_>, error: &rustls::Error) -> Refused {
+    let (reason, error) = match error {
+        rustls::Error::InvalidCertificate(error) => (reason(error), error.clone()),
+        _ => ("it cannot be verified".to_owned(), CertificateError::BadEncoding),
+    };
+    Refused { reason, issuer: issuer(certificate), error }
+}
+
+impl ServerCertVerifier for Verifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -398,15 +346,29 @@ impl ServerCertVerifier for NamingVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.0.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now).map_err(
-            |error| match error {
-                rustls::Error::InvalidCertificate(error) => {
-                    let refused = Refused { reason: reason(&error), issuer: issuer(end_entity), error };
-                    CertificateError::Other(OtherError(Arc::new(refused))).into()
+        let usual =
+            |at| self.usual.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at);
+        match &self.manner {
+            Manner::Naming => usual(now).map_err(|error| match error {
+                rustls::Error::InvalidCertificate(_) => {
+                    CertificateError::Other(OtherError(Arc::new(refused(end_entity, &error)))).into()
                 }
                 other => other,
-            },
-        )
+            }),
+            Manner::Lenient(Leniency::AnyTime) => usual(middle_of_life(end_entity).unwrap_or(now)),
+            Manner::Lenient(Leniency::Anyone) => Ok(ServerCertVerified::assertion()),
+            Manner::Witness(seen) => {
+                let witnessed = Witnessed {
+                    subject: subject(end_entity),
+                    issuer: issuer(end_entity),
+                    issuer_name: issuer_name(end_entity),
+                    version: "1.3",
+                    refused: usual(now).err().map(|error| refused(end_entity, &error)),
+                };
+                *seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(witnessed);
+                Ok(ServerCertVerified::assertion())
+            }
+        }
     }
 
     fn verify_tls12_signature(
@@ -415,7 +377,7 @@ impl ServerCertVerifier for NamingVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls12_signature(message, cert, dss)
+        self.usual.verify_tls12_signature(message, cert, dss)
     }
 
     fn verify_tls13_signature(
@@ -424,11 +386,11 @@ impl ServerCertVerifier for NamingVerifier {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.0.verify_tls13_signature(message, cert, dss)
+        self.usual.verify_tls13_signature(message, cert, dss)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_verify_schemes()
+        self.usual.supported_verify_schemes()
     }
 }
 
@@ -440,53 +402,6 @@ impl TimeProvider for ByClock {
     fn current_time(&self) -> Option<UnixTime> {
         let since = Duration::from_millis(u64::try_from(self.0.now_ms()).ok()?);
         Some(UnixTime::since_unix_epoch(since))
-    }
-}
-
-#[derive(Debug)]
-struct LenientVerifier {
-    inner: Arc<WebPkiServerVerifier>,
-    leniency: Leniency,
-}
-
-impl ServerCertVerifier for LenientVerifier {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.leniency {
-            Leniency::Anyone => Ok(ServerCertVerified::assertion()),
-            Leniency::AnyTime => {
-                let at = middle_of_life(end_entity).unwrap_or(now);
-                self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at)
-            }
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.inner.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.inner.supported_verify_schemes()
     }
 }
 

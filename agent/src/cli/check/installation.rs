@@ -28,7 +28,7 @@ declare_checks! {
         "remove them with causeway-agent configure --forget-secret NAME";
     PERMISSIONS = "installation.permissions":
         "whether others can read the data directory's private files",
-        "let only the service's account read them: chmod 700 for the directory, 600 for the files";
+        "let only the service's account read them: chmod 700 for the directory, 600 for the files; on Windows, service install";
     WRITABLE = "installation.writable":
         "whether the data directory can be written to",
         "make the data directory writable for the agent, and make room on its disk";
