@@ -14,6 +14,7 @@ pub mod config;
 pub mod dial;
 pub mod directory;
 pub mod dispatch;
+pub mod exchange;
 mod glimpse;
 pub mod health;
 pub mod identity;

@@ -9,9 +9,12 @@
 pub mod action;
 pub mod auth;
 pub mod channel;
+pub mod clixml;
+pub mod cmdlet;
 pub mod config;
 pub mod health;
 pub mod limits;
+pub mod mobile;
 pub mod record;
 pub mod secret;
 pub mod upload;
