@@ -135,3 +135,34 @@ pub struct MailOrganizationRecord {
     /// Further settings by the server's names.
     pub settings: BTreeMap<String, String>,
 }
+
+/// Which phone an action is about: the target of `block_device`, `approve_device`, `remove_device`, `wipe_device`,
+/// `assign_policy` and `sync_device`. An agent acts only when everything given here is true of one and the same phone.
+///
+/// Parameters: `wipe_device` takes `scope` (a [`WipeScope`]), `assign_policy` takes `policy` (a policy's name), and a
+/// person confirms what the agent's guard has held with `confirm: true`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeviceTarget {
+    /// The key of its [`DeviceRecord`].
+    pub key: String,
+    /// Its [`DeviceRecord::device_id`], as a cross-check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_id: Option<String>,
+    /// Its [`DeviceRecord::mailbox`], as a cross-check.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mailbox: Option<String>,
+}
+
+/// How much a wipe takes; parameter `scope` of `wipe_device`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WipeScope {
+    /// The whole phone.
+    Full,
+    /// Only the account with its mail: what is least missed if the wrong phone is hit.
+    #[default]
+    AccountOnly,
+    /// Takes back a wipe the phone has not been told yet.
+    Cancel,
+}

@@ -1,4 +1,4 @@
-//! Records: what a directory looks like to the cloud. One JSON object a line (NDJSON) inside an upload batch.
+//! Records: what a directory or a mail system looks like to the cloud. One JSON object a line (NDJSON) inside an upload batch.
 
 use std::collections::BTreeMap;
 
@@ -27,9 +27,26 @@ pub enum Kind {
     Group,
     /// One direct membership: `key` is the group, `member` the user or group in it.
     Member,
+    /// A phone in a mailbox.
+    Device,
+    /// A policy for phones.
+    DevicePolicy,
+    /// A mail system.
+    MailOrganization,
 }
 
 impl Kind {
+    /// Every kind there is, in the order of the enum.
+    pub const ALL: [Self; 7] = [
+        Self::Ou,
+        Self::User,
+        Self::Group,
+        Self::Member,
+        Self::Device,
+        Self::DevicePolicy,
+        Self::MailOrganization,
+    ];
+
     /// The word on the wire.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,6 +54,9 @@ impl Kind {
             Self::User => "user",
             Self::Group => "group",
             Self::Member => "member",
+            Self::Device => "device",
+            Self::DevicePolicy => "device_policy",
+            Self::MailOrganization => "mail_organization",
         }
     }
 }
@@ -50,12 +70,13 @@ pub struct Record {
     pub op: Op,
     /// To what kind of object.
     pub kind: Kind,
-    /// The directory's stable id (objectGUID, entryUUID, nsUniqueId ...) as text; never a DN.
+    /// The system's stable id (objectGUID, entryUUID, nsUniqueId, the Guid of a mobile device ...) as text; never a DN.
     pub key: String,
     /// For [`Kind::Member`]: the member's stable id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub member: Option<String>,
-    /// The object, for an upsert of anything but a membership: [`OuRecord`], [`UserRecord`] or [`GroupRecord`].
+    /// The object, for an upsert of anything but a membership: [`OuRecord`], [`UserRecord`], [`GroupRecord`]
+    /// or one of [`crate::mobile`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub v: Option<Box<RawValue>>,
 }

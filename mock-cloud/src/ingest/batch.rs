@@ -5,6 +5,7 @@ use std::io::Read as _;
 use causeway_protocol::limits::{
     BATCH_DECODED_MAX_BYTES, BATCH_RATIO_MAX, BATCH_RECORDS_MAX, RECORD_MAX_BYTES,
 };
+use causeway_protocol::mobile::{DevicePolicyRecord, DeviceRecord, MailOrganizationRecord};
 use causeway_protocol::record::{GroupRecord, Kind, Op, OuRecord, Record, UserRecord};
 use serde::de::DeserializeOwned;
 use thiserror::Error;
@@ -70,6 +71,12 @@ pub enum Row {
     Group(Box<GroupRecord>),
     /// A membership in the group `key`.
     Member(String),
+    /// A phone in a mailbox.
+    Device(Box<DeviceRecord>),
+    /// A policy for phones.
+    DevicePolicy(Box<DevicePolicyRecord>),
+    /// A mail system.
+    MailOrganization(Box<MailOrganizationRecord>),
     /// It is gone; for a membership with the member's id.
     Gone(Kind, Option<String>),
 }
@@ -128,6 +135,9 @@ fn change(line: usize, text: &[u8]) -> Result<Change, BatchError> {
                 Kind::Ou => Row::Ou(Box::new(object(line, value.get())?)),
                 Kind::User => Row::User(Box::new(object(line, value.get())?)),
                 Kind::Group | Kind::Member => Row::Group(Box::new(object(line, value.get())?)),
+                Kind::Device => Row::Device(Box::new(object(line, value.get())?)),
+                Kind::DevicePolicy => Row::DevicePolicy(Box::new(object(line, value.get())?)),
+                Kind::MailOrganization => Row::MailOrganization(Box::new(object(line, value.get())?)),
             }
         }
     };

@@ -143,6 +143,12 @@ pub struct SourceCounts {
     pub ous: u64,
     /// Direct memberships.
     pub members: u64,
+    /// Phones, once for each mailbox they are in.
+    pub devices: u64,
+    /// Policies for phones.
+    pub device_policies: u64,
+    /// Mail systems.
+    pub mail_organizations: u64,
 }
 
 /// Which rows of a list.
@@ -161,8 +167,8 @@ pub struct Search {
 /// Place in a list ordered by name.
 #[derive(Clone, Debug, Default)]
 pub struct Cursor {
-    sort: String,
-    id: i64,
+    pub(super) sort: String,
+    pub(super) id: i64,
 }
 
 impl Cursor {
@@ -173,7 +179,12 @@ impl Cursor {
         Some(Self { sort, id })
     }
 
-    fn text(sort: &str, id: i64) -> String {
+    /// Before the first row.
+    pub(super) fn start() -> Self {
+        Self { sort: String::new(), id: -1 }
+    }
+
+    pub(super) fn text(sort: &str, id: i64) -> String {
         URL_SAFE_NO_PAD.encode(serde_json::json!([sort, id]).to_string())
     }
 }
@@ -333,8 +344,8 @@ impl Store {
         let tenant = tenant.to_owned();
         self.read(move |connection| {
             let mut query = connection.prepare_cached(
-                "SELECT source, epoch, committed_ms, users, groups, ous, members, progress, progress_agent, \
-                 progress_ms FROM sources WHERE tenant = ?1 ORDER BY source",
+                "SELECT source, epoch, committed_ms, users, groups, ous, members, devices, device_policies, \
+                 mail_organizations, progress, progress_agent, progress_ms FROM sources WHERE tenant = ?1 ORDER BY source",
             )?;
             let mut rows = query.query([tenant])?;
             let mut sources = Vec::new();
@@ -348,6 +359,9 @@ impl Store {
                         groups: unsigned(row, "groups")?,
                         ous: unsigned(row, "ous")?,
                         members: unsigned(row, "members")?,
+                        devices: unsigned(row, "devices")?,
+                        device_policies: unsigned(row, "device_policies")?,
+                        mail_organizations: unsigned(row, "mail_organizations")?,
                     },
                     progress: json_opt("progress", row.get("progress")?)?,
                     progress_agent: row.get("progress_agent")?,
@@ -394,7 +408,7 @@ fn list<T>(
     search: &Search,
     read: impl Fn(&Row<'_>) -> Result<(String, i64, T), StoreError>,
 ) -> Result<Page<T>, StoreError> {
-    let after = search.after.clone().unwrap_or(Cursor { sort: String::new(), id: -1 });
+    let after = search.after.clone().unwrap_or_else(Cursor::start);
     let q = search.q.as_deref().map(str::trim).filter(|q| !q.is_empty()).map(str::to_lowercase);
     let mut statement = connection.prepare_cached(query)?;
     let mut rows =

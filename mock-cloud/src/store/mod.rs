@@ -11,6 +11,7 @@ mod audit;
 mod collections;
 mod configs;
 mod credentials;
+mod devices;
 mod directory;
 mod dispatch;
 mod enrollment;
@@ -18,6 +19,7 @@ mod error;
 mod events;
 mod inline;
 mod leases;
+mod mobile_rows;
 mod people;
 mod rows;
 mod tenants;
@@ -31,6 +33,7 @@ pub use audit::*;
 pub use collections::*;
 pub use configs::*;
 pub use credentials::*;
+pub use devices::*;
 pub use directory::*;
 pub use enrollment::*;
 pub use error::StoreError;
@@ -125,10 +128,11 @@ impl Store {
 }
 
 /// The schema's versions in order; `user_version` counts those that were run. A released version is never edited.
-const SCHEMA: [&str; 2] = [
+const SCHEMA: [&str; 3] = [
     include_str!("schema.sql"),
     // The certificate an agent had before its newest, until it has shown the newest.
     "ALTER TABLE agents ADD COLUMN certificate_before TEXT NOT NULL DEFAULT '';",
+    include_str!("schema_mobile.sql"),
 ];
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {

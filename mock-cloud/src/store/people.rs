@@ -43,6 +43,9 @@ pub(super) fn apply(
             Row::User(user) => writer.user(&change.key, user)?,
             Row::Group(group) => writer.group(&change.key, group)?,
             Row::Member(member) => writer.member(&change.key, member)?,
+            Row::Device(device) => writer.device(&change.key, device)?,
+            Row::DevicePolicy(policy) => writer.device_policy(&change.key, policy)?,
+            Row::MailOrganization(organization) => writer.mail_organization(&change.key, organization)?,
             Row::Gone(kind, member) => {
                 counts.deletes += writer.gone(*kind, &change.key, member.as_deref())?;
                 continue;
@@ -58,38 +61,45 @@ pub(super) fn apply(
 /// triggers, because with one every row's statement opens and truncates a journal, which grew with the square of an
 /// upload's size.
 #[derive(Default)]
-struct Tally {
-    ous: i64,
-    users: i64,
-    groups: i64,
-    members: i64,
-}
+struct Tally([i64; Kind::ALL.len()]);
 
 impl Tally {
     fn of(&mut self, kind: Kind) -> &mut i64 {
-        match kind {
-            Kind::Ou => &mut self.ous,
-            Kind::User => &mut self.users,
-            Kind::Group => &mut self.groups,
-            Kind::Member => &mut self.members,
-        }
+        &mut self.0[kind as usize]
     }
 
     fn add_to(&self, connection: &Connection, source: i64) -> Result<(), StoreError> {
-        connection
-            .prepare_cached(
-                "UPDATE sources SET ous = ous + ?2, users = users + ?3, groups = groups + ?4, members = members + ?5 \
-                 WHERE id = ?1",
-            )?
-            .execute(params![source, self.ous, self.users, self.groups, self.members])?;
+        for kind in Kind::ALL {
+            let rows = self.0[kind as usize];
+            if rows != 0 {
+                // A column of `sources` is named after the table it counts.
+                let table = table_of(kind);
+                let sql = format!("UPDATE sources SET {table} = {table} + ?2 WHERE id = ?1");
+                connection.prepare_cached(&sql)?.execute(params![source, rows])?;
+            }
+        }
         Ok(())
+    }
+}
+
+/// Where rows of a kind are.
+fn table_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Ou => "ous",
+        Kind::User => "users",
+        Kind::Group => "groups",
+        Kind::Member => "members",
+        Kind::Device => "devices",
+        Kind::DevicePolicy => "device_policies",
+        Kind::MailOrganization => "mail_organizations",
     }
 }
 
 /// Objects a snapshot's commit would delete, and objects there are. Memberships follow their objects and do not count.
 pub(super) fn doomed(connection: &Connection, source: i64, epoch: u64) -> Result<(u64, u64), StoreError> {
     let (mut doomed, mut total) = (0, 0);
-    for table in ["users", "groups", "ous"] {
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::Member) {
+        let table = table_of(kind);
         let sql =
             format!("SELECT count(*), count(*) FILTER (WHERE epoch <> ?2) FROM {table} WHERE source = ?1");
         let (all, old): (i64, i64) = connection
@@ -104,10 +114,8 @@ pub(super) fn doomed(connection: &Connection, source: i64, epoch: u64) -> Result
 /// Deletes what a snapshot did not name.
 pub(super) fn sweep(connection: &Connection, source: i64, epoch: u64) -> Result<u64, StoreError> {
     let (mut deletes, mut tally) = (0, Tally::default());
-    for (table, kind) in
-        [("members", Kind::Member), ("users", Kind::User), ("groups", Kind::Group), ("ous", Kind::Ou)]
-    {
-        let sql = format!("DELETE FROM {table} WHERE source = ?1 AND epoch <> ?2");
+    for kind in Kind::ALL {
+        let sql = format!("DELETE FROM {} WHERE source = ?1 AND epoch <> ?2", table_of(kind));
         let deleted = connection.prepare_cached(&sql)?.execute(params![source, signed(epoch)])?;
         *tally.of(kind) -= i64::try_from(deleted).unwrap_or(i64::MAX);
         deletes += u64::try_from(deleted).unwrap_or(u64::MAX);
@@ -120,11 +128,12 @@ pub(super) fn sweep(connection: &Connection, source: i64, epoch: u64) -> Result<
     Ok(deletes)
 }
 
-struct Writer<'a> {
-    connection: &'a Connection,
-    tenant: &'a str,
-    source: i64,
-    epoch: i64,
+/// What writes one batch into one source; `mobile_rows` adds the kinds of mail systems.
+pub(super) struct Writer<'a> {
+    pub(super) connection: &'a Connection,
+    pub(super) tenant: &'a str,
+    pub(super) source: i64,
+    pub(super) epoch: i64,
     /// Numbers of the ids met in this batch: memberships name the same group many times.
     numbers: HashMap<String, i64>,
     tally: Tally,
@@ -154,7 +163,7 @@ impl Writer<'_> {
     }
 
     /// The number of an object about to be written, which is counted if its row is not there yet.
-    fn counted(&mut self, kind: Kind, key: &str) -> Result<i64, StoreError> {
+    pub(super) fn counted(&mut self, kind: Kind, key: &str) -> Result<i64, StoreError> {
         let (id, is_new) = self.number_or_new(key)?;
         if is_new || !self.has_row(kind, id)? {
             *self.tally.of(kind) += 1;
@@ -171,12 +180,8 @@ impl Writer<'_> {
     }
 
     fn has_row(&self, kind: Kind, id: i64) -> Result<bool, StoreError> {
-        let sql = match kind {
-            Kind::Ou => "SELECT 1 FROM ous WHERE id = ?1",
-            Kind::User => "SELECT 1 FROM users WHERE id = ?1",
-            Kind::Group | Kind::Member => "SELECT 1 FROM groups WHERE id = ?1",
-        };
-        Ok(self.connection.prepare_cached(sql)?.exists([id])?)
+        let sql = format!("SELECT 1 FROM {} WHERE id = ?1", table_of(kind));
+        Ok(self.connection.prepare_cached(&sql)?.exists([id])?)
     }
 
     fn user(&mut self, key: &str, user: &UserRecord) -> Result<(), StoreError> {
@@ -286,7 +291,7 @@ impl Writer<'_> {
             )?
             .execute(params![group, member, self.source, self.epoch])?;
         if inserted == 1 {
-            self.tally.members += 1;
+            *self.tally.of(Kind::Member) += 1;
             return Ok(());
         }
         self.connection
@@ -298,12 +303,10 @@ impl Writer<'_> {
     fn gone(&mut self, kind: Kind, key: &str, member: Option<&str>) -> Result<u64, StoreError> {
         let Some(id) = self.known_number(key)? else { return Ok(0) };
         let sql = match kind {
-            Kind::Ou => "DELETE FROM ous WHERE id = ?1",
-            Kind::User => "DELETE FROM users WHERE id = ?1",
-            Kind::Group => "DELETE FROM groups WHERE id = ?1",
-            Kind::Member => "DELETE FROM members WHERE group_id = ?1 AND member_id = ?2",
+            Kind::Member => "DELETE FROM members WHERE group_id = ?1 AND member_id = ?2".to_owned(),
+            kind => format!("DELETE FROM {} WHERE id = ?1", table_of(kind)),
         };
-        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut statement = self.connection.prepare_cached(&sql)?;
         let deleted = match (kind, member) {
             (Kind::Member, Some(member)) => match self.known_number(member)? {
                 Some(number) => {
@@ -336,11 +339,14 @@ impl Writer<'_> {
 const UNUSED: &str = "NOT EXISTS (SELECT 1 FROM users u WHERE u.id = objects.id) \
                       AND NOT EXISTS (SELECT 1 FROM groups g WHERE g.id = objects.id) \
                       AND NOT EXISTS (SELECT 1 FROM ous o WHERE o.id = objects.id) \
+                      AND NOT EXISTS (SELECT 1 FROM devices d WHERE d.id = objects.id) \
+                      AND NOT EXISTS (SELECT 1 FROM device_policies p WHERE p.id = objects.id) \
+                      AND NOT EXISTS (SELECT 1 FROM mail_organizations a WHERE a.id = objects.id) \
                       AND NOT EXISTS (SELECT 1 FROM members m WHERE m.member_id = objects.id) \
                       AND NOT EXISTS (SELECT 1 FROM members m WHERE m.group_id = objects.id)";
 
 /// What a search looks through: lower case, one text.
-fn search_text(texts: &[Option<&str>]) -> String {
+pub(super) fn search_text(texts: &[Option<&str>]) -> String {
     let mut all = String::new();
     for text in texts.iter().flatten() {
         if !all.is_empty() {
@@ -357,7 +363,9 @@ mod tests {
 
     fn store() -> Connection {
         let connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(include_str!("schema.sql")).unwrap();
+        for script in crate::store::SCHEMA {
+            connection.execute_batch(script).unwrap();
+        }
         connection
             .execute_batch(
                 "INSERT INTO tenants (id, name, created_ms) VALUES ('t', 'T', 0); \

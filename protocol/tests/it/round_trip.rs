@@ -6,6 +6,9 @@ use causeway_protocol::Secret;
 use causeway_protocol::auth::{AuthOutcome, AuthReply, AuthRequest, AuthUser, encode_request};
 use causeway_protocol::channel::StreamElement;
 use causeway_protocol::channel::payload::{Payload, Request};
+use causeway_protocol::mobile::{
+    DevicePolicyRecord, DeviceRecord, DeviceTarget, MailOrganizationRecord, WipeScope,
+};
 use causeway_protocol::record::{GroupRecord, Kind, Op, OuRecord, Record, UserRecord};
 use causeway_protocol::upload::{Commit, Committed, UploadState};
 use minidom::Element;
@@ -124,6 +127,23 @@ proptest! {
         prop_assert_eq!((back.op, back.kind, &back.key, back.member), (record.op, record.kind, key, None));
         let inner: UserRecord = serde_json::from_str(back.v.unwrap().get()).unwrap();
         prop_assert_eq!(inner, user);
+    }
+
+    #[test]
+    fn records_of_mail_systems(texts in vec(any::text(), 4), names in vec(name(), 8), folders in option::of(0..99u32)) {
+        let [device_id, mailbox, access_state, key] = texts.clone().try_into().expect("four were asked for");
+        let settings = BTreeMap::from([(key.clone(), mailbox.clone())]);
+        json(&DeviceRecord {
+            device_id: device_id.clone(), mailbox: mailbox.clone(), access_state, user: names[0].clone(),
+            model: names[1].clone(), imei: names[2].clone(), access_reason: names[3].clone(),
+            last_sync: names[4].clone(), policy: names[5].clone(), wipe_status: names[6].clone(), folders,
+            ..DeviceRecord::default()
+        })?;
+        json(&DevicePolicyRecord { name: key.clone(), settings: settings.clone(), ..DevicePolicyRecord::default() })?;
+        let default_access = names[7].clone();
+        json(&MailOrganizationRecord { default_access, settings, ..MailOrganizationRecord::default() })?;
+        json(&DeviceTarget { key, device_id: Some(device_id), mailbox: names[0].clone() })?;
+        json(&WipeScope::AccountOnly)?;
     }
 
     #[test]

@@ -57,6 +57,9 @@ pub(crate) fn told(cloud: &MemoryCloud) -> Result<Picture> {
                 object.kind = "unit";
                 &["name"]
             }
+            Kind::Device | Kind::DevicePolicy | Kind::MailOrganization => {
+                bail!("a directory's collection sent a {}", kind.as_str())
+            }
         };
         object.fields.extend(fields.iter().filter_map(|name| Some((*name, text(name)?))));
         picture.insert(key, object);

@@ -22,7 +22,7 @@ pub(super) struct Output<'a> {
     dry: Option<BTreeMap<String, Vec<Value>>>,
     counts: BTreeMap<String, u64>,
     /// By kind and operation; an array, because it is touched for every record.
-    tallies: [[u64; 2]; 4],
+    tallies: [[u64; 2]; Kind::ALL.len()],
     told: Option<Instant>,
     phase: &'static str,
     seen: u64,
@@ -53,7 +53,7 @@ impl<'a> Output<'a> {
             sink: None,
             dry: None,
             counts: BTreeMap::new(),
-            tallies: [[0; 2]; 4],
+            tallies: [[0; 2]; Kind::ALL.len()],
             told: None,
             phase: "connecting",
             seen: 0,
@@ -133,7 +133,7 @@ impl<'a> Output<'a> {
     /// Records by kind and operation, and whatever else was counted.
     fn counts(&self) -> BTreeMap<String, u64> {
         let mut counts = self.counts.clone();
-        for kind in [Kind::Ou, Kind::User, Kind::Group, Kind::Member] {
+        for kind in Kind::ALL {
             for op in [Op::Upsert, Op::Delete] {
                 let tally = self.tallies[kind as usize][op as usize];
                 if tally > 0 {

@@ -89,7 +89,8 @@ impl Row {
             Kind::Ou => 1,
             Kind::User => 2,
             Kind::Group => 3,
-            Kind::Member => 4,
+            // Rows are objects; nothing else is kept here, and reading such a row back fails.
+            Kind::Member | Kind::Device | Kind::DevicePolicy | Kind::MailOrganization => 4,
         });
         bytes.extend_from_slice(&self.hash);
         bytes.extend_from_slice(&self.name.0);
