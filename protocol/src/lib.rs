@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod action;
+pub mod activesync;
 pub mod auth;
 pub mod channel;
 pub mod clixml;
@@ -18,5 +19,6 @@ pub mod mobile;
 pub mod record;
 pub mod secret;
 pub mod upload;
+pub mod wbxml;
 
 pub use secret::Secret;

@@ -106,3 +106,17 @@ pub const USERNAME_MAX_BYTES: usize = 1_024;
 
 /// Longest password accepted, in bytes. Active Directory's own limit is 256 characters.
 pub const PASSWORD_MAX_BYTES: usize = 1_024;
+
+/// Largest ActiveSync body in bytes: what Exchange takes by default (`maxRequestLength` of its ActiveSync site, 10 MiB).
+pub const WBXML_MAX_BYTES: usize = 10 * 1024 * 1024;
+
+/// How deep WBXML elements may be inside each other. ActiveSync's deepest (a recurrence in an exception in an
+/// appointment in a Sync response) is eleven; the tree is taken down by recursion.
+pub const WBXML_DEPTH_MAX: usize = 32;
+
+/// Elements and pieces of text in one WBXML document: 512 items in a Sync response (the largest window) of 100 elements,
+/// each with its text, fit. At forty bytes each this is 5 MB.
+pub const WBXML_NODES_MAX: usize = 131_072;
+
+/// Longest ActiveSync query in bytes; the longest parameters of MS-ASHTTP 2.2.1.1.1 together stay below 1 KiB.
+pub const ACTIVESYNC_QUERY_MAX_BYTES: usize = 4096;
