@@ -33,6 +33,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Directories by name; several modules may use the same one.
     pub directory: BTreeMap<String, Value>,
+    /// Exchange organisations by name.
+    pub exchange: BTreeMap<String, Value>,
     /// Modules by kind.
     pub modules: BTreeMap<String, Value>,
 }

@@ -75,6 +75,10 @@ pub const CREDENTIAL_RETRY_AFTER: Duration = Duration::from_secs(30 * 60);
 /// Within that time one attempt per proxy, and so many over all proxies: below the smallest usual lock-out threshold, 3.
 pub const CREDENTIAL_REFUSALS_MAX: usize = 2;
 
+/// Refused credentials remembered until they change. An installation has a handful of accounts; this many are only seen
+/// when somebody types at random.
+pub const REFUSALS_REMEMBERED_MAX: usize = 64;
+
 /// So many passwords without any answer count like a refusal: a proxy that hangs up on wrong ones exists.
 pub const CREDENTIAL_UNANSWERED_MAX: usize = 3;
 

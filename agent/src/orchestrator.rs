@@ -327,26 +327,34 @@ impl Inner {
     }
 }
 
-/// Puts together what a module is told. Files of directories are looked for beside `agent.toml`.
+/// Puts together what a module is told. Files that directories and Exchange organisations name are looked for beside
+/// `agent.toml`.
 pub fn module_settings(
     config: &Configure,
     settings: &Settings,
     secrets: &SecretStore,
     data_dir: &Path,
 ) -> ModuleSettings {
-    let mut directories = settings.directory.clone();
-    for directory in directories.values_mut() {
-        if let Some(Value::String(file)) = directory.get_mut("ca_file") {
-            *file = data_dir.join(&*file).to_string_lossy().into_owned();
-        }
-    }
     ModuleSettings {
         desired: config.settings.clone(),
         local: settings.modules.get(&config.module).cloned().unwrap_or_default(),
-        directories,
+        directories: beside(data_dir, &settings.directory),
+        exchanges: beside(data_dir, &settings.exchange),
         limits: settings.limits.clone(),
         secrets: secrets.clone(),
     }
+}
+
+fn beside(data_dir: &Path, tables: &BTreeMap<String, Value>) -> BTreeMap<String, Value> {
+    let mut tables = tables.clone();
+    for table in tables.values_mut() {
+        for key in ["ca_file", "certificate_file"] {
+            if let Some(Value::String(file)) = table.get_mut(key) {
+                *file = data_dir.join(&*file).to_string_lossy().into_owned();
+            }
+        }
+    }
+    tables
 }
 
 /// A copy of the desired config for `check` and `show-config`, which must not wait for the state file's lock.

@@ -1,55 +1,88 @@
 //! Local secrets (the directory account's password, the proxy's) and where they rest: a file sealed by a [`Sealer`].
 //! Which one is decided by [`crate::platform`]: DPAPI, a key of systemd's, or the file's mode alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arc_swap::ArcSwapOption;
+use aws_lc_rs::hmac;
 use causeway_protocol::Secret;
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::limits::SETTINGS_FILE_MAX_BYTES;
+use crate::limits::{REFUSALS_REMEMBERED_MAX, SETTINGS_FILE_MAX_BYTES};
 
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "secrets.sealed";
 
-/// Secrets by name, in memory. Has no `Debug`; clones share the texts.
+/// Secrets by name, in memory. Has no `Debug`; clones share the texts, what is newer than they are, and what was refused.
 #[derive(Clone, Default)]
-pub struct SecretStore(Arc<BTreeMap<String, Secret>>);
+pub struct SecretStore {
+    texts: Arc<BTreeMap<String, Secret>>,
+    /// What was read from the file since.
+    newest: Arc<ArcSwapOption<BTreeMap<String, Secret>>>,
+    refused: Arc<Refused>,
+}
 
 impl SecretStore {
     /// Holds exactly these.
     pub fn new(secrets: impl IntoIterator<Item = (String, Secret)>) -> Self {
-        Self(Arc::new(secrets.into_iter().collect()))
+        Self { texts: Arc::new(secrets.into_iter().collect()), ..Self::default() }
     }
 
     /// The secret of that name.
     pub fn get(&self, name: &str) -> Option<&Secret> {
-        self.0.get(name)
+        self.texts.get(name)
+    }
+
+    /// The secret of that name as it is now, when it may have been replaced since the start.
+    pub fn newest(&self, name: &str) -> Option<Secret> {
+        match &*self.newest.load() {
+            Some(newest) => newest.get(name).cloned(),
+            None => self.texts.get(name).cloned(),
+        }
+    }
+
+    /// Lets [`SecretStore::newest`] of every clone give these texts from now on. Somebody has been at them, so what was
+    /// refused may be tried once more, even where the text is the same: the account may be unlocked by now.
+    pub fn renew(&self, read: &Self) {
+        self.newest.store(Some(read.texts.clone()));
+        self.refused.forget();
+    }
+
+    /// Whether a server has refused this user with this secret. It says no again and again, and counts until it locks
+    /// the account; so nobody shows it again until the text changes.
+    pub fn is_refused(&self, username: &str, secret: &Secret) -> bool {
+        self.refused.holds(username, secret)
+    }
+
+    /// A server has refused this user with this secret.
+    pub fn note_refused(&self, username: &str, secret: &Secret) {
+        self.refused.note(username, secret);
     }
 
     /// All names, for `show-config` and errors.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.texts.keys().map(String::as_str)
     }
 
     /// The same and one more (or another text for the name).
     #[must_use]
     pub fn with(&self, name: impl Into<String>, secret: Secret) -> Self {
-        let mut secrets = (*self.0).clone();
+        let mut secrets = (*self.texts).clone();
         secrets.insert(name.into(), secret);
-        Self(Arc::new(secrets))
+        Self::new(secrets)
     }
 
     /// The same without one.
     #[must_use]
     pub fn without(&self, name: &str) -> Self {
-        let mut secrets = (*self.0).clone();
+        let mut secrets = (*self.texts).clone();
         secrets.remove(name);
-        Self(Arc::new(secrets))
+        Self::new(secrets)
     }
 
     /// Reads the data directory's file; a missing one is empty.
@@ -67,7 +100,7 @@ impl SecretStore {
             sealer.unseal(&sealed).map_err(|source| SecretsError::Unseal { path: path.clone(), source })?;
         let secrets = serde_json::from_slice::<BTreeMap<String, Secret>>(&plain)
             .map_err(|_| SecretsError::Malformed { path })?;
-        Ok(Self(Arc::new(secrets)))
+        Ok(Self::new(secrets))
     }
 
     /// Replaces the data directory's file.
@@ -77,12 +110,58 @@ impl SecretStore {
     pub fn save(&self, data_dir: &Path, sealer: &dyn Sealer) -> Result<(), SecretsError> {
         let path = data_dir.join(FILE_NAME);
         let texts: BTreeMap<&str, &str> =
-            self.0.iter().map(|(name, secret)| (name.as_str(), secret.expose())).collect();
+            self.texts.iter().map(|(name, secret)| (name.as_str(), secret.expose())).collect();
         let mut plain = serde_json::to_vec(&texts).expect("a map of texts serialises to JSON");
         let sealed = sealer.seal(&plain);
         plain.zeroize();
         let sealed = sealed.map_err(|source| SecretsError::Seal { path: path.clone(), source })?;
         write_private(&path, &sealed).map_err(|source| SecretsError::Write { path, source })
+    }
+}
+
+/// Credentials that were refused, by a keyed hash only; the key lives as long as the process.
+struct Refused {
+    key: hmac::Key,
+    /// Oldest first.
+    seen: Mutex<VecDeque<[u8; 32]>>,
+}
+
+impl Default for Refused {
+    fn default() -> Self {
+        let mut key = [0; 32];
+        // A key that is not random would only make the hashes guessable inside this very process.
+        let _ = aws_lc_rs::rand::fill(&mut key);
+        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), seen: Mutex::default() }
+    }
+}
+
+impl Refused {
+    fn fingerprint(&self, username: &str, secret: &Secret) -> [u8; 32] {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(&username.len().to_be_bytes());
+        context.update(username.as_bytes());
+        context.update(secret.expose().as_bytes());
+        let mut hash = [0; 32];
+        hash.copy_from_slice(context.sign().as_ref());
+        hash
+    }
+
+    fn holds(&self, username: &str, secret: &Secret) -> bool {
+        let hash = self.fingerprint(username, secret);
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(&hash)
+    }
+
+    fn forget(&self) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn note(&self, username: &str, secret: &Secret) {
+        let hash = self.fingerprint(username, secret);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.len() >= REFUSALS_REMEMBERED_MAX {
+            seen.pop_front();
+        }
+        seen.push_back(hash);
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::DataDir;
 use crate::config::{FILE_NAME, SettingsFile};
 use crate::directory::settings::DirectorySettings;
+use crate::exchange::settings::ExchangeSettings;
 use crate::modules::{FACTORIES, ModuleSettings};
 use crate::orchestrator::read_desired;
 use crate::platform::PlatformSealer;
@@ -148,6 +149,12 @@ pub(super) fn effective(
         let value = read.and_then(|read| serde_json::to_value(read).ok());
         local(file, &table, &value.unwrap_or_else(|| written.clone()), &mut settings);
     }
+    for (name, written) in &here.exchange {
+        let table = format!("exchange.{name}");
+        let read = ModuleSettings::read::<ExchangeSettings>(&table, written).ok();
+        let value = read.and_then(|read| serde_json::to_value(read).ok());
+        local(file, &table, &value.unwrap_or_else(|| written.clone()), &mut settings);
+    }
     for factory in FACTORIES {
         let kind = factory.kind();
         let own = here.modules.get(kind);
@@ -248,6 +255,10 @@ fn needed(file: &SettingsFile, secrets: &SecretStore) -> BTreeMap<String, bool> 
             let named = text("password");
             names.insert(if named.is_empty() { format!("directory.{name}") } else { named.to_owned() });
         }
+    }
+    for (name, exchange) in &file.settings.exchange {
+        let read = ModuleSettings::read::<ExchangeSettings>(&format!("exchange.{name}"), exchange);
+        names.extend(read.map(|read| read.secret_names(name)).unwrap_or_default());
     }
     if let Some(proxy) = file.settings.proxy.as_ref().filter(|proxy| proxy.username.is_some()) {
         names.insert(proxy.password_secret.clone());

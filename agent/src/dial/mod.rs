@@ -6,6 +6,7 @@ pub mod direct;
 pub mod probe;
 pub mod proxy;
 pub mod resolve;
+pub mod security;
 pub mod steps;
 pub mod tls;
 

@@ -1,6 +1,12 @@
 //! Exchange servers: sessions that run cmdlets, over PowerShell remoting or Exchange Online's REST. Shared by modules;
 //! knows nothing of them.
 
+pub mod auth;
+pub mod cookies;
+pub mod http;
+pub mod limits;
+pub mod settings;
+
 use std::time::Duration;
 
 use causeway_protocol::clixml::Object;

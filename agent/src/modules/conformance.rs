@@ -31,6 +31,7 @@ fn settings(factory: &dyn ModuleFactory) -> ModuleSettings {
         desired: factory.example(),
         local: local.module,
         directories: local.directories,
+        exchanges: local.exchanges,
         secrets: SecretStore::new(secrets),
         ..ModuleSettings::default()
     }

@@ -80,7 +80,8 @@ pub trait ModuleFactory: Sync {
         Value::Null
     }
 
-    /// Documented example of the local part, `[modules.<kind>]` and the `[directory.*]` tables it names.
+    /// Documented example of the local part, `[modules.<kind>]` and the `[directory.*]` and `[exchange.*]` tables it
+    /// names.
     fn example_local(&self) -> LocalExample {
         LocalExample::default()
     }
@@ -99,6 +100,8 @@ pub struct LocalExample {
     pub module: Value,
     /// `[directory.<name>]`
     pub directories: BTreeMap<String, Value>,
+    /// `[exchange.<name>]`
+    pub exchanges: BTreeMap<String, Value>,
     /// Names of secrets that must exist.
     pub secrets: Vec<String>,
 }
@@ -112,6 +115,8 @@ pub struct ModuleSettings {
     pub local: Value,
     /// `[directory.<name>]` of agent.toml, shared by modules that name them.
     pub directories: BTreeMap<String, Value>,
+    /// `[exchange.<name>]` of agent.toml.
+    pub exchanges: BTreeMap<String, Value>,
     /// What the customer forbids.
     pub limits: Limits,
     /// Local secrets by name.
@@ -251,5 +256,6 @@ pub(crate) fn example_directory() -> LocalExample {
         module: Value::Null,
         directories: BTreeMap::from([("default".to_owned(), directory)]),
         secrets: vec!["directory.default".to_owned()],
+        ..LocalExample::default()
     }
 }

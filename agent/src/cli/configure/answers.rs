@@ -34,7 +34,7 @@ use crate::limits::SETTINGS_FILE_MAX_BYTES;
 use crate::modules::FACTORIES;
 
 /// Tables of `agent.toml` that answers may set.
-const TABLES: [&str; 7] = ["cloud", "proxy", "dns", "log", "limits", "directory", "modules"];
+const TABLES: [&str; 8] = ["cloud", "proxy", "dns", "log", "limits", "directory", "exchange", "modules"];
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

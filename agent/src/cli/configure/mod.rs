@@ -13,6 +13,7 @@ use super::draft::Draft;
 use super::enroll::from_stdin;
 use super::{DataDir, wizard};
 use crate::config::SettingsFile;
+use crate::exchange::settings::ExchangeSettings;
 use crate::modules::{FACTORIES, ModuleSettings, factory};
 use crate::secrets::SecretStore;
 
@@ -35,8 +36,8 @@ const DIRECTORY_KEYS: [&str; 12] = [
 /// Arguments of `configure`.
 #[derive(Args)]
 pub struct Configure {
-    /// A module (user_auth, user_visibility), or one of: directory, proxy, limits, log, dns, cloud. Without it, and
-    /// without --from-file, the wizard asks
+    /// A module (user_auth, user_visibility), or one of: directory, exchange, proxy, limits, log, dns, cloud. Without
+    /// it, and without --from-file, the wizard asks
     module: Option<String>,
     /// A setting; the value is TOML, or plain text
     #[arg(long = "set", value_name = "KEY=VALUE", requires = "module")]
@@ -50,6 +51,9 @@ pub struct Configure {
     /// The directory that directory settings are for
     #[arg(long, default_value = "default")]
     directory: String,
+    /// The Exchange organisation that exchange settings are for
+    #[arg(long, default_value = "default")]
+    exchange: String,
     /// Takes all answers from a TOML file, asks nothing, and changes nothing the second time
     #[arg(long, value_name = "FILE", conflicts_with_all = ["module", "forget_secret"])]
     from_file: Option<PathBuf>,
@@ -85,7 +89,11 @@ impl Configure {
             let name = self.secret_name(module, key)?;
             draft.set_secret(&name, from_stdin()?);
         }
-        try_build(module, &draft.settings()?, &draft.secrets)?;
+        let settings = draft.settings()?;
+        if module == "exchange" {
+            try_exchange(&self.exchange, &settings)?;
+        }
+        try_build(module, &settings, &draft.secrets)?;
         if !draft.is_changed() {
             eprintln!("Nothing to change: it is set like this already.");
             return Ok(ExitCode::SUCCESS);
@@ -100,6 +108,7 @@ impl Configure {
         let directory = || format!("directory.{}", self.directory);
         match module {
             "directory" => Ok((directory(), key.to_owned())),
+            "exchange" => Ok((format!("exchange.{}", self.exchange), key.to_owned())),
             "proxy" | "limits" | "log" | "dns" | "cloud" => Ok((module.to_owned(), key.to_owned())),
             kind if factory(kind).is_some() => {
                 if let Some(key) = key.strip_prefix("directory.") {
@@ -121,7 +130,9 @@ impl Configure {
         let (table, key) = self.place(module, key)?;
         Ok(match (table.as_str(), key.as_str()) {
             ("proxy", _) => "proxy_password".to_owned(),
-            (directory, "password") if directory.starts_with("directory.") => directory.to_owned(),
+            (table, "password") if table.starts_with("directory.") || table.starts_with("exchange.") => {
+                table.to_owned()
+            }
             (table, key) => format!("{table}.{key}"),
         })
     }
@@ -145,14 +156,24 @@ fn try_build(kind: &str, file: &SettingsFile, secrets: &SecretStore) -> anyhow::
         desired: serde_json::Value::Null,
         local: file.settings.modules.get(kind).cloned().unwrap_or_default(),
         directories: file.settings.directory.clone(),
+        exchanges: file.settings.exchange.clone(),
         limits: file.settings.limits.clone(),
         secrets: secrets.clone(),
     };
     match factory.build(&settings) {
-        Err(error) if error.path.starts_with("modules.") || error.path.starts_with("directory.") => {
+        Err(error) if ["modules.", "directory.", "exchange."].iter().any(|at| error.path.starts_with(at)) => {
             Err(file.error_at(&error.path, error.problem, error.advice).into())
         }
         Ok(_) | Err(_) => Ok(()),
+    }
+}
+
+fn try_exchange(name: &str, file: &SettingsFile) -> anyhow::Result<()> {
+    let exchanges = file.settings.exchange.clone();
+    let settings = ModuleSettings { exchanges, ..ModuleSettings::default() };
+    match ExchangeSettings::read(name, &settings) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(file.error_at(&error.path, error.problem, error.advice).into()),
     }
 }
 

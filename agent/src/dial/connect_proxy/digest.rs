@@ -4,7 +4,7 @@ use aws_lc_rs::rand;
 use digest_auth::{Algorithm, AlgorithmType, AuthContext, Charset, HttpMethod, Qop, WwwAuthenticateHeader};
 
 use super::Credentials;
-use super::challenge::Challenge;
+use crate::dial::security::challenge::Challenge;
 
 /// A challenge with the count of its nonce's uses.
 #[derive(Clone)]
@@ -120,8 +120,8 @@ fn printable(text: &str) -> String {
 mod tests {
     use causeway_protocol::Secret;
 
-    use super::super::challenge;
     use super::*;
+    use crate::dial::security::challenge;
 
     fn choose(line: &str) -> Result<Prompt, String> {
         let mut all = Vec::new();

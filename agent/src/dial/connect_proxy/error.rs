@@ -4,8 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
-use super::security::SecurityError;
 use super::{Scheme, offered};
+use crate::dial::security::SecurityError;
 use crate::limits::{PROXY_ROUNDS_MAX, PROXY_WITHIN};
 
 /// What the proxy did wrong, or what we did in its eyes.
@@ -166,7 +166,7 @@ impl ProxyError {
         }
     }
 
-    pub(super) fn wanted(challenges: &[super::challenge::Challenge]) -> Self {
+    pub(super) fn wanted(challenges: &[crate::dial::security::challenge::Challenge]) -> Self {
         Self::CredentialsWanted { offered: offered(challenges) }
     }
 }

@@ -5,8 +5,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::challenge::{self, Challenge};
 use super::error::ProxyError;
+use crate::dial::security::challenge::{self, Challenge};
 use crate::limits::{
     PROXY_BODY_MAX_BYTES, PROXY_BODY_WITHIN, PROXY_CHUNK_LINE_MAX_BYTES, PROXY_HEAD_MAX_BYTES,
     PROXY_INTERIM_MAX, PROXY_TEXT_MAX_CHARS, PROXY_TEXT_READ_MAX_BYTES, PROXY_WITHIN,

@@ -5,16 +5,10 @@
 //! is final: no weaker scheme gets the same password, and for half an hour, or until the settings change, the same
 //! credentials are not shown again ([`memory`]). While nobody knows yet whether they are right, connections take turns.
 
-mod challenge;
 mod digest;
 mod error;
-#[cfg(not(windows))]
-mod kdc;
 mod line;
 mod memory;
-#[cfg(not(windows))]
-mod rust_sspi;
-pub mod security;
 mod talk;
 
 use std::fmt;
@@ -22,27 +16,20 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use causeway_protocol::Secret;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 pub use self::error::ProxyError;
 use self::memory::Memory;
-use self::security::SecurityContexts;
 use self::talk::Talk;
 use super::proxy::ProxyServer;
+use super::security::challenge::offered;
+use super::security::{self, Login, SecurityContexts};
 use super::steps::Steps;
 use super::{Dial, Target};
-use crate::limits::PROXY_TUNNEL_WITHIN;
 
-/// Who we are to the proxy.
-#[derive(Clone)]
-pub struct Credentials {
-    /// User name: `svc`, `ACME\svc`, `svc@acme.example`.
-    pub username: String,
-    /// Password.
-    pub password: Secret,
-}
+pub use super::security::Credentials;
+use crate::limits::PROXY_TUNNEL_WITHIN;
 
 /// What may be said to proxies.
 #[derive(Clone, Default)]
@@ -58,6 +45,17 @@ pub struct ProxyAuth {
     pub kerberos_kdcs: Vec<String>,
     /// Whether NTLM may be used inside Negotiate when Kerberos is not possible.
     pub negotiate_ntlm: bool,
+}
+
+impl ProxyAuth {
+    fn login(&self) -> Login<'_> {
+        Login {
+            credentials: self.credentials.as_ref(),
+            kerberos_realm: self.kerberos_realm.as_deref(),
+            kerberos_kdcs: &self.kerberos_kdcs,
+            negotiate_ntlm: self.negotiate_ntlm,
+        }
+    }
 }
 
 /// The schemes, the strongest last.
@@ -92,18 +90,6 @@ impl fmt::Display for Scheme {
     }
 }
 
-/// Names of what is offered, for a person.
-fn offered(challenges: &[challenge::Challenge]) -> String {
-    let mut names: Vec<String> = Vec::new();
-    for challenge in challenges {
-        let name: String = challenge.scheme.chars().take(20).collect();
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
-}
-
 /// Opens tunnels and remembers what was learnt on the way. One for all connections of the agent.
 pub struct Authenticator {
     memory: Memory,
@@ -115,14 +101,7 @@ pub struct Authenticator {
 impl Authenticator {
     /// `inside` reaches KDCs, where Windows does not do that by itself; it must not lead through a proxy.
     pub fn new(inside: Arc<dyn Dial>) -> Self {
-        #[cfg(not(windows))]
-        let contexts = rust_sspi::RustSspi::new(inside);
-        #[cfg(windows)]
-        let contexts = {
-            drop(inside);
-            crate::platform::SystemContexts
-        };
-        Self::with_contexts(Box::new(contexts))
+        Self::with_contexts(security::system_contexts(inside))
     }
 
     /// NTLM and Negotiate by somebody else.

@@ -8,16 +8,16 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::MutexGuard;
 use tokio::time::Instant;
 
-use super::challenge::Challenge;
 use super::digest::Prompt;
 use super::error::ProxyError;
 use super::line::{Answer, Line};
 use super::memory::{Fingerprint, Known};
-use super::security::{Package, Proof, SecurityContext, SecurityError};
 use super::{Authenticator, Credentials, ProxyAuth, Scheme, offered};
 use crate::chain::Chain;
 use crate::dial::Target;
 use crate::dial::proxy::ProxyServer;
+use crate::dial::security::challenge::Challenge;
+use crate::dial::security::{Package, Proof, SecurityContext, SecurityError, Service};
 use crate::dial::steps::Steps;
 use crate::limits::{PROXY_ROUNDS_MAX, PROXY_TOKEN_MAX_BYTES};
 
@@ -316,7 +316,8 @@ impl<'a> Talk<'a> {
     /// Begins NTLM or Negotiate.
     async fn bound(&self, scheme: Scheme, unasked: bool) -> Result<Saying, SecurityError> {
         let package = if scheme == Scheme::Ntlm { Package::Ntlm } else { Package::Negotiate };
-        let mut context = self.authenticator.contexts.begin(package, &self.proxy.host, self.auth)?;
+        let service = Service { class: "HTTP", host: &self.proxy.host, seal: false, binding: None };
+        let mut context = self.authenticator.contexts.begin(package, &service, &self.auth.login())?;
         let token = context.step(None).await?;
         Ok(Saying::Bound { scheme, context, token, first: true, unasked })
     }

@@ -20,6 +20,8 @@ pub struct ProxyWatch {
     seen: [Mark; 2],
     proxy: Option<ProxySettings>,
     secrets: SecretStore,
+    /// What the rest of the agent holds; told of new texts, so that what asks for the newest gets them.
+    shared: SecretStore,
 }
 
 /// What tells one version of a file from another. The length helps where the clock of the file system is coarse.
@@ -35,7 +37,8 @@ impl ProxyWatch {
     ) -> Self {
         let data_dir = settings.path.parent().unwrap_or(Path::new("")).to_owned();
         // Not the marks of the files as they are now: they may have changed since they were read.
-        Self { dialer, data_dir, sealer, seen: [None, None], proxy: settings.settings.proxy.clone(), secrets }
+        let proxy = settings.settings.proxy.clone();
+        Self { dialer, data_dir, sealer, seen: [None, None], proxy, shared: secrets.clone(), secrets }
     }
 
     /// Watches for ever.
@@ -70,6 +73,7 @@ impl ProxyWatch {
                 return;
             }
         };
+        self.shared.renew(&secrets);
         if settings.settings.proxy == self.proxy && same(&secrets, &self.secrets) {
             return;
         }

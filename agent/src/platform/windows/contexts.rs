@@ -3,8 +3,9 @@
 use futures_util::future::BoxFuture;
 
 use super::sspi::{Account, NativeContext};
-use crate::dial::connect_proxy::ProxyAuth;
-use crate::dial::connect_proxy::security::{Package, SecurityContext, SecurityContexts, SecurityError};
+use crate::dial::security::{
+    Login, Package, Sealed, SecurityContext, SecurityContexts, SecurityError, Service,
+};
 
 /// NTLM and Negotiate of Windows; without credentials as the account we run as.
 pub(crate) struct WindowsContexts;
@@ -19,20 +20,22 @@ impl SecurityContexts for WindowsContexts {
     fn begin(
         &self,
         package: Package,
-        host: &str,
-        auth: &ProxyAuth,
+        service: &Service<'_>,
+        login: &Login<'_>,
     ) -> Result<Box<dyn SecurityContext>, SecurityError> {
         let name = match package {
             Package::Ntlm => "NTLM",
             Package::Negotiate => "Negotiate",
+            Package::Kerberos => "Kerberos",
         };
-        let account = auth.credentials.as_ref().map(|credentials| {
+        let account = login.credentials.map(|credentials| {
             let (domain, user) = credentials.username.split_once('\\').unwrap_or(("", &credentials.username));
             Account { user, domain, password: credentials.password.expose() }
         });
-        let native = NativeContext::new(name, &format!("HTTP/{host}"), account.as_ref())
-            .map_err(|error| SecurityError::NotPossible { why: error.to_string() })?;
-        let ntlm_allowed = package == Package::Ntlm || auth.negotiate_ntlm;
+        let native =
+            NativeContext::new(name, &format!("{}/{}", service.class, service.host), account.as_ref())
+                .map_err(|error| SecurityError::NotPossible { why: error.to_string() })?;
+        let ntlm_allowed = package == Package::Ntlm || login.negotiate_ntlm;
         Ok(Box::new(Context { native: Some(native), ntlm_allowed }))
     }
 

@@ -7,13 +7,12 @@ use sspi::builders::FilledInitializeSecurityContext;
 use sspi::generator::{GeneratorInitSecurityContext, GeneratorState};
 use sspi::{
     AuthIdentityBuffers, BufferType, ClientRequestFlags, CredentialsBuffers, DataRepresentation,
-    KerberosConfig, Negotiate, NegotiateConfig, Ntlm, SecurityBuffer, Sspi, SspiImpl, Username,
-    UsernameParts,
+    EncryptionFlags, Kerberos, KerberosConfig, Negotiate, NegotiateConfig, Ntlm, SecurityBuffer,
+    SecurityBufferRef, SecurityStatus, Sspi, SspiImpl, Username, UsernameParts,
 };
 
 use super::kdc::{self, Kdc};
-use super::security::{Package, SecurityContext, SecurityContexts, SecurityError};
-use super::{Credentials, ProxyAuth};
+use super::{Credentials, Login, Package, Sealed, SecurityContext, SecurityContexts, SecurityError, Service};
 use crate::dial::Dial;
 
 /// Stands for the user's own realm where the crate wants an address; [`Kdc`] knows better.
@@ -35,43 +34,95 @@ impl SecurityContexts for RustSspi {
     fn begin(
         &self,
         package: Package,
-        host: &str,
-        auth: &ProxyAuth,
+        service: &Service<'_>,
+        login: &Login<'_>,
     ) -> Result<Box<dyn SecurityContext>, SecurityError> {
         let impossible = |why: String| SecurityError::NotPossible { why };
-        let credentials = auth.credentials.as_ref().ok_or_else(|| impossible("no credentials".into()))?;
-        match package {
-            Package::Ntlm => {
-                let name =
-                    Username::parse(&credentials.username).map_err(|error| impossible(error.to_string()))?;
-                let handle = Some(buffers(&name, credentials));
-                Ok(Box::new(NtlmContext { ntlm: Ntlm::new(), handle, target: format!("HTTP/{host}") }))
-            }
-            Package::Negotiate => {
-                let numeric = host.parse::<std::net::IpAddr>().is_ok();
-                let principal = match principal(credentials, auth.kerberos_realm.as_deref()) {
-                    _ if numeric => Err("Kerberos needs the proxy's name, not its address".to_owned()),
-                    other => other,
-                };
-                let (kerberos, name) = match principal {
-                    Ok(found) => (Some(found.1), found.0),
-                    Err(why) if !auth.negotiate_ntlm => return Err(impossible(why)),
-                    Err(_) => {
-                        let name = Username::parse(&credentials.username);
-                        (None, name.map_err(|error| impossible(error.to_string()))?)
-                    }
-                };
-                let negotiate = negotiate(kerberos.is_some(), auth.negotiate_ntlm)?;
-                Ok(Box::new(NegotiateContext {
-                    negotiate,
-                    handle: Some(CredentialsBuffers::AuthIdentity(buffers(&name, credentials))),
-                    target: format!("HTTP/{host}"),
-                    realm: kerberos.unwrap_or_default(),
-                    kdc: Kdc::new(Arc::clone(&self.dial), auth.kerberos_kdcs.clone()),
-                }))
-            }
+        let credentials = login.credentials.ok_or_else(|| impossible("no credentials".into()))?;
+        let wanted = Wanted::new(service);
+        if package == Package::Ntlm {
+            let name =
+                Username::parse(&credentials.username).map_err(|error| impossible(error.to_string()))?;
+            let handle = Some(buffers(&name, credentials));
+            return Ok(Box::new(NtlmContext { ntlm: Ntlm::new(), handle, wanted, complete: false }));
         }
+        let ntlm = package == Package::Negotiate && login.negotiate_ntlm;
+        let numeric = service.host.parse::<std::net::IpAddr>().is_ok();
+        let principal = match principal(credentials, login.kerberos_realm) {
+            _ if numeric => Err("Kerberos needs the server's name, not its address".to_owned()),
+            other => other,
+        };
+        let (kerberos, name) = match principal {
+            Ok(found) => (Some(found.1), found.0),
+            Err(why) if !ntlm => return Err(impossible(why)),
+            Err(_) => {
+                let name = Username::parse(&credentials.username);
+                (None, name.map_err(|error| impossible(error.to_string()))?)
+            }
+        };
+        let handle = Some(CredentialsBuffers::AuthIdentity(buffers(&name, credentials)));
+        let kdc = Kdc::new(Arc::clone(&self.dial), login.kerberos_kdcs.to_vec());
+        let found = kerberos.is_some();
+        let realm = kerberos.unwrap_or_default();
+        Ok(match package {
+            Package::Kerberos => {
+                let kerberos = Kerberos::new_client_from_config(kerberos_config())
+                    .map_err(|error| impossible(error.description))?;
+                Box::new(Context { sspi: kerberos, handle, wanted, realm, kdc, complete: false })
+            }
+            _ => {
+                let negotiate = negotiate(found, ntlm)?;
+                Box::new(Context { sspi: negotiate, handle, wanted, realm, kdc, complete: false })
+            }
+        })
     }
+}
+
+/// What a context is for, as `sspi` wants it said at every step.
+struct Wanted {
+    target: String,
+    flags: ClientRequestFlags,
+    /// SEC_CHANNEL_BINDINGS.
+    binding: Option<Vec<u8>>,
+}
+
+impl Wanted {
+    fn new(service: &Service<'_>) -> Self {
+        let flags = if service.seal {
+            ClientRequestFlags::CONFIDENTIALITY
+                | ClientRequestFlags::INTEGRITY
+                | ClientRequestFlags::MUTUAL_AUTH
+                | ClientRequestFlags::SEQUENCE_DETECT
+                | ClientRequestFlags::REPLAY_DETECT
+        } else {
+            ClientRequestFlags::empty()
+        };
+        let target = format!("{}/{}", service.class, service.host);
+        Self { target, flags, binding: service.binding.map(channel_bindings) }
+    }
+
+    fn input(&self, token: Option<&[u8]>) -> Vec<SecurityBuffer> {
+        let mut input = vec![token_buffer(token)];
+        if let Some(binding) = &self.binding {
+            input.push(SecurityBuffer::new(binding.clone(), BufferType::ChannelBindings));
+        }
+        input
+    }
+}
+
+/// SEC_CHANNEL_BINDINGS of the Windows API: two addresses that are not given, then the application's data.
+fn channel_bindings(application: &[u8]) -> Vec<u8> {
+    const HEAD_BYTES: u32 = 32;
+    let length = u32::try_from(application.len()).unwrap_or(u32::MAX);
+    let mut bytes = vec![0; 24];
+    bytes.extend(length.to_le_bytes());
+    bytes.extend(HEAD_BYTES.to_le_bytes());
+    bytes.extend(application);
+    bytes
+}
+
+fn kerberos_config() -> KerberosConfig {
+    KerberosConfig::new_with_kdc_url(&format!("tcp://{HOME_REALM}"), "causeway".to_owned())
 }
 
 fn negotiate(kerberos: bool, ntlm: bool) -> Result<Negotiate, SecurityError> {
@@ -80,8 +131,8 @@ fn negotiate(kerberos: bool, ntlm: bool) -> Result<Negotiate, SecurityError> {
         (true, false) => "kerberos",
         (false, _) => "ntlm",
     };
-    let kerberos = KerberosConfig::new_with_kdc_url(&format!("tcp://{HOME_REALM}"), "causeway".to_owned());
-    let config = NegotiateConfig::new(Box::new(kerberos), Some(packages.to_owned()), "causeway".to_owned());
+    let config =
+        NegotiateConfig::new(Box::new(kerberos_config()), Some(packages.to_owned()), "causeway".to_owned());
     Negotiate::new_client(config).map_err(|error| SecurityError::NotPossible { why: error.description })
 }
 
@@ -120,7 +171,7 @@ fn principal(credentials: &Credentials, realm: Option<&str>) -> Result<(Username
         (UsernameParts::DownLevelLogonName(parts), None) => match parts.netbios_domain() {
             Some(domain) if domain.contains('.') => down_level(parts.account_name(), domain),
             _ => Err(format!(
-                "the Kerberos realm of {} is not known; set proxy.kerberos_realm",
+                "the Kerberos realm of {} is not known; set kerberos_realm",
                 credentials.username
             )),
         },
@@ -130,37 +181,68 @@ fn principal(credentials: &Credentials, realm: Option<&str>) -> Result<(Username
 struct NtlmContext {
     ntlm: Ntlm,
     handle: Option<AuthIdentityBuffers>,
-    target: String,
+    wanted: Wanted,
+    complete: bool,
 }
 
 impl SecurityContext for NtlmContext {
     fn step<'a>(&'a mut self, token: Option<&'a [u8]>) -> BoxFuture<'a, Result<Vec<u8>, SecurityError>> {
         Box::pin(async move {
             let repaired = token.and_then(repaired_challenge);
-            let mut input = [token_buffer(repaired.as_deref().or(token))];
+            let mut input = self.wanted.input(repaired.as_deref().or(token));
             let mut output = [token_buffer(None)];
             let mut request = self
                 .ntlm
                 .initialize_security_context()
                 .with_credentials_handle(&mut self.handle)
-                .with_context_requirements(ClientRequestFlags::empty())
+                .with_context_requirements(self.wanted.flags)
                 .with_target_data_representation(DataRepresentation::Native)
-                .with_target_name(&self.target)
+                .with_target_name(&self.wanted.target)
                 .with_input(&mut input)
                 .with_output(&mut output);
             let bad = |error: sspi::Error| SecurityError::BadToken { why: error.description };
-            ntlm_step(&mut self.ntlm, &mut request).map_err(bad)?;
+            self.complete = ntlm_step(&mut self.ntlm, &mut request).map_err(bad)? == SecurityStatus::Ok;
             let [output] = output;
             Ok(output.buffer)
         })
     }
+
+    fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    fn seal(&mut self, message: &[u8]) -> Result<Sealed, SecurityError> {
+        seal(&mut self.ntlm, message)
+    }
+
+    fn unseal(&mut self, sealed: Sealed) -> Result<Vec<u8>, SecurityError> {
+        unseal(&mut self.ntlm, sealed)
+    }
+}
+
+fn seal(sspi: &mut impl Sspi, message: &[u8]) -> Result<Sealed, SecurityError> {
+    let bad = |error: sspi::Error| SecurityError::NotPossible { why: error.description };
+    let sizes = sspi.query_context_sizes().map_err(bad)?;
+    let mut token = vec![0; usize::try_from(sizes.security_trailer).unwrap_or_default()];
+    let mut body = message.to_vec();
+    let mut buffers = [SecurityBufferRef::token_buf(&mut token), SecurityBufferRef::data_buf(&mut body)];
+    sspi.encrypt_message(EncryptionFlags::empty(), &mut buffers).map_err(bad)?;
+    Ok(Sealed { token: buffers[0].data().to_vec(), body: buffers[1].data().to_vec() })
+}
+
+fn unseal(sspi: &mut impl Sspi, sealed: Sealed) -> Result<Vec<u8>, SecurityError> {
+    let Sealed { mut token, mut body } = sealed;
+    let mut buffers = [SecurityBufferRef::token_buf(&mut token), SecurityBufferRef::data_buf(&mut body)];
+    sspi.decrypt_message(&mut buffers).map_err(|error| SecurityError::BadToken { why: error.description })?;
+    Ok(buffers[1].data().to_vec())
 }
 
 fn ntlm_step<'a>(
     ntlm: &'a mut Ntlm,
     request: &mut FilledInitializeSecurityContext<'a, 'a, Option<AuthIdentityBuffers>>,
-) -> sspi::Result<()> {
-    ntlm.initialize_security_context_impl(request)?.resolve_to_result().map(drop)
+) -> sspi::Result<SecurityStatus> {
+    let stepped = ntlm.initialize_security_context_impl(request)?.resolve_to_result()?;
+    Ok(stepped.status)
 }
 
 /// A CHALLENGE as `sspi` reads it, for servers that send one without target information or whose target name points
@@ -202,41 +284,59 @@ fn repaired_challenge(token: &[u8]) -> Option<Vec<u8>> {
     Some(whole)
 }
 
-struct NegotiateContext {
-    negotiate: Negotiate,
+/// Negotiate or Kerberos: what may have to ask a KDC between two messages.
+struct Context<S> {
+    sspi: S,
     handle: Option<CredentialsBuffers>,
-    target: String,
+    wanted: Wanted,
     realm: String,
     kdc: Kdc,
+    complete: bool,
 }
 
-impl SecurityContext for NegotiateContext {
+impl<S> SecurityContext for Context<S>
+where
+    S: Sspi + SspiImpl<CredentialsHandle = Option<CredentialsBuffers>> + Send + Sync,
+{
     fn step<'a>(&'a mut self, token: Option<&'a [u8]>) -> BoxFuture<'a, Result<Vec<u8>, SecurityError>> {
         Box::pin(async move {
-            let mut input = [token_buffer(token)];
+            let mut input = self.wanted.input(token);
             let mut output = [token_buffer(None)];
             let mut request = self
-                .negotiate
+                .sspi
                 .initialize_security_context()
                 .with_credentials_handle(&mut self.handle)
-                .with_context_requirements(ClientRequestFlags::empty())
+                .with_context_requirements(self.wanted.flags)
                 .with_target_data_representation(DataRepresentation::Native)
-                .with_target_name(&self.target)
+                .with_target_name(&self.wanted.target)
                 .with_input(&mut input)
                 .with_output(&mut output);
             let mut seen = Seen::default();
-            let outcome = match self.negotiate.initialize_security_context_impl(&mut request) {
+            let outcome = match self.sspi.initialize_security_context_impl(&mut request) {
                 Ok(work) => drive(work, &self.kdc, &self.realm, &mut seen).await,
                 Err(error) => Err(error),
             };
             match outcome {
-                Ok(()) => {
+                Ok(status) => {
+                    self.complete = status == SecurityStatus::Ok;
                     let [output] = output;
                     Ok(output.buffer)
                 }
-                Err(error) => Err(seen.judge(token.is_some(), error, &self.target)),
+                Err(error) => Err(seen.judge(token.is_some(), error, &self.wanted.target)),
             }
         })
+    }
+
+    fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    fn seal(&mut self, message: &[u8]) -> Result<Sealed, SecurityError> {
+        seal(&mut self.sspi, message)
+    }
+
+    fn unseal(&mut self, sealed: Sealed) -> Result<Vec<u8>, SecurityError> {
+        unseal(&mut self.sspi, sealed)
     }
 }
 
@@ -252,11 +352,11 @@ async fn drive(
     kdc: &Kdc,
     home: &str,
     seen: &mut Seen,
-) -> Result<(), sspi::Error> {
+) -> Result<SecurityStatus, sspi::Error> {
     let mut state = work.start();
     loop {
         match state {
-            GeneratorState::Completed(result) => return result.map(drop),
+            GeneratorState::Completed(result) => return result.map(|done| done.status),
             GeneratorState::Suspended(request) => {
                 let answer = match request.url.host_str() {
                     Some(HOME_REALM) | None => kdc.exchange(home, &request.data).await,
@@ -326,12 +426,13 @@ mod tests {
         let mut ntlm = NtlmContext {
             ntlm: Ntlm::new(),
             handle: Some(AuthIdentityBuffers::from_utf8("svc", "", "x")),
-            target: "HTTP/proxy".into(),
+            wanted: Wanted::new(&Service { class: "HTTP", host: "proxy", seal: false, binding: None }),
+            complete: false,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         runtime.block_on(ntlm.step(None)).unwrap();
         let answer = runtime.block_on(ntlm.step(Some(&short))).unwrap();
-        assert!(answer.starts_with(b"NTLMSSP\0\x03"));
+        assert!(answer.starts_with(b"NTLMSSP\0\x03") && ntlm.is_complete());
     }
 
     #[test]

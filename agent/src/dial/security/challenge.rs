@@ -1,32 +1,44 @@
-//! `Proxy-Authenticate` (RFC 9110 §11.6.1): several challenges to a line or to several lines, with a token or with
+//! `WWW-Authenticate` and `Proxy-Authenticate` (RFC 9110 §11.6.1): several challenges to a line or to several lines, with a token or with
 //! parameters. Hostile input: nothing here fails, what cannot be read is left out.
 
 use crate::limits::{CHALLENGE_PARAMETERS_MAX, CHALLENGES_MAX};
 
-/// One scheme the proxy offers.
+/// One scheme the peer offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Challenge {
-    /// As the proxy writes it.
-    pub(super) scheme: String,
+pub(crate) struct Challenge {
+    /// As the peer writes it.
+    pub(crate) scheme: String,
     /// NTLM and Negotiate: the next message, still in base64.
-    pub(super) token: Option<String>,
+    pub(crate) token: Option<String>,
     /// Names in lower case.
-    pub(super) parameters: Vec<(String, String)>,
+    pub(crate) parameters: Vec<(String, String)>,
 }
 
 impl Challenge {
     /// The first parameter of this name.
-    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    pub(super) fn is(&self, scheme: &str) -> bool {
+    pub(crate) fn is(&self, scheme: &str) -> bool {
         self.scheme.eq_ignore_ascii_case(scheme)
     }
 }
 
+/// Names of what is offered, for a person.
+pub(crate) fn offered(challenges: &[Challenge]) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for challenge in challenges {
+        let name: String = challenge.scheme.chars().take(20).collect();
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    if names.is_empty() { "nothing".to_owned() } else { names.join(", ") }
+}
+
 /// Reads one header line's value and adds what it offers.
-pub(super) fn read(value: &str, into: &mut Vec<Challenge>) {
+pub(crate) fn read(value: &str, into: &mut Vec<Challenge>) {
     let mut rest = Rest(value);
     let first = into.len();
     while into.len() < CHALLENGES_MAX {

@@ -1,0 +1,173 @@
+//! The messages of one sign-in over one connection.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+
+use super::{AuthError, Way, challenges};
+use crate::dial::security::{
+    Credentials, Login, Package, Proof, SecurityContext, SecurityContexts, SecurityError, Service,
+};
+use crate::exchange::http::{Answer, Connection};
+use crate::exchange::limits;
+use crate::exchange::settings::{Auth, Endpoint, ExchangeSettings};
+
+/// What a sign-in works with.
+pub(in crate::exchange) struct Shaking<'a> {
+    pub(in crate::exchange) endpoint: &'a Endpoint,
+    pub(in crate::exchange) settings: &'a ExchangeSettings,
+    pub(in crate::exchange) contexts: &'a dyn SecurityContexts,
+    pub(in crate::exchange) credentials: &'a Credentials,
+    /// Fields of every request, cookies among them.
+    pub(in crate::exchange) headers: HeaderMap,
+    /// The first real request; travels with the last message where TLS protects it.
+    pub(in crate::exchange) body: Bytes,
+    pub(in crate::exchange) within: Duration,
+}
+
+/// A sign-in that worked.
+pub(in crate::exchange) struct Shaken {
+    /// For sealing; over TLS there is nothing more to do with it.
+    pub(in crate::exchange) context: Box<dyn SecurityContext>,
+    /// The answer to the real request, when that has gone out already.
+    pub(in crate::exchange) answer: Option<Answer>,
+}
+
+/// How an attempt by one way ends without success.
+pub(in crate::exchange) enum NotShaken {
+    /// This way is not possible here; another may be.
+    Another(String),
+    /// There is nothing to be tried any more.
+    Final(AuthError),
+}
+
+impl From<AuthError> for NotShaken {
+    fn from(error: AuthError) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// Signs in by one way that takes several messages.
+pub(in crate::exchange) async fn shake(
+    with: &Shaking<'_>,
+    connection: &mut Connection,
+    way: Way,
+    package: Package,
+) -> Result<Shaken, NotShaken> {
+    let tls = with.endpoint.tls;
+    let service = Service {
+        class: &with.settings.spn_class,
+        host: &with.endpoint.host,
+        seal: !tls,
+        binding: connection.binding(),
+    };
+    let login = Login {
+        credentials: Some(with.credentials),
+        kerberos_realm: with.settings.kerberos_realm.as_deref(),
+        kerberos_kdcs: &with.settings.kerberos_kdcs,
+        negotiate_ntlm: way.auth != Auth::Kerberos,
+    };
+    let mut context =
+        with.contexts.begin(package, &service, &login).map_err(|error| with.judged(way, error))?;
+    let mut token = context.step(None).await.map_err(|error| with.judged(way, error))?;
+    for _ in 0..limits::SIGN_IN_ROUNDS_MAX {
+        let proof = Proof::of(&token);
+        // Before the proof an answer is a 401 whatever the request says, so the body would only travel in vain.
+        let carries = tls && proof != Proof::None;
+        let answer = with.post(connection, way, &token, carries).await?;
+        let said = challenges(&answer.headers).into_iter().find(|challenge| challenge.is(way.header));
+        let said = said.and_then(|challenge| challenge.token).and_then(|text| STANDARD.decode(text).ok());
+        if answer.status != StatusCode::UNAUTHORIZED {
+            if let Some(said) = said.filter(|_| !context.is_complete()) {
+                context.step(Some(&said)).await.map_err(|error| with.judged(way, error))?;
+            }
+            if !tls && answer.status.is_success() && !context.is_complete() {
+                return Err(with.broken(way, "it accepts us without proving who it is").into());
+            }
+            // What is no success here is the answer, whichever request it was for.
+            let answer = (carries || !answer.status.is_success()).then_some(answer);
+            return Ok(Shaken { context, answer });
+        }
+        match said {
+            Some(said) if !context.is_complete() && proof != Proof::Password => {
+                if !connection.is_open() {
+                    return Err(with.broken(way, "it closes the connection in the middle").into());
+                }
+                token = match context.step(Some(&said)).await {
+                    Ok(token) if !token.is_empty() => token,
+                    Ok(_) => return Err(NotShaken::Another("the server has no next message".into())),
+                    Err(_) if proof == Proof::Ticket => return Err(with.ticket_refused()),
+                    Err(error) => return Err(with.judged(way, error)),
+                };
+            }
+            _ => return Err(with.not_accepted(way, proof)),
+        }
+    }
+    Err(with.broken(way, "it asks again and again").into())
+}
+
+impl Shaking<'_> {
+    async fn post(
+        &self,
+        connection: &mut Connection,
+        way: Way,
+        token: &[u8],
+        carries: bool,
+    ) -> Result<Answer, AuthError> {
+        let mut headers = self.headers.clone();
+        if !carries {
+            headers.remove(CONTENT_TYPE);
+        }
+        headers.insert(AUTHORIZATION, authorization(way.header, token));
+        let body = if carries { self.body.clone() } else { Bytes::new() };
+        let max = limits::WSMAN_BODY_MAX_BYTES;
+        Ok(connection.post(self.endpoint, headers, body, self.within, max).await?)
+    }
+
+    fn judged(&self, way: Way, error: SecurityError) -> NotShaken {
+        let user = self.credentials.username.clone();
+        match error {
+            SecurityError::NotPossible { why } => NotShaken::Another(why),
+            source @ SecurityError::Credentials { .. } => {
+                NotShaken::Final(AuthError::RefusedByDirectory { user, scheme: way.auth, source })
+            }
+            other => NotShaken::Final(self.broken(way, &other.to_string())),
+        }
+    }
+
+    fn not_accepted(&self, way: Way, proof: Proof) -> NotShaken {
+        match proof {
+            Proof::Password => NotShaken::Final(AuthError::Refused {
+                server: self.endpoint.to_string(),
+                user: self.credentials.username.clone(),
+                scheme: way.auth,
+            }),
+            Proof::Ticket => self.ticket_refused(),
+            Proof::None => NotShaken::Another("the server offers it but does not go on with it".into()),
+        }
+    }
+
+    /// The KDC knows the password, so another scheme does no harm with it.
+    fn ticket_refused(&self) -> NotShaken {
+        let spn = format!("{}/{}", self.settings.spn_class, self.endpoint.host);
+        NotShaken::Another(format!(
+            "the server does not accept the ticket for {spn}: another account holds that name, or a clock is wrong"
+        ))
+    }
+
+    fn broken(&self, way: Way, why: &str) -> AuthError {
+        AuthError::Broken { server: self.endpoint.to_string(), scheme: way.auth, why: why.to_owned() }
+    }
+}
+
+/// The field with a message in base64.
+pub(in crate::exchange) fn authorization(scheme: &str, token: &[u8]) -> HeaderValue {
+    let text = format!("{scheme} {}", STANDARD.encode(token));
+    let mut value = HeaderValue::from_str(&text).expect("base64 is visible ASCII");
+    value.set_sensitive(true);
+    value
+}
