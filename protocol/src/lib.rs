@@ -16,9 +16,12 @@ pub mod config;
 pub mod health;
 pub mod limits;
 pub mod mobile;
+pub mod psrp;
 pub mod record;
 pub mod secret;
 pub mod upload;
 pub mod wbxml;
+pub mod wsman;
+pub mod xml;
 
 pub use secret::Secret;

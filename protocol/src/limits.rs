@@ -120,3 +120,62 @@ pub const WBXML_NODES_MAX: usize = 131_072;
 
 /// Longest ActiveSync query in bytes; the longest parameters of MS-ASHTTP 2.2.1.1.1 together stay below 1 KiB.
 pub const ACTIVESYNC_QUERY_MAX_BYTES: usize = 4096;
+
+/// Largest SOAP answer taken, in bytes. Servers are asked for [`WSMAN_ENVELOPE_BYTES`] and may exceed that a little.
+pub const SOAP_MAX_BYTES: usize = 2 << 20;
+
+/// How deep elements of a SOAP message may be inside each other. The deepest of ours has eight levels.
+pub const XML_DEPTH_MAX: usize = 64;
+
+/// Elements of a SOAP message: the biggest of ours has a stream element for each fragment of an envelope.
+pub const XML_ELEMENTS_MAX: usize = 20_000;
+
+/// Attributes of one element of a SOAP message, declarations of namespaces among them.
+pub const XML_ATTRIBUTES_MAX: usize = 64;
+
+/// Largest CLIXML value, in bytes, everything counted as often as it is referred to. Device objects have a few
+/// kilobytes; `SerializationData` and mailbox logs can have megabytes.
+pub const CLIXML_MAX_BYTES: usize = 16 << 20;
+
+/// How deep CLIXML objects may be inside each other. Exchange's serialiser stops far earlier.
+pub const CLIXML_DEPTH_MAX: usize = 64;
+
+/// Values in one CLIXML value, everything counted as often as it is referred to. A device object has about fifty.
+pub const CLIXML_VALUES_MAX: usize = 250_000;
+
+/// Property names one reader keeps to share them among objects. An Exchange object type has up to a few hundred.
+pub const CLIXML_NAMES_MAX: usize = 4_096;
+
+/// Lists of type names one reader keeps to share them among objects.
+pub const CLIXML_TYPES_MAX: usize = 512;
+
+/// Longest name or list of type names that is kept to be shared, in bytes.
+pub const CLIXML_SHARED_MAX_BYTES: usize = 4_096;
+
+/// Largest blob of one PSRP fragment, in bytes. Windows cuts at 32 KiB; one envelope cannot carry more than this.
+pub const PSRP_FRAGMENT_MAX_BYTES: usize = 1 << 20;
+
+/// Largest PSRP message, in bytes: header, byte order mark and value.
+pub const PSRP_MESSAGE_MAX_BYTES: usize = CLIXML_MAX_BYTES + 64;
+
+/// Messages of one stream whose fragments may be interleaved. Windows does not interleave in practice.
+pub const PSRP_OPEN_MESSAGES_MAX: usize = 16;
+
+/// Messages a stream remembers as complete, to refuse their fragments when they come again.
+pub const PSRP_RECENT_MESSAGES: usize = 64;
+
+/// Errors and warnings one pipeline may leave before it counts as broken: a scan over every mailbox can leave one each.
+pub const PIPELINE_RECORDS_MAX: usize = 10_000;
+
+/// Longest text of an error or warning that is kept, in bytes.
+pub const PIPELINE_RECORD_MAX_BYTES: usize = 16_384;
+
+/// Largest WSMan envelope until both sides know each other (the default of WinRM, MS-WSMV 2.2.4.5).
+pub const WSMAN_ENVELOPE_FIRST_BYTES: usize = 153_600;
+
+/// Largest WSMan envelope with servers that speak PSRP 2.2 or newer.
+pub const WSMAN_ENVELOPE_BYTES: usize = 512_000;
+
+/// How long a server may hold a request before it answers that there is nothing, in seconds. Below the minute after
+/// which proxies cut silent connections.
+pub const WSMAN_OPERATION_TIMEOUT_SECS: u32 = 20;

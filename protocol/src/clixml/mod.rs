@@ -1,5 +1,10 @@
 //! CLIXML: how PowerShell writes values (MS-PSRP 2.2.5).
 
+mod read;
+mod text;
 mod value;
+mod write;
 
+pub use read::{ClixmlError, Reader, read};
 pub use value::{Content, ListKind, Members, Object, Value};
+pub use write::{write, write_object, write_to};

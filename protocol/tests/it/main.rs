@@ -2,6 +2,8 @@
 //! standards show is understood.
 
 mod any;
+mod clixml;
 mod hostile;
+mod remoting;
 mod round_trip;
 mod standards;

@@ -1,0 +1,16 @@
+//! PowerShell remoting (MS-PSRP): fragments, messages, and what they say. What carries the fragments is
+//! [`crate::wsman`]'s business.
+
+mod fragment;
+mod guid;
+mod message;
+mod pipeline;
+mod records;
+
+pub use fragment::{Defragmenter, FRAGMENT_HEADER_BYTES, FragmentError, Fragmenter};
+pub use guid::Guid;
+pub use message::{
+    Capability, Destination, Envelope, HostCall, Kind, Message, MessageError, PipelineState, PoolState,
+};
+pub use pipeline::{Argument, Command, Pipeline};
+pub use records::{error_record, error_value, informational_record, informational_text};
