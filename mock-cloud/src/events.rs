@@ -39,6 +39,10 @@ pub mod kinds {
     pub const LEASE: &str = "lease";
     /// An action changed: `{action, module, verb, status, step, agent?}`.
     pub const ACTION: &str = "action";
+    /// Device management enrolled, changed or forgot a phone: `{enrolled, user, compliant?}`.
+    pub const ENROLLED: &str = "enrolled_changed";
+    /// The compliance rule has looked at the phones: `{changes, ordered, held, dry_run}`.
+    pub const COMPLIANCE: &str = "compliance";
     /// An alert was opened: `{alert, code, severity, subject, detail}`.
     pub const ALERT_OPENED: &str = "alert_opened";
     /// An alert was closed: the same body.

@@ -15,6 +15,7 @@ pub mod events;
 mod ids;
 pub mod ingest;
 pub mod limits;
+pub mod mobile;
 mod mock;
 mod offload;
 pub mod pki;

@@ -231,3 +231,31 @@ pub const WEBSOCKET_UNSENT_MAX_BYTES: usize =
 
 /// The longest time over which a node is emptied.
 pub const DRAIN_OVER_MAX: Duration = Duration::from_secs(3_600);
+
+/// Enrolled phones shown as possibly the same one.
+pub const CANDIDATES_MAX: usize = 10;
+
+/// Time to live of what is ordered for a phone: agents retry throttled, unreachable and refused orders up to 168 h.
+pub const DEVICE_ACTION_TTL: Duration = Duration::from_secs(7 * 24 * 3_600);
+
+/// Phones the compliance rule reads and notes at once.
+pub const COMPLIANCE_PAGE: usize = 2_000;
+
+/// Orders of the compliance rule in one turn; the rest follows, so that people's orders are not behind thousands.
+pub const COMPLIANCE_ORDERS_PER_TURN: usize = 200;
+
+/// The time between two such turns.
+pub const COMPLIANCE_TURN: Duration = Duration::from_secs(5);
+
+/// Blocks within the window before a person is asked, when the rule does not say: a mistake in enrolment's data must not
+/// cost a company its mail.
+pub const COMPLIANCE_BLOCKS_MAX: u64 = 20;
+
+/// The window of that, in seconds.
+pub const COMPLIANCE_WINDOW_SECS: u64 = 3_600;
+
+/// Names a compliance rule may exempt.
+pub const EXEMPT_MAX: usize = 1_000;
+
+/// Identifier of an enrolled phone, in bytes.
+pub const IDENTIFIER_MAX_BYTES: usize = 256;

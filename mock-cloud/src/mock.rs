@@ -29,7 +29,7 @@ use crate::portal::Pages;
 use crate::state::Cloud;
 use crate::store::{Store, StoreError};
 use crate::world::CloudWorld;
-use crate::{api, channel, dispatch, port};
+use crate::{api, channel, dispatch, mobile, port};
 
 /// The mock's name in the ready line and in errors.
 const SERVICE: &str = "mock-cloud";
@@ -234,6 +234,7 @@ async fn serve(
     tasks.push(tokio::spawn(admin::serve_admin(admin, admin_router, stop.clone())));
     tasks.push(tokio::spawn(Arc::clone(cloud).emit_verdicts()));
     dispatch::start(cloud);
+    mobile::start(cloud);
     Ok((urls, tasks))
 }
 
@@ -270,6 +271,7 @@ impl EngineParts {
             public_url: Default::default(),
             sessions: Default::default(),
             dispatch: Default::default(),
+            compliance: Default::default(),
         }))
     }
 }
@@ -291,6 +293,7 @@ impl Engine {
         let front = port::Front::new(Arc::clone(&cloud), axum::Router::new()).map_err(StartError::Pki)?;
         tokio::spawn(Arc::clone(&cloud).emit_verdicts());
         dispatch::start(&cloud);
+        mobile::start(&cloud);
         Ok(Self { cloud, front })
     }
 

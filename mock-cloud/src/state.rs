@@ -43,6 +43,8 @@ pub struct Cloud {
     pub admission: crate::admission::Admission,
     /// Work on its way to agents.
     pub dispatch: crate::dispatch::Dispatch,
+    /// Tenants whose phones the compliance rule must look at.
+    pub compliance: crate::mobile::compliance::Compliance,
     /// The certificate authority.
     pub pki: crate::pki::CloudPki,
     /// Makes the answers about unknown accounts always the same ones (RFC 5802 §5.1).

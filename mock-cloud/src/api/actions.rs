@@ -136,6 +136,8 @@ pub(crate) struct ActionQuery {
     module: Option<String>,
     /// Only last given to this agent
     agent: Option<String>,
+    /// Only about the phone with this id
+    key: Option<String>,
     /// Rows on the page, 1 to 1,000; 100 when missing
     limit: Option<usize>,
     /// `next` of the page before
@@ -161,7 +163,8 @@ pub(super) async fn list(
     Params(query): Params<ActionQuery>,
 ) -> Result<Json<Listing<ActionView>>, Problem> {
     let before = number_after(query.after.as_deref())?;
-    let filter = ActionFilter { status: query.status, module: query.module, agent: query.agent };
+    let filter =
+        ActionFilter { status: query.status, module: query.module, agent: query.agent, key: query.key };
     let page = cloud.store.actions(&tenant.id, filter, limit(query.limit)?, before).await?;
     Ok(Json(Listing::of(page, |row| view(row, Vec::new()))))
 }
@@ -213,6 +216,7 @@ async fn submit(cloud: &Arc<Cloud>, tenant: &str, order: Order, actor: &str) -> 
         idempotency_key: order.idempotency_key,
         ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
         actor: actor.to_owned(),
+        reason: String::new(),
     };
     dispatch::submit(cloud, tenant, new).await.map_err(refused)
 }

@@ -146,28 +146,6 @@ pub(super) async fn ous(
     Ok(Json(cloud.store.ous(&tenant.id, query.search()?).await?.into()))
 }
 
-/// Devices; none until a module that collects them is there
-#[utoipa::path(get, path = "/tenants/{tenant}/devices", tag = "directory",
-    params(("tenant" = String, Path), SearchQuery),
-    responses((status = 200, body = Listing<Collected>), Problems))]
-pub(super) async fn devices(
-    Scope(_tenant): Scope,
-    Params(query): Params<SearchQuery>,
-) -> Result<Json<Listing<Collected>>, Problem> {
-    nothing_yet(query)
-}
-
-/// Device policies; none until a module that collects them is there
-#[utoipa::path(get, path = "/tenants/{tenant}/policies", tag = "directory",
-    params(("tenant" = String, Path), SearchQuery),
-    responses((status = 200, body = Listing<Collected>), Problems))]
-pub(super) async fn policies(
-    Scope(_tenant): Scope,
-    Params(query): Params<SearchQuery>,
-) -> Result<Json<Listing<Collected>>, Problem> {
-    nothing_yet(query)
-}
-
 /// Certificates; none until a module that issues them is there
 #[utoipa::path(get, path = "/tenants/{tenant}/certificates", tag = "directory",
     params(("tenant" = String, Path), SearchQuery),
@@ -176,10 +154,6 @@ pub(super) async fn certificates(
     Scope(_tenant): Scope,
     Params(query): Params<SearchQuery>,
 ) -> Result<Json<Listing<Collected>>, Problem> {
-    nothing_yet(query)
-}
-
-fn nothing_yet(query: SearchQuery) -> Result<Json<Listing<Collected>>, Problem> {
     query.search()?;
     Ok(Json(Listing::whole(Vec::new())))
 }

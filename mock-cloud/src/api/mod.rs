@@ -5,7 +5,10 @@ mod agents;
 mod alerts;
 mod authenticate;
 mod collections;
+mod compliance;
+mod devices;
 mod directory;
+mod enrolled;
 mod events;
 mod extract;
 mod modules;
@@ -31,6 +34,7 @@ use crate::state::Cloud;
 pub(crate) use actions::refused;
 pub(crate) use agents::{AgentView, revoke_agent, view as agent_view, views as agent_views};
 pub(crate) use authenticate::{Verdict, check as check_password};
+pub(crate) use compliance::{confirm_held, put_rule};
 pub(crate) use events::{last_seen as last_seen_event, live as live_events};
 pub(crate) use extract::check_word;
 pub(crate) use modules::{ModuleView, change as change_module, check_settings, views as module_views};
@@ -52,6 +56,7 @@ pub const BASE: &str = "/api/v1";
         (name = "agents", description = "Agents, their health and desired config"),
         (name = "work", description = "Actions and password checks"),
         (name = "directory", description = "People, groups and units as uploaded"),
+        (name = "phones", description = "Phones in mailboxes, their policies, enrolled phones and the compliance rule"),
         (name = "collection", description = "Sources, uploads and leases"),
         (name = "watching", description = "Alerts and live events"),
     )
@@ -110,8 +115,16 @@ fn routes() -> OpenApiRouter<Arc<Cloud>> {
         .routes(routes!(directory::group))
         .routes(routes!(directory::group_members))
         .routes(routes!(directory::ous))
-        .routes(routes!(directory::devices))
-        .routes(routes!(directory::policies))
+        .routes(routes!(devices::list))
+        .routes(routes!(devices::show))
+        .routes(routes!(devices::policies))
+        .routes(routes!(devices::policy))
+        .routes(routes!(devices::organizations))
+        .routes(routes!(enrolled::list, enrolled::enrol))
+        .routes(routes!(enrolled::change, enrolled::remove))
+        .routes(routes!(compliance::show, compliance::put))
+        .routes(routes!(compliance::confirm))
+        .routes(routes!(compliance::findings))
         .routes(routes!(directory::certificates))
         .routes(routes!(collections::sources))
         .routes(routes!(collections::uploads))

@@ -9,11 +9,32 @@ use crate::pki::AgentIdentity;
 use crate::state::Cloud;
 use crate::store::{ActionRow, StoreError};
 
-/// Actions that do no harm when a second agent carries them out too.
-const REPEATABLE: [(&str, &str); 2] = [("user_visibility", "sync_now"), ("user_visibility", "sync_user")];
+/// Actions that do no harm when a second agent carries them out too. Of those on phones all that set a state which is
+/// then the same, whoever set it; not the wipe: a second one would hit a phone that has been given on meanwhile.
+const REPEATABLE: [(&str, &str); 12] = [
+    ("user_visibility", "sync_now"),
+    ("user_visibility", "sync_user"),
+    ("exchange", "sync_now"),
+    ("exchange", "sync_device"),
+    ("exchange", "block_device"),
+    ("exchange", "approve_device"),
+    ("exchange", "preauthorise_device"),
+    ("exchange", "remove_device"),
+    ("exchange", "assign_policy"),
+    ("exchange", "change_policy"),
+    ("exchange", "quarantine_on"),
+    ("exchange", "quarantine_off"),
+];
 
 /// Actions that belong to a collection, and so to the holder of its lease.
-const COLLECTING: [(&str, &str); 2] = REPEATABLE;
+const COLLECTING: [(&str, &str); 6] = [
+    ("user_visibility", "sync_now"),
+    ("user_visibility", "sync_user"),
+    ("exchange", "sync_now"),
+    ("exchange", "sync_device"),
+    ("exchange", "quarantine_on"),
+    ("exchange", "quarantine_off"),
+];
 
 /// Name of a source when the action does not say.
 const DEFAULT_SOURCE: &str = "default";

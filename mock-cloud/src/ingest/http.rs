@@ -166,6 +166,7 @@ async fn commit(
                     "upserts": committed.upserts, "deletes": committed.deletes, "agent": who.instance,
                 });
                 cloud.events.emit(&who.tenant, kinds::UPLOAD_COMMITTED, body);
+                cloud.compliance.touch(&who.tenant);
             }
             let detail = json!({ "epoch": committed.epoch, "upserts": committed.upserts, "deletes": committed.deletes });
             journal(&cloud, "commit", &upload, "committed", detail);

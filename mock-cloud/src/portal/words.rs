@@ -3,6 +3,7 @@
 use causeway_protocol::action::Status;
 use causeway_protocol::auth::AuthOutcome;
 use causeway_protocol::health::ModuleState;
+use causeway_protocol::mobile::access;
 use serde_json::Value;
 use time::OffsetDateTime;
 use time::macros::format_description;
@@ -139,6 +140,13 @@ pub(super) fn action_title(verb: &str) -> String {
     match verb {
         "sync_now" => "Sync everything".to_owned(),
         "sync_user" => "Sync one person".to_owned(),
+        "block_device" => "Block phone".to_owned(),
+        "approve_device" => "Approve phone".to_owned(),
+        "remove_device" => "Remove phone".to_owned(),
+        "wipe_device" => "Wipe phone".to_owned(),
+        "sync_device" => "Look at one phone".to_owned(),
+        "quarantine_on" => "Hold new phones".to_owned(),
+        "quarantine_off" => "Let new phones in".to_owned(),
         other => sentence_case(&other.replace('_', " ")),
     }
 }
@@ -147,6 +155,32 @@ pub(super) fn action_title(verb: &str) -> String {
 pub(super) fn sentence_case(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
+}
+
+/// Whether a phone gets mail.
+pub(super) fn access_state(word: &str) -> (Tone, String) {
+    let (tone, text) = match word {
+        access::ALLOWED => (Tone::Good, "Allowed"),
+        access::BLOCKED => (Tone::Bad, "Blocked"),
+        access::QUARANTINED => (Tone::Warn, "Quarantined"),
+        access::DISCOVERY => (Tone::Busy, "Being identified"),
+        access::UNKNOWN | "" => (Tone::Calm, "Unknown"),
+        other => (Tone::Calm, other),
+    };
+    (tone, sentence_case(&text.replace('_', " ")))
+}
+
+/// Where a wipe stands; nothing while there is none.
+pub(super) fn wipe_status(word: &str) -> Option<(Tone, String)> {
+    let (tone, text) = match word {
+        "" | "device_ok" => return None,
+        "device_wipe_pending" => (Tone::Warn, "Wipe ordered"),
+        "account_only_device_wipe_pending" => (Tone::Warn, "Account wipe ordered"),
+        "device_wipe_succeeded" => (Tone::Bad, "Wiped"),
+        "account_only_device_wipe_succeeded" => (Tone::Bad, "Account wiped"),
+        other => (Tone::Calm, other),
+    };
+    Some((tone, sentence_case(&text.replace('_', " "))))
 }
 
 /// Tells agents of one host apart.
@@ -234,7 +268,13 @@ impl Line {
             kinds::CONFIG_CHANGED | kinds::CONFIG_APPLIED => format!("modules/{}", text(body, "module")),
             kinds::ALERT_OPENED | kinds::ALERT_CLOSED => "alerts".to_owned(),
             kinds::AUTHENTICATE => "password".to_owned(),
-            kinds::UPLOAD_COMMITTED | kinds::UPLOAD_REFUSED | kinds::PROGRESS => "people".to_owned(),
+            kinds::UPLOAD_COMMITTED | kinds::UPLOAD_REFUSED | kinds::PROGRESS => {
+                let source = text(body, "source") + &text(body, "resource");
+                let page = if source.starts_with("exchange") { "devices" } else { "people" };
+                page.to_owned()
+            }
+            kinds::COMPLIANCE => "compliance".to_owned(),
+            kinds::ENROLLED => "devices".to_owned(),
             _ if body.get("agent").is_some() => format!("agents/{}", text(body, "agent")),
             _ => String::new(),
         };
@@ -297,6 +337,26 @@ fn sentence(kind: &str, body: &Value) -> (Tone, String, String) {
             (Tone::Good, named("Alert closed", join([field("subject"), field("code").replace('_', " ")])))
         }
         kinds::AUTHENTICATE => verdicts(body),
+        kinds::ENROLLED => {
+            let compliant = body.get("compliant").and_then(Value::as_bool);
+            let (tone, title) = match compliant {
+                Some(true) => (Tone::Good, "Phone enrolled and compliant"),
+                Some(false) => (Tone::Warn, "Phone enrolled and not compliant"),
+                None => (Tone::Calm, "Phone no longer enrolled"),
+            };
+            (tone, named(title, field("user")))
+        }
+        kinds::COMPLIANCE => {
+            let held = body.get("held").and_then(Value::as_u64).unwrap_or(0);
+            let tone = if held > 0 { Tone::Warn } else { Tone::Calm };
+            let detail = format!(
+                "{} findings changed, {} orders given, {} held",
+                number("changes"),
+                number("ordered"),
+                number("held")
+            );
+            (tone, named("Compliance rule", detail))
+        }
         other => (Tone::Calm, (other.replace('_', " "), String::new())),
     };
     (tone, title, detail)

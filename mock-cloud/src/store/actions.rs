@@ -27,6 +27,8 @@ pub struct NewAction {
     pub ttl_ms: u64,
     /// Who orders, for the audit log.
     pub actor: String,
+    /// Why, for the timeline; empty when a person orders.
+    pub reason: String,
 }
 
 /// What became of an order.
@@ -112,6 +114,8 @@ pub struct ActionFilter {
     pub module: Option<String>,
     /// Only last given to this agent.
     pub agent: Option<String>,
+    /// Only about the thing with this key (a phone), as `key` of the target names it.
+    pub key: Option<String>,
 }
 
 pub(super) const COLUMNS: &str = "seq, tenant, id, module, action, target, params, status, accepted, agent, fence, attempts, \
@@ -175,9 +179,12 @@ impl Store {
     ) -> Result<Page<ActionRow>, StoreError> {
         let tenant = tenant.to_owned();
         self.read(move |connection| {
+            // Without a bare comparison the index on it is not used.
+            let about =
+                if filter.key.is_some() { "AND json_extract(target, '$.key') = ?6" } else { "AND ?6 IS NULL" };
             let mut query = connection.prepare_cached(&format!(
                 "SELECT {COLUMNS} FROM actions WHERE tenant = ?1 AND seq < ?2 AND (?3 IS NULL OR status = ?3) \
-                 AND (?4 IS NULL OR module = ?4) AND (?5 IS NULL OR agent = ?5) ORDER BY seq DESC LIMIT ?6"
+                 AND (?4 IS NULL OR module = ?4) AND (?5 IS NULL OR agent = ?5) {about} ORDER BY seq DESC LIMIT ?7"
             ))?;
             let rows = query.query(params![
                 tenant,
@@ -185,6 +192,7 @@ impl Store {
                 filter.status.map(Status::as_str),
                 filter.module,
                 filter.agent,
+                filter.key,
                 one_more(limit)
             ])?;
             Ok(Page::cut(collect(rows)?, limit, |action| action.seq.to_string()))
@@ -343,7 +351,7 @@ fn insert(
             now_ms,
             now_ms.saturating_add(signed(new.ttl_ms))
         ])?;
-    note(connection, tenant, &id, now_ms, "queued", None, "")?;
+    note(connection, tenant, &id, now_ms, "queued", None, &new.reason)?;
     let body = serde_json::json!({ "action": id, "module": new.module, "verb": new.action });
     audit::append(connection, &Entry::new(tenant, now_ms, &new.actor, "action_ordered", body))?;
     Ok(Inserted::New(id))

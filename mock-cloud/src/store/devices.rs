@@ -77,7 +77,8 @@ pub struct Device {
 }
 
 impl Device {
-    fn new(id: String, source: String, record: DeviceRecord) -> Self {
+    /// As the agent sent it.
+    pub fn from_record(id: String, source: String, record: DeviceRecord) -> Self {
         Self {
             id,
             source,
@@ -365,5 +366,5 @@ fn counted(
 
 fn read_device(row: &Row<'_>) -> Result<Device, StoreError> {
     let record: DeviceRecord = json("device", &row.get::<_, String>("record")?)?;
-    Ok(Device::new(row.get("key")?, row.get("source")?, record))
+    Ok(Device::from_record(row.get("key")?, row.get("source")?, record))
 }

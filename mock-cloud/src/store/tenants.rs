@@ -32,6 +32,8 @@ pub struct TenantCounts {
     pub ous: u64,
     /// Direct memberships.
     pub members: u64,
+    /// Phones, once for each mailbox they are in.
+    pub devices: u64,
     /// Actions that are not finished.
     pub actions_pending: u64,
     /// Alerts that are open.
@@ -104,6 +106,7 @@ impl Store {
                 groups: count("SELECT coalesce(sum(groups), 0) FROM sources WHERE tenant = ?1")?,
                 ous: count("SELECT coalesce(sum(ous), 0) FROM sources WHERE tenant = ?1")?,
                 members: count("SELECT coalesce(sum(members), 0) FROM sources WHERE tenant = ?1")?,
+                devices: count("SELECT coalesce(sum(devices), 0) FROM sources WHERE tenant = ?1")?,
                 actions_pending: count(
                     "SELECT count(*) FROM actions WHERE tenant = ?1 AND status = 'pending'",
                 )?,
@@ -120,7 +123,19 @@ impl Store {
     pub async fn reset(&self) -> Result<(), StoreError> {
         self.write(|connection| {
             // Children first: large tables without a foreign key are not reached by the cascade.
-            for table in ["members", "users", "groups", "ous", "objects", "tenants", "events", "audit"] {
+            for table in [
+                "members",
+                "users",
+                "groups",
+                "ous",
+                "devices",
+                "device_policies",
+                "mail_organizations",
+                "objects",
+                "tenants",
+                "events",
+                "audit",
+            ] {
                 connection.execute(&format!("DELETE FROM {table}"), [])?;
             }
             Ok(())

@@ -107,6 +107,7 @@ async fn an_idempotency_key_names_one_order() {
         idempotency_key: Some("k1".into()),
         ttl_ms: 60_000,
         actor: "test".into(),
+        reason: String::new(),
     };
     let id = dispatch::submit(world.cloud(), &world.tenant, order("sync_now")).await.unwrap();
     assert_eq!(dispatch::submit(world.cloud(), &world.tenant, order("sync_now")).await.unwrap(), id);

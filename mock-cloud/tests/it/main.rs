@@ -12,6 +12,7 @@ mod channel_hostile;
 mod channel_login;
 mod channel_stream;
 mod channel_websocket;
+mod devices;
 mod dispatch_actions;
 mod dispatch_requests;
 mod ingest_uploads;

@@ -87,6 +87,12 @@ async fn every_page_shows_hard_names_as_names() {
     all.push(json!({"op": "upsert", "kind": "group", "key": "evil-group", "v": {"name": hostile, "dn": hostile, "description": hostile, "security": true}}));
     all.push(json!({"op": "upsert", "kind": "ou", "key": "evil-ou", "v": {"name": hostile, "dn": hostile}}));
     all.push(json!({"op": "upsert", "kind": "member", "key": "evil-group", "member": "evil"}));
+    all.push(json!({"op": "upsert", "kind": "device", "key": "evil-phone", "v": {"device_id": hostile, "display_name": hostile,
+        "user": hostile, "model": hostile, "access_state": hostile, "access_reason": hostile, "access_rule": hostile,
+        "wipe_status": hostile, "policy": hostile}}));
+    all.push(json!({"op": "upsert", "kind": "device_policy", "key": "evil-policy", "v": {"name": hostile, "settings": {hostile: hostile}}}));
+    all.push(json!({"op": "upsert", "kind": "mail_organization", "key": "evil-mail", "v": {"name": hostile, "version": hostile,
+        "default_access": hostile, "settings": {hostile: hostile}}}));
     upload(&world, &mut agent, &all).await;
     let api = Api(&world);
     let order = json!({"module": "user_visibility", "action": "sync_user", "params": {"user": hostile}});
@@ -115,6 +121,11 @@ async fn every_page_shows_hard_names_as_names() {
         "/people".into(),
         "/people?q=alert".into(),
         "/people/evil".into(),
+        "/devices".into(),
+        "/devices?q=alert&state=%3Cscript%3E&policy=%22%3E".into(),
+        "/devices/evil-phone".into(),
+        "/policies".into(),
+        "/compliance".into(),
         "/groups".into(),
         "/groups?q=%3Cscript%3E".into(),
         "/groups/evil-group".into(),

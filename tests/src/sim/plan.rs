@@ -216,6 +216,7 @@ pub(super) fn last_orders() -> Vec<Order> {
             idempotency_key: Some(format!("last-{n}")),
             ttl_ms: 350_000,
             actor: "api".to_owned(),
+            reason: String::new(),
         },
     };
     (0..AGENTS_MAX).map(order).collect()
@@ -236,6 +237,7 @@ fn action(draw: &Draw, n: usize) -> Order {
         idempotency_key: Some(format!("order-{n}")),
         ttl_ms,
         actor: "api".to_owned(),
+        reason: String::new(),
     };
     Order::Action { n, new }
 }

@@ -223,6 +223,7 @@ pub(in super::super) async fn order(
         idempotency_key: Some(form.once).filter(|once| !once.is_empty() && once.len() <= 64),
         ttl_ms: u64::try_from(ACTION_TTL_DEFAULT.as_millis()).unwrap_or(u64::MAX),
         actor: seen.visitor.actor(),
+        reason: String::new(),
     };
     let id = dispatch::submit(&portal.cloud, &seen.tenant.id, new).await.map_err(refused)?;
     Ok(Redirect::to(&format!("/t/{}/actions/{id}", seen.tenant.id)).into_response())

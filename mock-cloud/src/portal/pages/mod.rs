@@ -3,6 +3,9 @@
 pub(super) mod actions;
 pub(super) mod agents;
 pub(super) mod alerts;
+pub(super) mod compliance;
+pub(super) mod device;
+pub(super) mod devices;
 pub(super) mod groups;
 pub(super) mod home;
 pub(super) mod live;
@@ -10,6 +13,7 @@ pub(super) mod modules;
 pub(super) mod overview;
 pub(super) mod password;
 pub(super) mod people;
+pub(super) mod policies;
 pub(super) mod sign_in;
 pub(super) mod units;
 
@@ -25,6 +29,11 @@ pub(super) struct TokenOnly {
 
 /// What may stand in a query value as it is.
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
+
+/// A query value, escaped.
+fn query_value(text: &str) -> String {
+    utf8_percent_encode(text, QUERY_VALUE).to_string()
+}
 
 /// The query of the next page, with the search kept.
 fn next_query(q: &str, next: Option<&str>) -> Option<String> {

@@ -11,7 +11,7 @@ use super::super::words::{Tone, When, count, initials};
 use super::next_query;
 use crate::limits::PORTAL_PAGE;
 use crate::state::Cloud;
-use crate::store::{Cursor, Membership, Search, User};
+use crate::store::{Cursor, Membership, Search, SourceCounts, User};
 
 /// Something collected, ready to show.
 pub(in super::super) struct SourceCard {
@@ -53,13 +53,7 @@ pub(in super::super) async fn source_cards(
             };
             let held = source.counts;
             SourceCard {
-                holds: format!(
-                    "{} people · {} groups · {} units · {} memberships",
-                    count(held.users),
-                    count(held.groups),
-                    count(held.ous),
-                    count(held.members)
-                ),
+                holds: holds(&held),
                 epoch: count(source.epoch),
                 committed: When::at(source.committed_ms, now_ms),
                 running: !finished,
@@ -73,6 +67,22 @@ pub(in super::super) async fn source_cards(
             }
         })
         .collect())
+}
+
+/// What a source has, in words: people or phones, as it is one or the other.
+fn holds(held: &SourceCounts) -> String {
+    let mail = [held.devices, held.device_policies, held.mail_organizations];
+    if mail.iter().any(|n| *n > 0) {
+        let [devices, policies, organizations] = mail.map(count);
+        return format!("{devices} phones · {policies} policies · {organizations} organisations");
+    }
+    format!(
+        "{} people · {} groups · {} units · {} memberships",
+        count(held.users),
+        count(held.groups),
+        count(held.ous),
+        count(held.members)
+    )
 }
 
 /// Searching and paging of the portal's lists.

@@ -110,6 +110,7 @@ impl World {
             idempotency_key: None,
             ttl_ms,
             actor: "test".to_owned(),
+            reason: String::new(),
         };
         dispatch::submit(self.cloud(), &self.tenant, new).await.unwrap()
     }

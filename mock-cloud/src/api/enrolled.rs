@@ -1,0 +1,146 @@
+//! Phones that device management has enrolled.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use causeway_protocol::limits::USERNAME_MAX_BYTES;
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::Problem;
+use super::extract::{Body, Item, Listing, PageQuery, Params, Scope, limit};
+use super::problem::Problems;
+use crate::events::kinds;
+use crate::limits::IDENTIFIER_MAX_BYTES;
+use crate::state::Cloud;
+use crate::store::{EnrolledDevice, NewEnrolled};
+
+/// A phone to enrol. The more identifiers, the surer it is recognised in a mailbox; without any it never is.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Enrol {
+    /// Whose it is: login, principal name or mail address
+    user: String,
+    /// ActiveSync id as device management read it from the phone
+    #[serde(default)]
+    device_id: Option<String>,
+    /// IMEI
+    #[serde(default)]
+    imei: Option<String>,
+    /// Serial number
+    #[serde(default)]
+    serial: Option<String>,
+    /// UDID
+    #[serde(default)]
+    udid: Option<String>,
+    /// Model
+    #[serde(default)]
+    model: Option<String>,
+    /// Whether it keeps the rules of device management; true when missing
+    #[serde(default = "yes")]
+    compliant: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What changes.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Compliant {
+    /// Whether it keeps the rules of device management
+    compliant: bool,
+}
+
+/// Enrolled phones in the order of their enrolment
+#[utoipa::path(get, path = "/tenants/{tenant}/enrolled-devices", tag = "phones",
+    params(("tenant" = String, Path), PageQuery),
+    responses((status = 200, body = Listing<EnrolledDevice>), Problems))]
+pub(super) async fn list(
+    State(cloud): State<Arc<Cloud>>,
+    Scope(tenant): Scope,
+    Params(page): Params<PageQuery>,
+) -> Result<Json<Listing<EnrolledDevice>>, Problem> {
+    Ok(Json(cloud.store.enrolled_devices(&tenant.id, limit(page.limit)?, page.after).await?.into()))
+}
+
+/// Enrol a phone. The same user with the same identifiers is the same phone, and is changed
+#[utoipa::path(post, path = "/tenants/{tenant}/enrolled-devices", tag = "phones",
+    params(("tenant" = String, Path)), request_body = Enrol,
+    responses((status = 201, body = EnrolledDevice), (status = 200, body = EnrolledDevice), Problems))]
+pub(super) async fn enrol(
+    State(cloud): State<Arc<Cloud>>,
+    Scope(tenant): Scope,
+    Body(body): Body<Enrol>,
+) -> Result<(StatusCode, Json<EnrolledDevice>), Problem> {
+    let user = body.user.trim().to_owned();
+    if user.is_empty() || user.len() > USERNAME_MAX_BYTES {
+        return Err(Problem::invalid("user", format!("1 to {USERNAME_MAX_BYTES} bytes")));
+    }
+    let new = NewEnrolled {
+        user,
+        device_id: identifier("device_id", body.device_id)?,
+        imei: identifier("imei", body.imei)?,
+        serial: identifier("serial", body.serial)?,
+        udid: identifier("udid", body.udid)?,
+        model: identifier("model", body.model)?,
+        compliant: body.compliant,
+    };
+    let (device, is_new) = cloud.store.enrol_device(&tenant.id, new, "api", cloud.now_ms()).await?;
+    changed(&cloud, &tenant.id, &device.id, Some(&device));
+    Ok((if is_new { StatusCode::CREATED } else { StatusCode::OK }, Json(device)))
+}
+
+/// Say whether an enrolled phone keeps the rules
+#[utoipa::path(put, path = "/tenants/{tenant}/enrolled-devices/{enrolled}", tag = "phones",
+    params(("tenant" = String, Path), ("enrolled" = String, Path)), request_body = Compliant,
+    responses((status = 200, body = EnrolledDevice), Problems))]
+pub(super) async fn change(
+    State(cloud): State<Arc<Cloud>>,
+    Scope(tenant): Scope,
+    Item(id): Item,
+    Body(body): Body<Compliant>,
+) -> Result<Json<EnrolledDevice>, Problem> {
+    let found = cloud.store.set_compliant(&tenant.id, &id, body.compliant, "api", cloud.now_ms()).await?;
+    let device = found.ok_or_else(|| Problem::not_found("enrolled device", &id))?;
+    changed(&cloud, &tenant.id, &id, Some(&device));
+    Ok(Json(device))
+}
+
+/// Forget an enrolled phone
+#[utoipa::path(delete, path = "/tenants/{tenant}/enrolled-devices/{enrolled}", tag = "phones",
+    params(("tenant" = String, Path), ("enrolled" = String, Path)),
+    responses((status = 204, description = "It is forgotten"), Problems))]
+pub(super) async fn remove(
+    State(cloud): State<Arc<Cloud>>,
+    Scope(tenant): Scope,
+    Item(id): Item,
+) -> Result<StatusCode, Problem> {
+    if !cloud.store.remove_enrolled(&tenant.id, &id, "api", cloud.now_ms()).await? {
+        return Err(Problem::not_found("enrolled device", &id));
+    }
+    changed(&cloud, &tenant.id, &id, None);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn identifier(path: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+    let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+    match &text {
+        Some(text) if text.len() > IDENTIFIER_MAX_BYTES => {
+            Err(Problem::invalid(path, format!("at most {IDENTIFIER_MAX_BYTES} bytes")))
+        }
+        _ => Ok(text),
+    }
+}
+
+fn changed(cloud: &Cloud, tenant: &str, id: &str, device: Option<&EnrolledDevice>) {
+    let body = json!({
+        "enrolled": id, "user": device.map(|it| &it.user), "compliant": device.map(|it| it.compliant),
+    });
+    cloud.events.emit(tenant, kinds::ENROLLED, body);
+    cloud.compliance.touch(tenant);
+}
