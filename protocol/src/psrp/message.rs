@@ -373,6 +373,11 @@ impl Envelope {
         })
     }
 
+    /// Whether the bytes are a message with an object, without reading that.
+    pub(super) fn is_output(bytes: &[u8]) -> bool {
+        bytes.get(4..8).is_some_and(|kind| kind == Kind::PIPELINE_OUTPUT.0.to_le_bytes())
+    }
+
     /// The message as bytes, without byte order mark, for a peer that speaks our version.
     pub fn write(&self) -> Vec<u8> {
         self.write_for((2, 3), false)

@@ -1,12 +1,14 @@
 //! PowerShell remoting (MS-PSRP): fragments, messages, and what they say. What carries the fragments is
 //! [`crate::wsman`]'s business.
 
+mod client;
 mod fragment;
 mod guid;
 mod message;
 mod pipeline;
 mod records;
 
+pub use client::{PoolClient, PoolError, PoolEvent};
 pub use fragment::{Defragmenter, FRAGMENT_HEADER_BYTES, FragmentError, Fragmenter};
 pub use guid::Guid;
 pub use message::{

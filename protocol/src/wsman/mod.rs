@@ -1,5 +1,6 @@
 //! WS-Management as remote shells use it (MS-WSMV), both directions.
 
+mod client;
 pub mod encryption;
 mod fault;
 mod ns;
@@ -13,6 +14,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use thiserror::Error;
 
+pub use client::{Event, RemoteSession, SessionError, SessionSettings};
 pub use fault::{Fault, FaultCode};
 pub use ns::{ACTION_FAULT, EXCHANGE_CONFIGURATION, POWERSHELL_CONFIGURATION, action, resource_uri};
 pub use reply::{CommandState, Created, Identity, Reply, Response};

@@ -252,6 +252,21 @@ impl Reply {
         }
     }
 
+    /// The element it is, for people.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Created(_) => "ResourceCreated",
+            Self::Commanded { .. } => "CommandResponse",
+            Self::Sent => "SendResponse",
+            Self::Received { .. } => "ReceiveResponse",
+            Self::Signalled => "SignalResponse",
+            Self::Deleted => "DeleteResponse",
+            Self::Got(_) => "Shell",
+            Self::Identified(_) => "IdentifyResponse",
+            Self::Fault(_) => "Fault",
+        }
+    }
+
     /// Whether it can be the answer to this operation.
     pub(super) fn answers(&self, operation: &Operation) -> bool {
         matches!(

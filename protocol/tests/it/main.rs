@@ -4,6 +4,7 @@
 mod any;
 mod clixml;
 mod hostile;
+mod remote_session;
 mod remoting;
 mod round_trip;
 mod standards;
