@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aws_lc_rs::digest;
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HOST, HeaderMap};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HOST, HeaderMap, RETRY_AFTER};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -263,6 +263,13 @@ async fn read(
             .any(|word| word.trim_ascii().eq_ignore_ascii_case(b"close"))
     });
     Ok((Answer { status: parts.status, headers: parts.headers, body: body.freeze() }, ends))
+}
+
+/// `Retry-After` in seconds (RFC 9110 §10.2.3); dates are for caches.
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    let seconds = text.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds).min(limits::RETRY_AFTER_MAX))
 }
 
 /// `tls-server-end-point` (RFC 5929 §4.1): the certificate's hash by the hash function of its signature, but SHA-256

@@ -97,3 +97,9 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// Text of a server kept in an error.
 pub const TEXT_MAX_CHARS: usize = 400;
+
+/// How long to wait when the REST API wants fewer requests and does not say for how long; multiplied by the try.
+pub const REST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Waits for one page before the whole cmdlet is put off.
+pub const REST_WAITS_MAX: u32 = 5;

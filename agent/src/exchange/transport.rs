@@ -9,19 +9,19 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use causeway_protocol::Secret;
 use causeway_protocol::wsman::encryption::{self, Protocol};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
 use http::StatusCode;
 use rustls::ClientConfig;
 use thiserror::Error;
 
 use super::auth::{self, Accounts, AuthError, NotShaken, Shaking, Way};
 use super::cookies::Cookies;
-use super::http::{Answer, Connection, HttpError};
+use super::http::{Answer, Connection, HttpError, retry_after};
 use super::limits;
 use super::settings::{Auth, Endpoint, ExchangeSettings};
 use crate::dial::Side;
 use crate::dial::security::challenge::{Challenge, offered};
-use crate::dial::security::{Credentials, SecurityContext, SecurityContexts, SecurityError};
+use crate::dial::security::{Credentials, Sealed, SecurityContext, SecurityContexts};
 use crate::directory::Net;
 
 /// Content type of an envelope (MS-WSMV 2.2.1).
@@ -234,11 +234,12 @@ impl Transport {
                 // A context that cannot seal is as good as a connection that has ended.
                 let closed = |_| HttpError::Closed { server: self.endpoint.to_string() };
                 let sealed = context.seal(envelope).map_err(closed)?;
-                let (content_type, body) =
-                    encryption::wrap(*protocol, envelope.len(), &sealed.token, &sealed.body);
-                let content_type = HeaderValue::from_str(&content_type).expect("our own content type is ASCII");
-                headers.insert(CONTENT_TYPE, content_type);
-                Bytes::from(body)
+                let content_type = HeaderValue::from_str(&protocol.content_type());
+                headers.insert(CONTENT_TYPE, content_type.expect("our own content type is ASCII"));
+                let (protocol, plain_bytes) = (*protocol, envelope.len());
+                let framed =
+                    encryption::Sealed { protocol, plain_bytes, token: &sealed.token, content: &sealed.body };
+                Bytes::from(framed.write())
             }
         };
         let max = limits::WSMAN_BODY_MAX_BYTES;
@@ -396,8 +397,8 @@ impl Transport {
         // Faults come with 4xx and 5xx, so the status says nothing where there is an envelope.
         let usable = answer.status == StatusCode::OK || answer.status.as_u16() >= 400;
         match &mut link.signed {
-            Signed::Sealed { context, .. } if usable && says("multipart/encrypted") => {
-                self.unsealed(&mut **context, &content_type, &answer.body)
+            Signed::Sealed { context, .. } if usable && Protocol::of_content_type(&content_type).is_some() => {
+                self.unsealed(&mut **context, &answer.body)
             }
             // Over plain http only what is sealed comes from the server we signed in to.
             Signed::Sealed { .. } => Err(self.judged(&answer)),
@@ -411,20 +412,15 @@ impl Transport {
     fn unsealed(
         &self,
         context: &mut dyn SecurityContext,
-        content_type: &str,
         body: &[u8],
     ) -> Result<Vec<u8>, TransportError> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| TransportError::Unsealable {
             server: self.endpoint.to_string(),
             source,
         };
-        let parts = encryption::unwrap(content_type, body).map_err(|error| failed(error.into()))?;
-        let mut envelope = Vec::new();
-        for part in parts {
-            let sealed = crate::dial::security::Sealed { token: part.token.to_vec(), body: part.sealed.to_vec() };
-            let opened = context.unseal(sealed).map_err(|error: SecurityError| failed(error.into()))?;
-            envelope.extend(opened);
-        }
+        let framed = encryption::Sealed::read(body).map_err(|error| failed(error.into()))?;
+        let sealed = Sealed { token: framed.token.to_vec(), body: framed.content.to_vec() };
+        let envelope = context.unseal(sealed).map_err(|error| failed(error.into()))?;
         Ok(envelope)
     }
 
@@ -454,13 +450,6 @@ impl Transport {
     fn unexpected(&self, status: u16) -> TransportError {
         TransportError::Status { server: self.endpoint.to_string(), status, path: self.endpoint.path.clone() }
     }
-}
-
-/// `Retry-After` in seconds (RFC 9110 §10.2.3); dates are for caches.
-pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
-    let seconds = text.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(limits::RETRY_AFTER_MAX))
 }
 
 /// RFC 7617.
