@@ -103,3 +103,9 @@ pub const REST_PAUSE: Duration = Duration::from_secs(5);
 
 /// Waits for one page before the whole cmdlet is put off.
 pub const REST_WAITS_MAX: u32 = 5;
+
+/// One step of the doctor.
+pub const CHECK_WITHIN: Duration = Duration::from_secs(20);
+
+/// Pause before an answer that got lost is asked for again; multiplied by the try.
+pub const RECEIVE_PAUSE: Duration = Duration::from_millis(250);

@@ -3,9 +3,15 @@
 
 pub mod auth;
 pub mod cookies;
+pub mod doctor;
 pub mod http;
 pub mod limits;
+pub mod online;
+pub mod pacing;
+pub mod remote;
+pub mod servers;
 pub mod settings;
+pub mod transport;
 
 use std::time::Duration;
 
@@ -15,7 +21,85 @@ use futures_util::future::BoxFuture;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use self::online::Online;
+use self::remote::OnPremises;
+use self::settings::{ExchangeSettings, Kind};
 use crate::directory::Net;
+use crate::modules::{ConfigError, ModuleSettings};
+use crate::random::RandomSource;
+use crate::secrets::SecretStore;
+
+/// The organisation that a module's settings name: `[exchange.<name>]` of agent.toml.
+pub struct Organisation {
+    name: String,
+    settings: ExchangeSettings,
+    secrets: SecretStore,
+    backend: Backend,
+}
+
+/// What carries the cmdlets.
+enum Backend {
+    OnPremises(OnPremises),
+    Online(Online),
+}
+
+impl Organisation {
+    /// Checks the settings of that name. Opens nothing.
+    ///
+    /// # Errors
+    /// Names the offending key.
+    pub fn new(name: &str, settings: &ModuleSettings) -> Result<Self, ConfigError> {
+        Self::with_random(name, settings, RandomSource::system())
+    }
+
+    /// The same with ids of this source.
+    ///
+    /// # Errors
+    /// Names the offending key.
+    pub fn with_random(
+        name: &str,
+        settings: &ModuleSettings,
+        random: RandomSource,
+    ) -> Result<Self, ConfigError> {
+        let read = ExchangeSettings::read(name, settings)?;
+        let secrets = settings.secrets.clone();
+        let backend = match read.kind {
+            Kind::OnPremises => {
+                Backend::OnPremises(OnPremises::new(name, read.clone(), secrets.clone(), random))
+            }
+            Kind::Online => {
+                let online = Online::new(name, read.clone(), secrets.clone(), random);
+                Backend::Online(online.map_err(|problem| {
+                    ConfigError::new(format!("exchange.{name}.rest_url"), problem, "write https://host/path")
+                })?)
+            }
+        };
+        Ok(Self { name: name.to_owned(), settings: read, secrets, backend })
+    }
+
+    /// Its name in agent.toml.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its definition.
+    pub fn settings(&self) -> &ExchangeSettings {
+        &self.settings
+    }
+
+    fn secrets(&self) -> &SecretStore {
+        &self.secrets
+    }
+}
+
+impl Exchange for Organisation {
+    fn open(&self, net: Net, urgency: Urgency) -> BoxFuture<'_, Result<Box<dyn Session>, ExchangeError>> {
+        match &self.backend {
+            Backend::OnPremises(servers) => servers.open(net, urgency),
+            Backend::Online(tenant) => tenant.open(net, urgency),
+        }
+    }
+}
 
 /// One Exchange organisation, whatever carries its cmdlets.
 pub trait Exchange: Send + Sync + 'static {

@@ -42,10 +42,13 @@ impl Budget {
         // `Balance: 10/2160000/-3000000`: now, recharge, cutoff.
         let parts: Vec<i64> = text
             .split_once("balance:")
-            .map(|(_, rest)| rest.trim_start().split(['/', ' ', ',', ';', '\r', '\n']).map_while(|part| part.parse().ok()))
+            .map(|(_, rest)| {
+                rest.trim_start().split(['/', ' ', ',', ';', '\r', '\n']).map_while(|part| part.parse().ok())
+            })
             .map(Iterator::collect)
             .unwrap_or_default();
-        let left = ["exchangecmdletsleft", "powershellcmdletsleft"].iter().filter_map(|key| number(key)).min();
+        let left =
+            ["exchangecmdletsleft", "powershellcmdletsleft"].iter().filter_map(|key| number(key)).min();
         Some(Self {
             delay: ["actual delayed", "actual delay", "delay"]
                 .iter()

@@ -9,19 +9,21 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use causeway_protocol::Secret;
 use causeway_protocol::wsman::encryption::{self, Protocol};
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
 use http::StatusCode;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
 use rustls::ClientConfig;
 use thiserror::Error;
 
 use super::auth::{self, Accounts, AuthError, NotShaken, Shaking, Way};
 use super::cookies::Cookies;
 use super::http::{Answer, Connection, HttpError, retry_after};
-use super::limits;
 use super::settings::{Auth, Endpoint, ExchangeSettings};
-use crate::dial::Side;
+use super::{ExchangeError, limits};
+use crate::chain::Chain;
 use crate::dial::security::challenge::{Challenge, offered};
 use crate::dial::security::{Credentials, Sealed, SecurityContext, SecurityContexts};
+use crate::dial::tls::{self, TlsError, Trust};
+use crate::dial::{Side, security};
 use crate::directory::Net;
 
 /// Content type of an envelope (MS-WSMV 2.2.1).
@@ -29,16 +31,34 @@ const SOAP: &str = "application/soap+xml;charset=UTF-8";
 
 /// What the sessions of one organisation share.
 pub struct Common {
+    pub(super) name: String,
     pub(super) settings: ExchangeSettings,
     pub(super) accounts: Accounts,
-    pub(super) contexts: Box<dyn SecurityContexts>,
+}
+
+/// What one session reaches its server by.
+#[derive(Clone)]
+pub struct Means {
+    pub(super) net: Net,
     pub(super) tls: Arc<ClientConfig>,
+    pub(super) contexts: Arc<dyn SecurityContexts>,
+}
+
+impl Means {
+    /// # Errors
+    /// When the authorities of the settings cannot be read.
+    pub(super) fn new(net: Net, settings: &ExchangeSettings) -> Result<Self, TlsError> {
+        let trust = settings.ca_file.clone().map_or(Trust::System, Trust::File);
+        let tls = tls::client_config_by(net.clock, &trust, None, &[b"http/1.1"])?;
+        let contexts = Arc::from(security::system_contexts(net.dial.clone()));
+        Ok(Self { net, tls, contexts })
+    }
 }
 
 /// Carries the envelopes of one session with one server as one account.
 pub struct Transport {
     common: Arc<Common>,
-    net: Net,
+    means: Means,
     endpoint: Endpoint,
     user: String,
     secret: String,
@@ -139,13 +159,31 @@ impl TransportError {
     }
 }
 
+/// The class of an error decides what the module does about it.
+impl From<TransportError> for ExchangeError {
+    fn from(error: TransportError) -> Self {
+        let detail = Chain(&error).to_string();
+        match error {
+            TransportError::Auth(error) if error.is_about_account() => Self::Credentials { detail },
+            TransportError::Http(HttpError::Encoded { .. } | HttpError::TooLarge { .. })
+            | TransportError::Unsealable { .. } => Self::Protocol { detail },
+            TransportError::Forbidden { .. } => Self::Forbidden { detail },
+            TransportError::Busy { retry_after, .. } => Self::Throttled { detail, retry_after },
+            TransportError::Auth(_)
+            | TransportError::Http(_)
+            | TransportError::Redirected { .. }
+            | TransportError::Status { .. } => Self::Unreachable { detail },
+        }
+    }
+}
+
 impl Transport {
     /// For a session with this server as this account. Opens nothing yet.
-    pub fn new(common: Arc<Common>, net: Net, endpoint: Endpoint, account: usize, name: &str) -> Self {
+    pub fn new(common: Arc<Common>, means: Means, endpoint: Endpoint, account: usize) -> Self {
         let user = common.settings.accounts.get(account).map(|account| account.user.clone());
-        let secret = common.settings.password_name(name, account);
+        let secret = common.settings.password_name(&common.name, account);
         let user = user.unwrap_or_default();
-        Self { common, net, endpoint, user, secret, cookies: Cookies::default(), link: None }
+        Self { common, means, endpoint, user, secret, cookies: Cookies::default(), link: None }
     }
 
     /// Where it leads.
@@ -286,7 +324,7 @@ impl Transport {
     }
 
     async fn connect(&self) -> Result<Connection, HttpError> {
-        Connection::open(&self.net, Side::Inside, &self.endpoint, &self.common.tls).await
+        Connection::open(&self.means.net, Side::Inside, &self.endpoint, &self.means.tls).await
     }
 
     /// Asks what the server offers.
@@ -335,7 +373,7 @@ impl Transport {
             let with = Shaking {
                 endpoint: &self.endpoint,
                 settings: &common.settings,
-                contexts: &*common.contexts,
+                contexts: &*self.means.contexts,
                 credentials,
                 headers: self.headers(),
                 body: Bytes::copy_from_slice(envelope),
@@ -397,7 +435,9 @@ impl Transport {
         // Faults come with 4xx and 5xx, so the status says nothing where there is an envelope.
         let usable = answer.status == StatusCode::OK || answer.status.as_u16() >= 400;
         match &mut link.signed {
-            Signed::Sealed { context, .. } if usable && Protocol::of_content_type(&content_type).is_some() => {
+            Signed::Sealed { context, .. }
+                if usable && Protocol::of_content_type(&content_type).is_some() =>
+            {
                 self.unsealed(&mut **context, &answer.body)
             }
             // Over plain http only what is sealed comes from the server we signed in to.
@@ -409,11 +449,7 @@ impl Transport {
         }
     }
 
-    fn unsealed(
-        &self,
-        context: &mut dyn SecurityContext,
-        body: &[u8],
-    ) -> Result<Vec<u8>, TransportError> {
+    fn unsealed(&self, context: &mut dyn SecurityContext, body: &[u8]) -> Result<Vec<u8>, TransportError> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| TransportError::Unsealable {
             server: self.endpoint.to_string(),
             source,
@@ -436,10 +472,10 @@ impl Transport {
                     None => self.unexpected(status.as_u16()),
                 }
             }
-            StatusCode::FORBIDDEN => {
-                TransportError::Forbidden { server, user: self.user.clone(), status }
-            }
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS | StatusCode::BAD_GATEWAY
+            StatusCode::FORBIDDEN => TransportError::Forbidden { server, user: self.user.clone(), status },
+            StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
             | StatusCode::GATEWAY_TIMEOUT => {
                 TransportError::Busy { server, status, retry_after: retry_after(&answer.headers) }
             }

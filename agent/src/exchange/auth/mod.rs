@@ -13,7 +13,7 @@ use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
 use thiserror::Error;
 
-pub(super) use self::handshake::{NotShaken, Shaken, Shaking, shake};
+pub(super) use self::handshake::{NotShaken, Shaking, shake};
 use super::http::HttpError;
 use super::settings::Auth;
 use crate::dial::security::challenge::{self, Challenge};

@@ -86,7 +86,9 @@ fn property(json: Json) -> Value {
 pub(super) fn error(body: &[u8]) -> Option<ErrorRecord> {
     let body: Json = serde_json::from_slice(body).ok()?;
     let error = body.get("error")?.as_object()?;
-    let text = |value: Option<&Json>| value.and_then(Json::as_str).filter(|text| !text.is_empty());
+    fn text(value: Option<&Json>) -> Option<&str> {
+        value.and_then(Json::as_str).filter(|text| !text.is_empty())
+    }
     let detail = error.get("details").and_then(Json::as_array).and_then(|details| details.first());
     let inner = error.get("innererror");
     let internal = inner.and_then(|inner| inner.get("internalexception"));

@@ -12,8 +12,8 @@ use causeway_protocol::Secret;
 use causeway_protocol::clixml::Object;
 use causeway_protocol::cmdlet::{Cmdlet, Completed};
 use futures_util::future::BoxFuture;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::StatusCode;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use rustls::ClientConfig;
 use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
@@ -24,6 +24,7 @@ use super::settings::{Endpoint, ExchangeSettings};
 use super::{Exchange, ExchangeError, ServerFacts, Session, Urgency, limits};
 use crate::chain::Chain;
 use crate::dial::Side;
+use crate::dial::tls::{self, Trust};
 use crate::directory::Net;
 use crate::random::RandomSource;
 use crate::secrets::SecretStore;
@@ -37,7 +38,6 @@ pub struct Online(Arc<Tenant>);
 struct Tenant {
     settings: Arc<ExchangeSettings>,
     tokens: Tokens,
-    tls: Arc<ClientConfig>,
     /// `InvokeCommand` of the tenant.
     endpoint: Endpoint,
     sessions: Arc<Semaphore>,
@@ -46,6 +46,7 @@ struct Tenant {
 struct OnlineSession {
     tenant: Arc<Tenant>,
     net: Net,
+    tls: Arc<ClientConfig>,
     connection: Option<Connection>,
     _permit: OwnedSemaphorePermit,
 }
@@ -56,17 +57,36 @@ impl Online {
         name: &str,
         settings: ExchangeSettings,
         secrets: SecretStore,
-        tls: Arc<ClientConfig>,
         random: RandomSource,
     ) -> Result<Self, String> {
         let base = settings.rest_url.trim_end_matches('/');
         let endpoint = Endpoint::read(&format!("{base}/{}/InvokeCommand", settings.tenant))?;
         let token_endpoint = Endpoint::read(&settings.token_url())?;
         let settings = Arc::new(settings);
-        let tokens =
-            Tokens::new(settings.clone(), settings.key_name(name), secrets, random, token_endpoint);
+        let tokens = Tokens::new(settings.clone(), settings.key_name(name), secrets, random, token_endpoint);
         let sessions = Arc::new(Semaphore::new(settings.sessions_max));
-        Ok(Self(Arc::new(Tenant { settings, tokens, tls, endpoint, sessions })))
+        Ok(Self(Arc::new(Tenant { settings, tokens, endpoint, sessions })))
+    }
+}
+
+impl Online {
+    fn tls(&self, net: &Net) -> Result<Arc<ClientConfig>, ExchangeError> {
+        let trust = self.0.settings.ca_file.clone().map_or(Trust::System, Trust::File);
+        tls::client_config_by(net.clock, &trust, None, &[b"http/1.1"])
+            .map_err(|error| ExchangeError::Unreachable { detail: Chain(&error).to_string() })
+    }
+
+    /// Gets a token, and says how long that took; for the doctor.
+    pub(super) async fn sign_in(&self, net: &Net) -> Result<Duration, ExchangeError> {
+        let tls = self.tls(net)?;
+        let started = net.clock.now();
+        self.0.tokens.get(net, &tls, None).await?;
+        Ok(net.clock.now().saturating_duration_since(started))
+    }
+
+    /// Where cmdlets go.
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.0.endpoint
     }
 }
 
@@ -75,9 +95,11 @@ impl Exchange for Online {
         Box::pin(async move {
             let permit = self.0.sessions.clone().acquire_owned().await;
             let permit = permit.map_err(|_| ExchangeError::Stopped)?;
+            let tls = self.tls(&net)?;
             // A refused application shows itself here and not in the middle of a scan.
-            self.0.tokens.get(&net, &self.0.tls, None).await?;
-            let session = OnlineSession { tenant: self.0.clone(), net, connection: None, _permit: permit };
+            self.0.tokens.get(&net, &tls, None).await?;
+            let tenant = self.0.clone();
+            let session = OnlineSession { tenant, net, tls, connection: None, _permit: permit };
             Ok(Box::new(session) as Box<dyn Session>)
         })
     }
@@ -153,7 +175,7 @@ impl OnlineSession {
         let mut renewed = false;
         let mut spent: Option<Token> = None;
         loop {
-            let token = self.tenant.tokens.get(&self.net, &self.tenant.tls, spent.as_ref()).await?;
+            let token = self.tenant.tokens.get(&self.net, &self.tls, spent.as_ref()).await?;
             let answer = self.post(cmdlet, at, body, &token).await?;
             let status = answer.status;
             match status {
@@ -215,9 +237,7 @@ impl OnlineSession {
         for _ in 0..2 {
             let mut connection = match self.connection.take().filter(Connection::is_open) {
                 Some(connection) => connection,
-                None => {
-                    Connection::open(&self.net, Side::Outside, at, &self.tenant.tls).await.map_err(reach)?
-                }
+                None => Connection::open(&self.net, Side::Outside, at, &self.tls).await.map_err(reach)?,
             };
             match connection.post(at, headers.clone(), body.clone(), within, max).await {
                 Ok(answer) => {
@@ -257,7 +277,8 @@ impl OnlineSession {
         let wrong = |what: &str| ExchangeError::Protocol {
             detail: format!("{} answers {what}", self.tenant.endpoint),
         };
-        let body: Value = serde_json::from_slice(&answer.body).map_err(|_| wrong("something that is no JSON"))?;
+        let body: Value =
+            serde_json::from_slice(&answer.body).map_err(|_| wrong("something that is no JSON"))?;
         let Value::Object(mut fields) = body else { return Err(wrong("JSON without an object")) };
         let values = match fields.remove("value") {
             Some(Value::Array(values)) => values,
@@ -278,7 +299,10 @@ impl OnlineSession {
     fn next(&self, link: &str) -> Result<Endpoint, ExchangeError> {
         let here = &self.tenant.endpoint;
         match Endpoint::read(link) {
-            Ok(next) if next.host.eq_ignore_ascii_case(&here.host) && (next.tls, next.port) == (here.tls, here.port) => {
+            Ok(next)
+                if next.host.eq_ignore_ascii_case(&here.host)
+                    && (next.tls, next.port) == (here.tls, here.port) =>
+            {
                 Ok(next)
             }
             _ => {
@@ -314,11 +338,4 @@ impl From<TokenError> for ExchangeError {
             | TokenError::Refused { .. } => Self::Credentials { detail },
         }
     }
-}
-
-/// How long tokens and pages take to come; for the doctor.
-pub(super) async fn sign_in(online: &Online, net: &Net) -> Result<Duration, ExchangeError> {
-    let started = net.clock.now();
-    online.0.tokens.get(net, &online.0.tls, None).await?;
-    Ok(net.clock.now().saturating_duration_since(started))
 }

@@ -24,10 +24,10 @@ use tokio::time::Instant;
 use crate::dial::Side;
 use crate::dial::tls::{TlsError, read_certificates};
 use crate::directory::Net;
+use crate::exchange::http::retry_after;
 use crate::exchange::http::{Connection, HttpError};
 use crate::exchange::limits;
 use crate::exchange::settings::{Assertion, Endpoint, ExchangeSettings};
-use crate::exchange::http::retry_after;
 use crate::random::RandomSource;
 use crate::secrets::SecretStore;
 
@@ -223,11 +223,7 @@ struct Signer {
 }
 
 impl Signer {
-    fn new(
-        assertion: Assertion,
-        certificate: &CertificateDer<'_>,
-        key: &str,
-    ) -> Result<Self, &'static str> {
+    fn new(assertion: Assertion, certificate: &CertificateDer<'_>, key: &str) -> Result<Self, &'static str> {
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "it is not in PEM form")?;
         let key = match &key {
             PrivateKeyDer::Pkcs8(key) => RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()),
@@ -248,14 +244,12 @@ impl Signer {
     /// A JWT (RFC 7519) with these claims.
     fn sign(&self, claims: &serde_json::Value) -> Result<String, &'static str> {
         let (header, padding): (_, &dyn signature::RsaEncoding) = match self.assertion {
-            Assertion::Rs256 => (
-                json!({ "alg": "RS256", "typ": "JWT", "x5t": self.thumbprint }),
-                &RSA_PKCS1_SHA256,
-            ),
-            Assertion::Ps256 => (
-                json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": self.thumbprint }),
-                &RSA_PSS_SHA256,
-            ),
+            Assertion::Rs256 => {
+                (json!({ "alg": "RS256", "typ": "JWT", "x5t": self.thumbprint }), &RSA_PKCS1_SHA256)
+            }
+            Assertion::Ps256 => {
+                (json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": self.thumbprint }), &RSA_PSS_SHA256)
+            }
         };
         let encode = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
         let text = format!("{}.{}", encode(&header), encode(claims));
@@ -302,7 +296,8 @@ mod tests {
 
     fn application() -> (CertificateDer<'static>, String, rcgen::KeyPair) {
         let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
-        let certificate = rcgen::CertificateParams::new(vec!["app".into()]).unwrap().self_signed(&key).unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(vec!["app".into()]).unwrap().self_signed(&key).unwrap();
         (certificate.der().clone(), key.serialize_pem(), key)
     }
 
@@ -347,6 +342,9 @@ mod tests {
 
     #[test]
     fn forms_are_escaped() {
-        assert_eq!(form(&[("scope", "https://a/.default"), ("b", "x y&z")]), "scope=https%3A%2F%2Fa%2F.default&b=x%20y%26z");
+        assert_eq!(
+            form(&[("scope", "https://a/.default"), ("b", "x y&z")]),
+            "scope=https%3A%2F%2Fa%2F.default&b=x%20y%26z"
+        );
     }
 }
