@@ -83,6 +83,7 @@ pub(in crate::cli) static AREAS: &[Area] = &[
         with_one_module: true,
         tables: &[
             modules::CHECKS,
+            crate::exchange::doctor::CHECKS,
             crate::modules::user_auth::check::CHECKS,
             crate::modules::user_visibility::check::CHECKS,
         ],

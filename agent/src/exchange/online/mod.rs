@@ -5,7 +5,6 @@ mod json;
 mod token;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use causeway_protocol::Secret;
@@ -74,14 +73,6 @@ impl Online {
         let trust = self.0.settings.ca_file.clone().map_or(Trust::System, Trust::File);
         tls::client_config_by(net.clock, &trust, None, &[b"http/1.1"])
             .map_err(|error| ExchangeError::Unreachable { detail: Chain(&error).to_string() })
-    }
-
-    /// Gets a token, and says how long that took; for the doctor.
-    pub(super) async fn sign_in(&self, net: &Net) -> Result<Duration, ExchangeError> {
-        let tls = self.tls(net)?;
-        let started = net.clock.now();
-        self.0.tokens.get(net, &tls, None).await?;
-        Ok(net.clock.now().saturating_duration_since(started))
     }
 
     /// Where cmdlets go.
