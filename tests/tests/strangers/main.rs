@@ -11,6 +11,7 @@ mod impacket;
 mod ldap_utils;
 mod pacparser;
 mod prosody;
+mod psrpcore;
 mod python_ldap3;
 mod slapd_consumer;
 mod slixmpp;
