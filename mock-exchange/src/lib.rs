@@ -1,4 +1,32 @@
 //! An Exchange organisation for tests and demos: one world of mailboxes, phones and policies behind PowerShell
 //! remoting, Exchange Online's admin REST, ActiveSync and autodiscover.
 //!
-//! `world` is pure state with its rules; the front ends speak protocols and decide nothing.
+//! `world` is pure state with its rules; `cmdlets` is what administrators can do with it; the front ends speak protocols
+//! and decide nothing. [`MockExchange::start`] gives a running organisation with its ports; dropping it stops everything.
+
+pub mod admin;
+pub mod cmdlets;
+pub mod config;
+pub mod limits;
+pub mod profile;
+pub mod rest;
+mod server;
+pub mod world;
+
+pub use config::Config;
+pub use server::{MockExchange, Shared, StartError};
+
+/// Prints an error and its sources as one line: `a: b: c`.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
