@@ -179,6 +179,10 @@ pub const ACTIONS_IN_FLIGHT_MAX: usize = 256;
 /// Dispatches of one action before it fails; a tenant in which every agent refuses must not keep the cloud busy.
 pub const ATTEMPTS_MAX: u32 = 20;
 
+/// Pause before an action is offered again to an agent whose session ended under the last attempt; a session that is
+/// being replaced is there again within a second.
+pub const SESSION_PAUSE: Duration = Duration::from_millis(500);
+
 /// Pause before an action is offered again after an agent had no room.
 pub const OVERLOAD_PAUSE: Duration = Duration::from_secs(1);
 

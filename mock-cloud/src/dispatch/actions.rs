@@ -21,7 +21,8 @@ use crate::channel::FRONT;
 use crate::channel::inbound::{Refused, error_report, journal};
 use crate::channel::registry::{Answer, Session};
 use crate::limits::{
-    ACTIONS_IN_FLIGHT_MAX, ATTEMPTS_MAX, DEADLINE_GRACE, DEADLINES_PER_TURN, OVERLOAD_PAUSE, STORE_PAUSE,
+    ACTIONS_IN_FLIGHT_MAX, ATTEMPTS_MAX, DEADLINE_GRACE, DEADLINES_PER_TURN, OVERLOAD_PAUSE, SESSION_PAUSE,
+    STORE_PAUSE,
 };
 use crate::pki::AgentIdentity;
 use crate::state::Cloud;
@@ -220,12 +221,7 @@ impl Carrier {
             return Ok(Next::Done);
         }
         if action.attempts >= ATTEMPTS_MAX {
-            let error = ErrorReport::new(
-                codes::NO_AGENT,
-                format!("no agent accepted the action in {ATTEMPTS_MAX} attempts"),
-                "Look at the health of the tenant's agents, then order it again",
-            );
-            finish(cloud, &action, None, Err(error)).await?;
+            finish(cloud, &action, None, Err(why_given_up(&action))).await?;
             return Ok(Next::Done);
         }
         // After an attempt without an answer the agent may have the action. Then only a repeatable one may go
@@ -307,8 +303,7 @@ impl Carrier {
                 self.set_free(cloud, action, &agent).await?;
                 note(cloud, action, "undelivered", &agent, "the session was gone before anything was sent")
                     .await;
-                self.avoid = Some(agent);
-                Ok(Next::Again)
+                Ok(self.try_another(agent))
             }
             Answer::Lost | Answer::TimedOut => {
                 journal(cloud, "action", id, "not accepted", detail);
@@ -320,10 +315,17 @@ impl Carrier {
                     "no acceptance came before the session or the time ended",
                 )
                 .await;
-                self.avoid = Some(agent);
-                Ok(Next::Again)
+                Ok(self.try_another(agent))
             }
         }
+    }
+
+    /// Another agent is tried at once; the same one a second time only after a pause, because a session that is ending
+    /// refuses as often as it is asked, and every refusal is an attempt.
+    fn try_another(&mut self, agent: String) -> Next {
+        let again = self.avoid.as_ref() == Some(&agent);
+        self.avoid = Some(agent);
+        if again { Next::Pause(SESSION_PAUSE) } else { Next::Again }
     }
 
     /// This attempt did not reach the agent: anyone may get the action next, unless an earlier attempt may have.
@@ -412,14 +414,30 @@ async fn end_overdue(cloud: &Arc<Cloud>) -> Result<Option<i64>, StoreError> {
     }
 }
 
+fn why_given_up(action: &ActionRow) -> ErrorReport {
+    match &action.agent {
+        Some(agent) if !is_repeatable(action) => unknown_outcome(format!(
+            "agent {agent} may have the action; it did not accept it in {ATTEMPTS_MAX} attempts"
+        )),
+        _ => ErrorReport::new(
+            codes::NO_AGENT,
+            format!("no agent accepted the action in {ATTEMPTS_MAX} attempts"),
+            "Look at the health of the tenant's agents, then order it again",
+        ),
+    }
+}
+
+fn unknown_outcome(detail: String) -> ErrorReport {
+    let remedy = "Look at the system itself whether it was done; order it again if not";
+    ErrorReport::new(codes::UNKNOWN_OUTCOME, detail, remedy)
+}
+
 fn why_over(cloud: &Cloud, action: &ActionRow) -> ErrorReport {
     if action.attempts > 0 && (action.accepted || !is_repeatable(action)) {
         let agent = action.agent.as_deref().unwrap_or("an agent");
-        return ErrorReport::new(
-            codes::UNKNOWN_OUTCOME,
-            format!("agent {agent} had the action and did not report before the deadline"),
-            "Look at the system itself whether it was done; order it again if not",
-        );
+        return unknown_outcome(format!(
+            "agent {agent} had the action and did not report before the deadline"
+        ));
     }
     let online = cloud.sessions.of_tenant(&action.tenant).len();
     ErrorReport::new(
