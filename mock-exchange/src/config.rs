@@ -4,6 +4,7 @@ use causeway_mock_kit::cli::{CommonArgs, CommonConfig, ConfigError, load_config}
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+pub use crate::powershell::{ChannelBinding, PowerShellConfig};
 use crate::world::{AccessState, ThrottlingPolicy};
 
 /// Everything that can be said about one mock organisation.
@@ -177,47 +178,6 @@ impl std::fmt::Debug for AccountConfig {
             .field("roles", &self.roles)
             .finish_non_exhaustive()
     }
-}
-
-/// The remoting front ends (`powershell`, `powershell_http`).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct PowerShellConfig {
-    /// Offers Basic over TLS. Default true.
-    pub basic: bool,
-    /// Offers Negotiate (NTLM inside). Default true.
-    pub negotiate: bool,
-    /// Offers Basic over plain http too. Default false.
-    pub basic_over_http: bool,
-    /// Whether NTLM over TLS must be bound to the TLS channel. Default none.
-    pub channel_binding: ChannelBinding,
-    /// A shell nobody asks anything of is closed after so long, on the mock's clock. Default 15 minutes.
-    pub idle_timeout_secs: u64,
-}
-
-impl Default for PowerShellConfig {
-    fn default() -> Self {
-        Self {
-            basic: true,
-            negotiate: true,
-            basic_over_http: false,
-            channel_binding: ChannelBinding::None,
-            idle_timeout_secs: 900,
-        }
-    }
-}
-
-/// Extended protection (RFC 5929 section 4).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ChannelBinding {
-    /// Bindings are not looked at.
-    #[default]
-    None,
-    /// A wrong binding is refused, a missing one accepted.
-    Allow,
-    /// A missing or wrong binding is refused.
-    Require,
 }
 
 /// The REST and token front ends.

@@ -8,13 +8,14 @@ pub mod admin;
 pub mod cmdlets;
 pub mod config;
 pub mod limits;
+pub mod powershell;
 pub mod profile;
 pub mod rest;
 mod server;
 pub mod world;
 
 pub use config::Config;
-pub use server::{MockExchange, Shared, StartError};
+pub use server::{Login, MockExchange, Shared, StartError};
 
 /// Prints an error and its sources as one line: `a: b: c`.
 pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));

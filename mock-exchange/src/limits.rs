@@ -56,3 +56,19 @@ pub const CLOCK_SKEW_SECS: i64 = 300;
 
 /// Identifiers of used assertions remembered against replay; each is forgotten when it has expired.
 pub const ASSERTION_IDS_MAX: usize = 10_000;
+
+/// Largest body of a PowerShell request: the largest envelope that is read, and what sealing puts around it.
+pub const REQUEST_MAX_BYTES: usize = causeway_protocol::limits::SOAP_MAX_BYTES + 4096;
+
+/// Runspaces of one pool. Clients of Exchange ask for one; the throttling policy counts pools.
+pub const RUNSPACES_MAX: i32 = 32;
+
+/// Smallest envelope taken seriously: the least MaxEnvelopeSize of WSMan (DSP0226 6.2) is 8,192 octets.
+pub const ENVELOPE_MIN_BYTES: usize = 8192;
+
+/// Longest idle timeout a client may ask for: IdleTimeout's greatest value in WinRM is about 2 hours for shells of Exchange.
+pub const IDLE_TIMEOUT_MAX: Duration = Duration::from_secs(7200);
+
+/// How long a Receive may wait: WinRM's MaxTimeoutms when the client says nothing, and a bound for what it says.
+pub const OPERATION_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+pub const OPERATION_TIMEOUT_MAX: Duration = Duration::from_secs(900);

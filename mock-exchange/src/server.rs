@@ -1,12 +1,13 @@
 //! The running mock: ports, organisation, and the tasks behind them.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock};
-use causeway_mock_kit::listen::{self, BindError};
+use causeway_mock_kit::listen::{self, BindError, FaultStream};
 use causeway_mock_kit::ntlm::{channel_binding_hash, tls_server_end_point};
 use causeway_mock_kit::pki::{LeafUse, PkiError, TestCa};
 use causeway_mock_kit::world::{Company, PersonState};
@@ -14,10 +15,12 @@ use causeway_mock_kit::{Clock, Faults, Journal, KitContext};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
 use crate::config::{Config, FRONTS};
-use crate::limits::DOMAIN_CONTROLLERS_MAX;
+use crate::limits::{DOMAIN_CONTROLLERS_MAX, TLS_HANDSHAKE_TIMEOUT};
+use crate::powershell::{self, Front, Shells};
 use crate::profile::Profile;
 use crate::rest::Rest;
 use crate::world::Organisation;
@@ -61,6 +64,8 @@ pub struct Shared {
     organisation: ArcSwap<Organisation>,
     config: Mutex<Config>,
     pub(crate) rest: Rest,
+    /// Shells of remote PowerShell.
+    pub(crate) shells: Shells,
     /// TLS of every front end that has it.
     pub(crate) tls: Arc<ServerConfig>,
     /// What clients must show with channel binding (RFC 5929 section 4).
@@ -84,6 +89,7 @@ impl Shared {
         let organisation = build(&config, self.cx.clock.clone())?;
         self.rest.forget();
         self.organisation.store(Arc::new(organisation));
+        self.shells.restart(config.powershell.clone());
         *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
@@ -93,6 +99,15 @@ impl Shared {
         let (_, rest) = self.urls.get(front)?.split_once("://")?;
         rest.split('/').next()
     }
+}
+
+/// Names and password of an account.
+#[derive(Clone)]
+pub struct Login {
+    /// `ACME\svc-causeway`
+    pub user: String,
+    pub upn: String,
+    pub password: String,
 }
 
 /// A running organisation. Everything stops when it is dropped.
@@ -144,6 +159,7 @@ impl MockExchange {
             cx: cx.clone(),
             organisation: ArcSwap::from_pointee(organisation),
             rest: Rest::new(&config.rest)?,
+            shells: Shells::new(config.powershell.clone()),
             config: Mutex::new(config),
             tls,
             channel_binding,
@@ -201,6 +217,22 @@ impl MockExchange {
         &self.ca
     }
 
+    /// Shells of remote PowerShell that are open.
+    pub fn shells(&self) -> usize {
+        self.shared.shells.count(self.clock().now_ms())
+    }
+
+    /// Sign-in of the account an agent uses.
+    pub fn service_account(&self) -> Login {
+        let organisation = self.world();
+        let login = organisation.service_login();
+        Login {
+            user: format!("{}\\{login}", organisation.facts().netbios),
+            upn: organisation.company().upn(login),
+            password: organisation.password_of(login).unwrap_or_default(),
+        }
+    }
+
     /// Registers a certificate (PEM) whose key the application may sign its assertions with.
     ///
     /// # Errors
@@ -232,12 +264,8 @@ impl RunningMock for MockExchange {
         let organisation = self.world();
         let facts = organisation.facts();
         let company = organisation.company();
-        let login = organisation.service_login();
-        let admin = json!({
-            "user": format!("{}\\{login}", facts.netbios),
-            "upn": company.upn(login),
-            "password": organisation.password_of(login),
-        });
+        let Login { user, upn, password } = self.service_account();
+        let admin = json!({ "user": user, "upn": upn, "password": password });
         ready.accounts.insert("admin".to_owned(), admin);
         let app = json!({
             "tenant": facts.tenant,
@@ -301,7 +329,27 @@ fn serve(shared: &Arc<Shared>, mut listeners: BTreeMap<&'static str, TcpListener
             rest::serve(Arc::clone(&shared), front, stream)
         }));
     }
+    for name in ["powershell", "powershell_http"] {
+        let Some(listener) = listeners.remove(name) else { continue };
+        let tls = (name == "powershell").then_some(shared.channel_binding);
+        let shared = Arc::clone(shared);
+        tasks.push(listen::serve(listener, name, shared.cx.clone(), move |stream, peer| {
+            powershell_connection(Arc::clone(&shared), Front { name, tls }, stream, peer)
+        }));
+    }
     tasks
+}
+
+async fn powershell_connection(shared: Arc<Shared>, front: Front, stream: FaultStream, peer: SocketAddr) {
+    if front.tls.is_none() {
+        return powershell::serve(shared, front, stream, peer).await;
+    }
+    let handshake = TlsAcceptor::from(Arc::clone(&shared.tls)).accept(stream);
+    match tokio::time::timeout(TLS_HANDSHAKE_TIMEOUT, handshake).await {
+        Ok(Ok(stream)) => powershell::serve(shared, front, stream, peer).await,
+        Ok(Err(error)) => tracing::debug!(front = front.name, %error, "TLS handshake failed"),
+        Err(_) => tracing::debug!(front = front.name, "TLS handshake took too long"),
+    }
 }
 
 fn url_of(front: &str, address: &str, tenant: &str) -> String {

@@ -1,0 +1,3 @@
+//! The mock from outside: front ends over real sockets, and what an administrator sees.
+
+mod powershell;
