@@ -343,3 +343,81 @@ fn escape(out: &mut String, text: &str) {
     }
     out.push_str(&text[plain_from..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MAX: usize = 1 << 20;
+
+    #[test]
+    fn names_are_resolved_and_text_is_joined() {
+        let xml = "\u{feff}<?xml version='1.0'?><!-- c --><p:a xmlns:p='urn:1' xmlns='urn:2' x='1&amp;' p:x='2'>\
+                   t&#x41;&lt;<b xml:lang='en'/><![CDATA[<]]></p:a>\n";
+        let root = read(xml.as_bytes(), MAX).unwrap();
+        assert!(root.is("urn:1", "a"));
+        assert_eq!((root.attribute("x"), root.attribute_in("urn:1", "x")), (Some("1&"), Some("2")));
+        assert_eq!(root.attributes.len(), 2);
+        assert_eq!(root.text, "tA<<");
+        let child = root.child("urn:2", "b").unwrap();
+        assert_eq!(child.attribute_in("http://www.w3.org/XML/1998/namespace", "lang"), Some("en"));
+        assert_eq!(root.children_named("urn:2", "b").count(), 1);
+        assert_eq!(root.child_text("urn:1", "b"), None);
+    }
+
+    #[test]
+    fn document_types_and_entities_are_refused() {
+        for xml in ["<!DOCTYPE a [<!ENTITY b 'c'>]><a>&b;</a>", "<a>&b;</a>", "<a x='&b;'/>"] {
+            assert_eq!(read(xml.as_bytes(), MAX), Err(XmlError::Entity), "{xml}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_one_well_formed_element_is_refused() {
+        for xml in [
+            "",
+            "a",
+            "<a",
+            "<a>",
+            "</a>",
+            "<a></b>",
+            "<a/><a/>",
+            "<a/>b",
+            "<p:a/>",
+            "<a p:x='1'/>",
+            "<a>&#0;</a>",
+        ] {
+            assert!(matches!(read(xml.as_bytes(), MAX), Err(XmlError::Malformed { .. })), "{xml}");
+        }
+        assert_eq!(read(&[0xff], MAX), Err(XmlError::Encoding));
+    }
+
+    #[test]
+    fn every_dimension_is_bounded() {
+        let deep = "<a>".repeat(100_000);
+        assert_eq!(read(deep.as_bytes(), MAX), Err(XmlError::TooDeep));
+        let wide = format!("<a>{}</a>", "<b/>".repeat(XML_ELEMENTS_MAX));
+        assert_eq!(read(wide.as_bytes(), MAX), Err(XmlError::TooMany));
+        let attributes: String = (0..=XML_ATTRIBUTES_MAX).map(|n| format!(" x{n}='1'")).collect();
+        assert_eq!(read(format!("<a{attributes}/>").as_bytes(), MAX), Err(XmlError::TooMany));
+        assert_eq!(read(b"<a/>", 3), Err(XmlError::TooLong { max_bytes: 3 }));
+    }
+
+    proptest! {
+        #[test]
+        fn text_travels(text in "[^\\p{Cc}\u{fffe}\u{ffff}]{0,20}|[ -~\r\n\t]{0,20}") {
+            let mut out = Writer::new();
+            out.start("a", &[("x", &text)]).text(&text);
+            let root = read(out.finish().as_bytes(), MAX).unwrap();
+            prop_assert_eq!(root.attribute("x"), Some(&*text));
+            prop_assert_eq!(root.text, text);
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&bytes, MAX);
+        }
+    }
+}

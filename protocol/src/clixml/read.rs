@@ -519,12 +519,11 @@ impl<'x, 'r> Pass<'x, 'r> {
 fn attribute<'t>(tag: &'t BytesStart<'_>, name: &str) -> Option<&'t str> {
     let mut attributes = tag.attributes();
     attributes.with_checks(false);
-    attributes.filter_map(Result::ok).find(|attribute| attribute.key.0 == name).and_then(|attribute| {
-        match attribute.value {
-            Cow::Borrowed(value) => Some(value),
-            Cow::Owned(_) => None,
-        }
-    })
+    let attribute = attributes.filter_map(Result::ok).find(|attribute| attribute.key.0 == name)?;
+    match attribute.value {
+        Cow::Borrowed(value) => Some(value),
+        Cow::Owned(_) => None,
+    }
 }
 
 fn bytes(text: &str) -> Result<Vec<u8>, ClixmlError> {

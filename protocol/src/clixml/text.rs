@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 /// Undoes `_xHHHH_`. Halves of surrogate pairs without their other half become U+FFFD.
 pub(super) fn decode(text: Cow<'_, str>) -> Cow<'_, str> {
-    match text.find("_x").or_else(|| text.find("_X")) {
+    // Looking for one character is quicker than for the pair, and few texts have it.
+    match text.find('_') {
         Some(_) => Cow::Owned(decode_units(&text)),
         None => text,
     }
@@ -59,29 +60,41 @@ fn escaped_unit(text: &str) -> Option<u16> {
 /// Appends text with both kinds of escapes. What XML cannot carry, what parsers normalise and what is not in the basic
 /// plane goes as `_xHHHH_`, as Windows writes it.
 pub(super) fn encode(out: &mut String, text: &str) {
-    let mut plain_from = 0;
-    for (at, c) in text.char_indices() {
-        let entity = match c {
-            '&' => "&amp;",
-            '<' => "&lt;",
-            '>' => "&gt;",
-            '"' => "&quot;",
-            '_' if matches!(text.as_bytes().get(at + 1), Some(b'x' | b'X')) => "_x005F_",
-            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' | '\u{10000}'.. => "",
-            _ => continue,
-        };
-        out.push_str(&text[plain_from..at]);
-        plain_from = at + c.len_utf8();
-        out.push_str(entity);
-        if entity.is_empty() {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                // Writing into a string cannot fail.
-                let _ = write!(out, "_x{unit:04X}_");
+    let mut rest = text;
+    while let Some(at) = rest.bytes().position(|byte| SUSPECTS[usize::from(byte)]) {
+        // Every suspect byte begins a character.
+        let (plain, from) = rest.split_at(at);
+        let Some(c) = from.chars().next() else { break };
+        out.push_str(plain);
+        rest = &from[c.len_utf8()..];
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '_' if rest.starts_with(['x', 'X']) => out.push_str("_x005F_"),
+            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' | '\u{10000}'.. => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // Writing into a string cannot fail.
+                    let _ = write!(out, "_x{unit:04X}_");
+                }
             }
+            plain => out.push(plain),
         }
     }
-    out.push_str(&text[plain_from..]);
+    out.push_str(rest);
 }
+
+/// First bytes of characters that may need an escape; the others are copied in runs.
+const SUSPECTS: [bool; 256] = {
+    let mut suspects = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        suspects[byte] = matches!(byte, 0..=0x1f | 0x22 | 0x26 | 0x3c | 0x3e | 0x5f | 0x7f | 0xc2 | 0xef | 0xf0..);
+        byte += 1;
+    }
+    suspects
+};
 
 #[cfg(test)]
 mod tests {

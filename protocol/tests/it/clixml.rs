@@ -287,7 +287,7 @@ fn primitive() -> impl Strategy<Value = Value> {
 }
 
 pub(crate) fn value() -> impl Strategy<Value = Value> {
-    primitive().prop_recursive(5, 60, 6, |inner| {
+    primitive().prop_recursive(4, 30, 5, |inner| {
         let kind = prop_oneof![
             Just(ListKind::List),
             Just(ListKind::Enumerable),
