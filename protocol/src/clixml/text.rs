@@ -90,7 +90,8 @@ const SUSPECTS: [bool; 256] = {
     let mut suspects = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        suspects[byte] = matches!(byte, 0..=0x1f | 0x22 | 0x26 | 0x3c | 0x3e | 0x5f | 0x7f | 0xc2 | 0xef | 0xf0..);
+        suspects[byte] =
+            matches!(byte, 0..=0x1f | 0x22 | 0x26 | 0x3c | 0x3e | 0x5f | 0x7f | 0xc2 | 0xef | 0xf0..);
         byte += 1;
     }
     suspects

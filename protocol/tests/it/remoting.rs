@@ -191,10 +191,7 @@ fn every_answer_of_the_recorded_server_drives_our_session_to_its_end() {
         panic!("{events:?}")
     };
     assert_eq!(first, second);
-    assert_eq!(
-        first.types[0],
-        "Microsoft.Exchange.Data.Directory.SystemConfiguration.MobileDevice"
-    );
+    assert_eq!(first.types[0], "Microsoft.Exchange.Data.Directory.SystemConfiguration.MobileDevice");
     assert_eq!(first.text("FriendlyName").unwrap(), "Bob\u{2019}s iPhone \u{1f600} <&> _x0041_");
     assert_eq!(first.text("DeviceId").unwrap(), "iPhone\u{a7}Appl1");
     assert_eq!(first.get("Odd").unwrap().items().len(), 4);

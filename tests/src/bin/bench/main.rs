@@ -6,6 +6,7 @@ mod actions;
 mod agent;
 mod auth;
 mod channel;
+mod clixml;
 mod cuts;
 mod delta;
 mod failover;
@@ -52,6 +53,11 @@ const BENCHES: &[Bench] = &[
         name: "pac",
         shows: "proxy scripts: one answer beside pacparser; hostile ones stopped",
         run: pac::run,
+    },
+    Bench {
+        name: "clixml",
+        shows: "device objects: our decoder beside pypsrp's; memory of a long answer",
+        run: clixml::run,
     },
     Bench { name: "failover", shows: "kill -9 of the serving agent under load", run: failover::run },
     Bench { name: "cuts", shows: "links cut 1,000 times while actions run", run: cuts::run },
