@@ -473,9 +473,12 @@ impl<'x, 'r> Pass<'x, 'r> {
     /// The text up to the end of the element.
     fn text(&mut self, empty: bool) -> Result<Cow<'x, str>, ClixmlError> {
         let mut text = Cow::Borrowed("");
-        while !empty {
+        if empty {
+            return Ok(text);
+        }
+        loop {
             let more = match self.event()? {
-                Event::End(_) => break,
+                Event::End(_) => return Ok(text),
                 Event::Text(more) => more.xml10_content(),
                 Event::CData(more) => more.xml10_content(),
                 Event::GeneralRef(reference) => {
@@ -495,7 +498,6 @@ impl<'x, 'r> Pass<'x, 'r> {
                 text.to_mut().push_str(&more);
             }
         }
-        Ok(text)
     }
 
     fn decoded(&mut self, empty: bool) -> Result<String, ClixmlError> {
