@@ -164,10 +164,14 @@ pub const PSRP_OPEN_MESSAGES_MAX: usize = 16;
 /// Messages a stream remembers as complete, to refuse their fragments when they come again.
 pub const PSRP_RECENT_MESSAGES: usize = 64;
 
-/// Errors and warnings one pipeline may leave before it counts as broken: a scan over every mailbox can leave one each.
+/// Errors and warnings of one pipeline that are kept: a scan over every mailbox can leave one each. Of what comes after
+/// only is kept that there was more.
 pub const PIPELINE_RECORDS_MAX: usize = 10_000;
 
-/// Longest text of an error or warning that is kept, in bytes.
+/// Bytes of the errors and warnings of one pipeline that are kept.
+pub const PIPELINE_RECORDS_MAX_BYTES: usize = 2 << 20;
+
+/// Longest text in an error or warning that is kept, in bytes.
 pub const PIPELINE_RECORD_MAX_BYTES: usize = 16_384;
 
 /// Largest WSMan envelope until both sides know each other (the default of WinRM, MS-WSMV 2.2.4.5).

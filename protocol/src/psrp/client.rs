@@ -9,7 +9,7 @@ use super::message::{Capability, Destination, Envelope, Message, MessageError, P
 use super::pipeline::Pipeline;
 use crate::clixml::{Content, Object, Reader, Value};
 use crate::cmdlet::{Cmdlet, Completed, ErrorRecord};
-use crate::limits::{PIPELINE_RECORD_MAX_BYTES, PIPELINE_RECORDS_MAX};
+use crate::limits::{PIPELINE_RECORD_MAX_BYTES, PIPELINE_RECORDS_MAX, PIPELINE_RECORDS_MAX_BYTES};
 
 /// Why a pool cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -60,11 +60,16 @@ pub struct PoolClient {
 }
 
 /// The pipeline that runs.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Running {
     id: Guid,
     stream: Defragmenter,
     completed: Completed,
+    /// Errors and warnings so far, and their bytes.
+    records: usize,
+    record_bytes: usize,
+    errors_left_out: bool,
+    warnings_left_out: bool,
     /// Objects are not wanted any more.
     stopping: bool,
     /// Nobody reads any further.
@@ -117,13 +122,7 @@ impl PoolClient {
     /// Begins a pipeline; the fragments that say so, with blobs of at most so many bytes. A pipeline that runs is
     /// forgotten.
     pub fn begin(&mut self, pipeline: Guid, cmdlet: &Cmdlet, blob_max: usize) -> Vec<Vec<u8>> {
-        self.pipeline = Some(Running {
-            id: pipeline,
-            stream: Defragmenter::new(),
-            completed: Completed::default(),
-            stopping: false,
-            closed: false,
-        });
+        self.pipeline = Some(Running { id: pipeline, ..Running::default() });
         let message = Message::CreatePipeline(Box::new(Pipeline::from(cmdlet)));
         let bytes = self.envelope(pipeline, message).write_for(self.version(), false);
         self.fragmenter.cut(&bytes, blob_max).collect()
@@ -243,30 +242,38 @@ impl PoolClient {
 }
 
 impl Running {
-    fn error(&mut self, mut error: ErrorRecord) {
-        let errors = &mut self.completed.errors;
-        if errors.len() < PIPELINE_RECORDS_MAX {
-            error.message = cut(error.message);
-            errors.push(error);
-        }
-        if errors.len() == PIPELINE_RECORDS_MAX
-            && let Some(last) = errors.last_mut()
-        {
-            *last =
-                ErrorRecord { message: "further errors are left out".to_owned(), ..ErrorRecord::default() };
+    fn error(&mut self, error: ErrorRecord) {
+        let error = ErrorRecord {
+            message: cut(error.message),
+            reason: cut(error.reason),
+            fully_qualified_id: cut(error.fully_qualified_id),
+            category: error.category,
+            target: cut(error.target),
+        };
+        let bytes =
+            [&error.message, &error.reason, &error.fully_qualified_id, &error.target].map(String::len);
+        if self.has_room(bytes.into_iter().sum()) {
+            self.completed.errors.push(error);
+        } else if !std::mem::replace(&mut self.errors_left_out, true) {
+            let message = "further errors are left out".to_owned();
+            self.completed.errors.push(ErrorRecord { message, ..ErrorRecord::default() });
         }
     }
 
     fn warning(&mut self, text: String) {
-        let warnings = &mut self.completed.warnings;
-        if warnings.len() < PIPELINE_RECORDS_MAX {
-            warnings.push(cut(text));
+        let text = cut(text);
+        if self.has_room(text.len()) {
+            self.completed.warnings.push(text);
+        } else if !std::mem::replace(&mut self.warnings_left_out, true) {
+            self.completed.warnings.push("further warnings are left out".to_owned());
         }
-        if warnings.len() == PIPELINE_RECORDS_MAX
-            && let Some(last) = warnings.last_mut()
-        {
-            "further warnings are left out".clone_into(last);
-        }
+    }
+
+    /// Counts one more record of so many bytes; whether it may be kept.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        self.records += 1;
+        self.record_bytes += bytes;
+        self.records <= PIPELINE_RECORDS_MAX && self.record_bytes <= PIPELINE_RECORDS_MAX_BYTES
     }
 }
 

@@ -581,17 +581,19 @@ fn a_session_in_silence_can_be_kept() {
 
 #[test]
 fn endless_errors_and_warnings_are_bounded() {
-    let error = Message::ErrorRecord(ErrorRecord { message: "x".repeat(20_000), ..ErrorRecord::default() });
-    let mut parts: Vec<_> = (0..30)
-        .map(|_| {
-            Part::Messages([vec![Message::Warning("w".to_owned()); 500], vec![error.clone(); 5]].concat())
-        })
-        .collect();
-    parts.push(Part::Messages(vec![ended(PipelineState::Completed)]));
-    let mut server = Server::new(parts);
-    let events = run(&mut server, &Cmdlet::new("Get-MobileDevice")).unwrap();
-    let completed = completed(&events);
-    assert_eq!(completed.warnings.len(), 10_000);
-    assert_eq!(completed.warnings.last().unwrap(), "further warnings are left out");
-    assert!(completed.errors.iter().all(|error| error.message.len() <= 16_384));
+    let outcome = |messages: Vec<Message>, answers: usize| {
+        let mut parts = vec![Part::Messages(messages); answers];
+        parts.push(Part::Messages(vec![ended(PipelineState::Completed)]));
+        let events = run(&mut Server::new(parts), &Cmdlet::new("Get-MobileDevice")).unwrap();
+        completed(&events).clone()
+    };
+    let many = outcome(vec![Message::Warning("w".to_owned()); 1_001], 10);
+    assert_eq!(many.warnings.len(), 10_001);
+    assert_eq!(many.warnings.last().unwrap(), "further warnings are left out");
+
+    let long = ErrorRecord { message: "x".repeat(20_000), ..ErrorRecord::default() };
+    let long = outcome(vec![Message::ErrorRecord(long); 15], 10);
+    assert!(long.errors.iter().all(|error| error.message.len() <= 16_384));
+    assert_eq!(long.errors.len(), 128, "two mebibytes, of which the last is what says that there was more");
+    assert_eq!(long.errors.last().unwrap().message, "further errors are left out");
 }
