@@ -158,7 +158,7 @@ impl RemoteSession {
             command: String::new(),
             arguments,
         };
-        // Both carry the same headers, and the wider one decides.
+        // Further fragments travel in envelopes with fewer headers, so what fits into this one fits into those.
         let empty = Request {
             header: self.header(&command(Vec::new()), Guid::NIL, timeout()),
             operation: command(Vec::new()),
@@ -198,6 +198,8 @@ impl RemoteSession {
     pub fn close(&mut self) {
         self.queue.clear();
         self.in_flight = None;
+        // What was not taken is not wanted, and may be what made the caller give up.
+        self.events_wait = false;
         if self.has_shell() {
             self.want(Operation::Delete);
         } else {

@@ -465,8 +465,14 @@ fn a_stream_that_ends_without_the_pipelines_state_is_an_error() {
 fn nonsense_in_the_streams_ends_the_session() {
     for bytes in [vec![0xff; 100], vec![0; 21], b"<html>".repeat(9)] {
         let mut server = Server::new(vec![Part::Bytes(bytes)]);
-        let outcome = run(&mut server, &Cmdlet::new("Get-MobileDevice"));
+        let mut session = open(&mut server);
+        session.run(&Cmdlet::new("Get-MobileDevice"), PIPELINE).unwrap();
+        let outcome = pump(&mut session, &mut server);
         assert!(matches!(outcome, Err(SessionError::Pool(_))), "{outcome:?}");
+        // The server is told all the same.
+        session.close();
+        assert_eq!(pump(&mut session, &mut server).unwrap(), [Event::Closed]);
+        assert_eq!(kinds(&server).last(), Some(&"Delete"));
     }
 }
 
