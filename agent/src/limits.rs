@@ -9,6 +9,27 @@ pub const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Resolving a name. The system resolver's own default is 5 s for each of two attempts.
 pub const RESOLVE_WITHIN: Duration = Duration::from_secs(5);
 
+/// Every name server is asked so often for one name.
+pub const DNS_ATTEMPTS: usize = 2;
+/// A silent name server is joined by the next one. Answers take milliseconds, those from far away some hundred.
+pub const DNS_NEXT_SERVER_AFTER: Duration = Duration::from_secs(1);
+/// Name servers asked, domains of short names tried: more than any system is set to.
+pub const DNS_SERVERS_MAX: usize = 8;
+/// See [`DNS_SERVERS_MAX`].
+pub const DNS_SEARCH_MAX: usize = 16;
+/// Names of the file `hosts`; lists against advertising have more, and nobody serves those.
+pub const DNS_HOSTS_MAX: usize = 10_000;
+/// One answer over UDP. Without asking for more, 512 bytes is what may come (RFC 1035); some send more all the same.
+pub const DNS_DATAGRAM_MAX_BYTES: usize = 4_096;
+/// Aliases followed from server to server.
+pub const DNS_ALIASES_MAX: usize = 4;
+/// Answers remembered; an agent asks for some dozens of names, a proxy script perhaps for more.
+pub const DNS_CACHE_MAX: usize = 512;
+/// An answer is asked for again after this, however long it may be kept.
+pub const DNS_ANSWER_HOLDS_MAX: Duration = Duration::from_secs(3_600);
+/// The system's settings are read again after this: a machine that changes networks finds its new name servers.
+pub const DNS_SETTINGS_HOLD: Duration = Duration::from_secs(10);
+
 /// TLS handshake on an open connection.
 pub const TLS_WITHIN: Duration = Duration::from_secs(10);
 

@@ -96,14 +96,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             let programs = ["-p", "causeway-agent", "-p", "causeway-mock-ldap", "-p", "causeway-mock-cloud"];
             session.stream(session.cargo(&["build", "--release", "--bins"]).args(programs))?;
             if names.is_empty() || names.iter().any(|name| name == "agent") {
-                session.stream(&mut session.cargo(&[
-                    "build",
-                    "--profile",
-                    "dist",
-                    "-p",
-                    "causeway-agent",
-                    "--bins",
-                ]))?;
+                dist::agent_for_linux(&session)?;
             }
             let mut bench = session.cargo(&[
                 "run",

@@ -3,6 +3,7 @@
 
 pub mod connect_proxy;
 pub mod direct;
+pub(crate) mod dns;
 pub mod probe;
 pub mod proxy;
 pub mod resolve;

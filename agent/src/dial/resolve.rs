@@ -1,15 +1,12 @@
 //! Names to addresses: the system's resolver, or the name servers of agent.toml.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
-use hickory_resolver::net::NetError;
-use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::RData;
-use hickory_resolver::{Resolver, TokioResolver};
 use tokio::time::timeout;
 
+use super::dns::{DnsError, Stub};
 use super::{DialError, Service};
 use crate::limits::RESOLVE_WITHIN;
 use crate::random::RandomSource;
@@ -17,7 +14,7 @@ use crate::random::RandomSource;
 /// Looks names up.
 #[derive(Clone)]
 pub struct Names {
-    resolver: Arc<TokioResolver>,
+    stub: Arc<Stub>,
     random: RandomSource,
 }
 
@@ -26,17 +23,8 @@ impl Names {
     ///
     /// # Errors
     /// When the system's resolver settings cannot be read.
-    pub fn new(servers: &[SocketAddr], random: RandomSource) -> Result<Self, NetError> {
-        let mut builder = if servers.is_empty() {
-            TokioResolver::builder_tokio()?
-        } else {
-            let servers = servers.iter().map(|server| name_server(*server)).collect();
-            let config = ResolverConfig::from_parts(None, Vec::new(), servers);
-            Resolver::builder_with_config(config, TokioRuntimeProvider::default())
-        };
-        builder.options_mut().attempts = 2;
-        builder.options_mut().timeout = RESOLVE_WITHIN / 2;
-        Ok(Self { resolver: Arc::new(builder.build()?), random })
+    pub fn new(servers: &[SocketAddr], random: RandomSource) -> io::Result<Self> {
+        Ok(Self { stub: Arc::new(Stub::new(servers, random.clone())?), random })
     }
 
     /// Whether the name servers answer at all; that they know the name is another matter.
@@ -46,12 +34,7 @@ impl Names {
     pub(crate) async fn answers(&self, name: &str) -> Result<(), DialError> {
         // A host given by its address needs no name; the root of the name space exists everywhere.
         let name = if name.parse::<IpAddr>().is_ok() { "." } else { name };
-        match timeout(RESOLVE_WITHIN, self.resolver.lookup_ip(name)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) if error.is_no_records_found() => Ok(()),
-            Ok(Err(error)) => Err(failed(name, error.into())),
-            Err(_) => Err(failed(name, "the name server does not answer".into())),
-        }
+        within(name, "A", self.stub.answers(name)).await
     }
 
     /// Addresses of a host; an address is its own answer.
@@ -59,42 +42,14 @@ impl Names {
         if let Ok(address) = host.parse() {
             return Ok(vec![address]);
         }
-        let found = match timeout(RESOLVE_WITHIN, self.resolver.lookup_ip(host)).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) if error.is_no_records_found() => {
-                return Err(DialError::NoRecord { host: host.to_owned(), kind: "A/AAAA" });
-            }
-            Ok(Err(error)) => return Err(failed(host, error.into())),
-            Err(_) => return Err(failed(host, "the name servers do not answer".into())),
-        };
-        Ok(found.iter().collect())
+        within(host, "A/AAAA", self.stub.addresses(host)).await
     }
 
     /// Service records in the order to try them.
     pub(super) async fn services(&self, name: &str) -> Result<Vec<Service>, DialError> {
-        let found = match timeout(RESOLVE_WITHIN, self.resolver.srv_lookup(name)).await {
-            Ok(Ok(found)) => found,
-            Ok(Err(error)) if error.is_no_records_found() => {
-                return Err(DialError::NoRecord { host: name.to_owned(), kind: "SRV" });
-            }
-            Ok(Err(error)) => return Err(failed(name, error.into())),
-            Err(_) => return Err(failed(name, "the name servers do not answer".into())),
-        };
-        let services = found
-            .answers()
-            .iter()
-            .filter_map(|record| match &record.data {
-                RData::SRV(srv) => Some(Service {
-                    host: srv.target.to_utf8().trim_end_matches('.').to_owned(),
-                    port: srv.port,
-                    priority: srv.priority,
-                    weight: srv.weight,
-                }),
-                _ => None,
-            })
-            // A single record with the root as its target says "not offered here" (RFC 2782).
-            .filter(|service| !service.host.is_empty())
-            .collect();
+        let mut services = within(name, "SRV", self.stub.services(name)).await?;
+        // A single record with the root as its target says "not offered here" (RFC 2782).
+        services.retain(|service| !service.host.is_empty());
         Ok(order(services, &self.random))
     }
 }
@@ -121,14 +76,18 @@ pub fn order(mut services: Vec<Service>, random: &RandomSource) -> Vec<Service> 
     ordered
 }
 
-fn name_server(address: SocketAddr) -> NameServerConfig {
-    let mut udp = ConnectionConfig::udp();
-    udp.port = address.port();
-    let mut tcp = ConnectionConfig::tcp();
-    tcp.port = address.port();
-    let mut server = NameServerConfig::udp_and_tcp(address.ip());
-    server.connections = vec![udp, tcp];
-    server
+/// Waits for an answer and says whose fault it is when there is none.
+async fn within<T>(
+    name: &str,
+    kind: &'static str,
+    asked: impl Future<Output = Result<T, DnsError>>,
+) -> Result<T, DialError> {
+    match timeout(RESOLVE_WITHIN, asked).await {
+        Ok(Ok(found)) => Ok(found),
+        Ok(Err(DnsError::NoRecord)) => Err(DialError::NoRecord { host: name.to_owned(), kind }),
+        Ok(Err(error)) => Err(failed(name, error.into())),
+        Err(_) => Err(failed(name, "the name servers do not answer".into())),
+    }
 }
 
 fn failed(host: &str, source: Box<dyn std::error::Error + Send + Sync>) -> DialError {

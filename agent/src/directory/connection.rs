@@ -366,7 +366,7 @@ impl Connection {
 
     async fn arrive(&mut self, operation: &'static str) -> Result<Message, DirectoryError> {
         loop {
-            self.buffer.reserve(limits::READ_BYTES);
+            self.make_room();
             match self.stream.read_buf(&mut self.buffer).await {
                 Ok(0) => {
                     let problem = if self.buffer.is_empty() { "" } else { " in the middle of a message" };
@@ -382,6 +382,17 @@ impl Connection {
             if let Some(message) = self.buffered(operation)? {
                 return Ok(message);
             }
+        }
+    }
+
+    /// Room for the next read. A large message gets all it needs at once: a buffer that doubles again and again ends up
+    /// to twice as large, and would stay as long as what else has come into it.
+    fn make_room(&mut self) {
+        let missing = message::missing(&self.buffer);
+        if self.buffer.len() + missing <= limits::READ_BYTES {
+            self.buffer.reserve(limits::READ_BYTES);
+        } else if self.buffer.capacity() - self.buffer.len() < missing {
+            self.buffer.reserve(missing);
         }
     }
 

@@ -302,6 +302,16 @@ pub(crate) fn take(buffer: &mut BytesMut) -> Result<Option<Message>, MessageErro
     decode(&whole.slice(header..)).map(Some)
 }
 
+/// Bytes of the first message that have not arrived yet; 0 when its length is not known, or is one [`take`] refuses.
+pub(crate) fn missing(buffer: &[u8]) -> usize {
+    match ber::header(buffer) {
+        Ok(Some((header, length))) if length <= limits::MESSAGE_MAX_BYTES => {
+            (header + length).saturating_sub(buffer.len())
+        }
+        _ => 0,
+    }
+}
+
 /// What is wrong with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum MessageError {
@@ -433,6 +443,20 @@ mod tests {
         let mut buffer = BytesMut::from(&[0x30, 0x0c, 2, 1, 1][..]);
         assert!(take(&mut buffer).unwrap().is_none());
         assert_eq!(buffer.len(), 5);
+        assert_eq!(missing(&buffer), 9);
+    }
+
+    #[test]
+    fn room_is_made_for_what_may_come_only() {
+        for (start, wanted) in [
+            (&[][..], 0),
+            (&[0x30, 0x84, 0x7f, 0xff], 0),
+            (&[0x30, 0x84, 0x7f, 0xff, 0xff, 0xff], 0),
+            (&[0x30, 3, 2, 1, 1, 9, 9], 0),
+            (&[0x30, 0x83, 0x10, 0, 0, 2], 0x10_0000 - 1),
+        ] {
+            assert_eq!(missing(start), wanted, "{start:?}");
+        }
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! A search of any size, as a stream of chunks.
 //!
 //! A task of its own reads ahead: while one chunk is worked on, the next is on its way, and never more than that is in
-//! memory. The consumer's pace reaches the server through the socket.
+//! memory. Behind a chunk that is too large nothing is read until it is done with: two groups of everybody, one after the
+//! other, would otherwise be in memory together. The consumer's pace reaches the server through the socket.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::controls;
@@ -44,6 +45,8 @@ pub enum Paging {
 /// A search in progress. Dropping it ends the search and closes its connection.
 pub struct Chunks {
     receiver: mpsc::Receiver<Result<Chunk, DirectoryError>>,
+    /// One permit each time the next chunk is asked for, which is when the one before is done with.
+    asked: Arc<Semaphore>,
     reader: JoinHandle<()>,
     server: Arc<str>,
 }
@@ -53,16 +56,19 @@ impl Chunks {
     pub fn start(lent: Lent, request: SearchRequest, paging: Paging) -> Self {
         let server = lent.connection_name();
         let (sender, receiver) = mpsc::channel(1);
-        let reader = Reader { lent, request, paging, sender, references: 0 };
-        Self { receiver, reader: tokio::spawn(reader.run()), server }
+        let asked = Arc::new(Semaphore::new(0));
+        let reader = Reader { lent, request, paging, sender, asked: asked.clone(), references: 0 };
+        Self { receiver, asked, reader: tokio::spawn(reader.run()), server }
     }
 
-    /// The next chunk; the last one has [`Chunk::done`] set, and nothing follows it.
+    /// The next chunk; the last one has [`Chunk::done`] set, and nothing follows it. Whoever still holds the one before
+    /// holds two.
     ///
     /// # Errors
     /// When the connection or the server fails, or the search ends with anything but success: what came before is then
     /// incomplete and must not be taken as evidence that something is gone.
     pub async fn next(&mut self) -> Result<Chunk, DirectoryError> {
+        self.asked.add_permits(1);
         match self.receiver.recv().await {
             Some(chunk) => chunk,
             None => Err(DirectoryError::misbehaved(&self.server, "search", "the reader ended early")),
@@ -87,6 +93,7 @@ struct Reader {
     request: SearchRequest,
     paging: Paging,
     sender: mpsc::Sender<Result<Chunk, DirectoryError>>,
+    asked: Arc<Semaphore>,
     references: u32,
 }
 
@@ -202,11 +209,18 @@ impl Reader {
         }
     }
 
-    /// Waits until the chunk before has been taken, so that at most this one is ahead. False when nobody listens.
+    /// Hands a chunk on and waits until it is worked on, or done with when it is large. False when nobody listens.
     async fn hand_on(&mut self, gathered: &mut Gathered) -> bool {
         let items = std::mem::take(&mut gathered.items);
-        gathered.bytes = 0;
-        self.sender.send(Ok(Chunk { items, done: None })).await.is_ok()
+        let bytes = std::mem::take(&mut gathered.bytes);
+        if self.sender.send(Ok(Chunk { items, done: None })).await.is_err() {
+            return false;
+        }
+        let done_with = u32::from(bytes >= 2 * limits::CHUNK_MAX_BYTES);
+        let Ok(permits) = self.asked.acquire_many(1 + done_with).await else { return false };
+        permits.forget();
+        self.asked.add_permits(done_with as usize);
+        true
     }
 
     fn misbehaved(&self, problem: impl Into<String>) -> DirectoryError {

@@ -33,6 +33,7 @@ pub use windows::sspi;
 
 pub(crate) use here::service;
 
+use crate::dial::dns::system::Settings;
 use crate::dial::proxy::system::SystemProxies;
 use crate::secrets::Sealer;
 
@@ -100,6 +101,22 @@ pub fn machine_id() -> Option<String> {
 /// The system's own proxy settings, where it has any.
 pub fn system_proxies() -> Option<Arc<dyn SystemProxies>> {
     here::system_proxies()
+}
+
+/// Whom this machine asks for names.
+///
+/// # Errors
+/// When the system does not say.
+pub(crate) fn name_servers() -> io::Result<Settings> {
+    here::name_servers()
+}
+
+/// The file in which this machine keeps names of its own.
+///
+/// # Errors
+/// When it cannot be read; there may be none.
+pub(crate) fn hosts() -> io::Result<String> {
+    here::hosts()
 }
 
 /// Makes a folder that only the service's account and administrators can enter; one that exists becomes so.

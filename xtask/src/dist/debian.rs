@@ -15,6 +15,7 @@ const FILES: &[(&str, &str, u32)] = &[
     ("postinst", "DEBIAN/postinst", 0o755),
     ("prerm", "DEBIAN/prerm", 0o755),
     ("postrm", "DEBIAN/postrm", 0o755),
+    ("copyright", "usr/share/doc/causeway-agent/copyright", 0o644),
 ];
 
 pub(super) fn make(dist: &Dist<'_>) -> anyhow::Result<Vec<PathBuf>> {
@@ -29,10 +30,10 @@ pub(super) fn make(dist: &Dist<'_>) -> anyhow::Result<Vec<PathBuf>> {
     for (name, to, mode) in FILES {
         place(dist, &from.join(name), &root.join(to), *mode)?;
     }
-    let licences = root.join("usr/share/doc/causeway-agent");
-    for name in ["LICENSE-MIT", "LICENSE-APACHE"] {
-        place(dist, &dist.session.root.join(name), &licences.join(name), 0o644)?;
-    }
+    let changes = root.join("usr/share/doc/causeway-agent/changelog");
+    place(dist, &dist.session.root.join("CHANGELOG.md"), &changes, 0o644)?;
+    process::quiet(dist.session.command("gzip").args(["-9", "--no-name"]).arg(&changes))?;
+    write(dist, &root.join("DEBIAN/md5sums"), &sums(dist, &root)?)?;
     write(dist, &root.join("DEBIAN/conffiles"), "/etc/default/causeway-agent\n")?;
     let kib = program.metadata().with_context(|| format!("look at {}", program.display()))?.len() / 1024;
     write(dist, &root.join("DEBIAN/control"), &control(dist.version, kib))?;
@@ -42,6 +43,16 @@ pub(super) fn make(dist: &Dist<'_>) -> anyhow::Result<Vec<PathBuf>> {
     command.args(["--root-owner-group", "-Zxz", "--build"]).arg(&root).arg(&package);
     process::quiet(&mut command)?;
     Ok(vec![package])
+}
+
+/// Sums of what is installed, by which `dpkg --verify` finds what has changed since.
+fn sums(dist: &Dist<'_>, root: &Path) -> anyhow::Result<String> {
+    let mut find = dist.session.command("find");
+    find.current_dir(root).args(["usr", "-type", "f"]);
+    let found = process::quiet(&mut find)?;
+    let mut files: Vec<&str> = found.lines().collect();
+    files.sort_unstable();
+    process::quiet(dist.session.command("md5sum").current_dir(root).arg("--").args(files))
 }
 
 fn control(version: &str, kib: u64) -> String {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::Dist;
+use super::{AGENT, Dist};
 use crate::process;
 use crate::windows::target;
 
@@ -13,9 +13,13 @@ pub(super) fn program(dist: &Dist<'_>) -> PathBuf {
     dist.out.join(format!("causeway-agent-{}-linux-x86_64", dist.version))
 }
 
-pub(super) fn make(dist: &Dist<'_>) -> anyhow::Result<Vec<PathBuf>> {
+pub(super) fn build(dist: &Dist<'_>) -> anyhow::Result<PathBuf> {
     target(dist.session, TARGET)?;
-    let built = dist.build(TARGET, &["causeway-agent"])?.join("causeway-agent");
+    Ok(dist.build(TARGET, &[AGENT], "")?.join(AGENT))
+}
+
+pub(super) fn make(dist: &Dist<'_>) -> anyhow::Result<Vec<PathBuf>> {
+    let built = build(dist)?;
     let program = program(dist);
     dist.copy(&built, &program)?;
     let told = process::quiet(dist.session.command("file").arg("--brief").arg(&program))?;

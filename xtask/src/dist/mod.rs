@@ -21,10 +21,24 @@ use crate::windows::for_target;
 /// Size, link time and memory decide here, not the time a build takes.
 const PROFILE: &str = "dist";
 
+/// The product.
+const AGENT: &str = "causeway-agent";
+
+/// The feature of [`AGENT`] for what is packed.
+const DELIVERED: &str = "causeway-agent/delivered";
+
+/// Batches are compressed at the fastest level (`ZSTD_LEVEL` of the agent); the code of the others is a third of a megabyte.
+const ONLY_FAST_ZSTD: &str = "-DZSTD_EXCLUDE_DFAST_BLOCK_COMPRESSOR -DZSTD_EXCLUDE_GREEDY_BLOCK_COMPRESSOR \
+     -DZSTD_EXCLUDE_LAZY_BLOCK_COMPRESSOR -DZSTD_EXCLUDE_LAZY2_BLOCK_COMPRESSOR -DZSTD_EXCLUDE_BTLAZY2_BLOCK_COMPRESSOR \
+     -DZSTD_EXCLUDE_BTOPT_BLOCK_COMPRESSOR -DZSTD_EXCLUDE_BTULTRA_BLOCK_COMPRESSOR";
+
+/// Where everything goes, below the repository, when nothing else is said.
+const OUT: &str = "target/packages";
+
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Where to put everything
-    #[arg(long, default_value = "target/packages")]
+    #[arg(long, default_value = OUT)]
     out: PathBuf,
     /// Only these parts: windows, linux, debian, images
     #[arg(long, value_delimiter = ',')]
@@ -65,13 +79,7 @@ pub(crate) fn run(session: &mut Session, arguments: &Arguments) -> anyhow::Resul
         }
     }
     peers::packages::install(session, peers::packages::For::Dist)?;
-    let out = session.root.join(&arguments.out);
-    let work = session.root.join("target/xtask/dist");
-    for folder in [&out, &work] {
-        std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    }
-    let epoch = epoch(session)?;
-    let dist = Dist { session, out, work, epoch, version: env!("CARGO_PKG_VERSION") };
+    let dist = Dist::new(session, &arguments.out)?;
     let mut made = Vec::new();
     let mut skipped = Vec::new();
     for part in PARTS {
@@ -96,17 +104,54 @@ pub(crate) fn run(session: &mut Session, arguments: &Arguments) -> anyhow::Resul
     Ok(())
 }
 
-impl Dist<'_> {
-    /// Builds programs for a target, and gives where they are.
-    fn build(&self, target: &str, packages: &[&str]) -> anyhow::Result<PathBuf> {
+/// Builds the agent as it is delivered for Linux, for whoever measures it.
+pub(crate) fn agent_for_linux(session: &Session) -> anyhow::Result<()> {
+    peers::packages::install(session, peers::packages::For::Dist)?;
+    linux::build(&Dist::new(session, Path::new(OUT))?).map(drop)
+}
+
+impl<'a> Dist<'a> {
+    fn new(session: &'a Session, out: &Path) -> anyhow::Result<Self> {
+        let out = session.root.join(out);
+        let work = session.root.join("target/xtask/dist");
+        for folder in [&out, &work] {
+            std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        }
+        Ok(Self { session, out, work, epoch: epoch(session)?, version: env!("CARGO_PKG_VERSION") })
+    }
+
+    /// Builds programs for a target, and gives where they are. `for_c` goes to the C compiler.
+    fn build(&self, target: &str, packages: &[&str], for_c: &str) -> anyhow::Result<PathBuf> {
         let mut command = self.session.cargo(&["build", "--profile", PROFILE, "--target", target, "--bins"]);
         for package in packages {
             command.args(["-p", package]);
         }
+        if packages.contains(&AGENT) {
+            command.args(["--features", DELIVERED]);
+        }
+        command.arg("--config").arg(format!("build.rustflags={}", self.short_paths()?));
         for_target(&mut command);
+        command.env(format!("CFLAGS_{}", target.replace('-', "_")), format!("{ONLY_FAST_ZSTD} {for_c}"));
         command.env("SOURCE_DATE_EPOCH", self.epoch.to_string());
         self.session.stream(&mut command)?;
         Ok(self.session.root.join("target").join(target).join(PROFILE))
+    }
+
+    /// Flags, as a list in TOML, that keep this machine's folders out of the programs: whoever builds the same sources
+    /// elsewhere gets the same bytes, and nobody needs to know where that was.
+    fn short_paths(&self) -> anyhow::Result<String> {
+        let sysroot = process::quiet(self.session.command("rustc").args(["--print", "sysroot"]))?;
+        let mut folders = vec![(Path::new(sysroot.trim()).join("lib/rustlib/src/rust"), "/rust")];
+        folders.push((self.session.root.clone(), "."));
+        let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
+        let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
+        let sources = home.context("neither CARGO_HOME nor HOME is set")?.join("registry/src");
+        let indexes = std::fs::read_dir(&sources).with_context(|| format!("read {}", sources.display()))?;
+        for index in indexes {
+            folders.push((index.context("read the folder of sources")?.path(), "/crates"));
+        }
+        let flag = |(from, to): &(PathBuf, &str)| format!("--remap-path-prefix={}={to}", from.display());
+        serde_json::to_string(&folders.iter().map(flag).collect::<Vec<_>>()).context("texts are JSON")
     }
 
     /// Gives a file the time all files carry.

@@ -4,12 +4,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 
-use super::Dist;
 use super::signing::Signer;
+use super::{AGENT, Dist};
 use crate::process;
 use crate::windows::{TARGET, target};
 
 const PROGRAM: &str = "causeway-agent.exe";
+
+/// The linker keeps every function that an unwind table mentions, and with it all of aws-lc, QuickJS and zstd, most of which
+/// nobody calls. Nothing ever unwinds through C here: what Rust hands to it to be called catches its panics.
+const NO_UNWINDING: &str = "-fno-asynchronous-unwind-tables -fno-ident";
 
 /// Corrections to what wixl 0.101 writes; it has no attributes for them.
 const CORRECTIONS: &[&str] = &[
@@ -30,7 +34,7 @@ const TABLES: &[(&str, &str)] = &[
 
 pub(super) fn make(dist: &Dist<'_>) -> anyhow::Result<Vec<PathBuf>> {
     target(dist.session, TARGET)?;
-    let built = dist.build(TARGET, &["causeway-agent"])?.join(PROGRAM);
+    let built = dist.build(TARGET, &[AGENT], NO_UNWINDING)?.join(PROGRAM);
     let signer = Signer::new(dist)?;
     let program = dist.out.join(PROGRAM);
     signer.sign(dist, &built, &program)?;

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::dial::dns::system::Settings;
 use crate::dial::proxy::system::SystemProxies;
 use crate::secrets::Sealer;
 
@@ -23,6 +24,14 @@ pub(super) fn machine_id() -> Option<String> {
 /// Linux has none that all programs share; the environment is a way of its own.
 pub(super) fn system_proxies() -> Option<Arc<dyn SystemProxies>> {
     None
+}
+
+pub(super) fn name_servers() -> io::Result<Settings> {
+    fs::read_to_string("/etc/resolv.conf").map(|text| Settings::parse(&text))
+}
+
+pub(super) fn hosts() -> io::Result<String> {
+    fs::read_to_string("/etc/hosts")
 }
 
 pub(super) fn create_private_dir(path: &Path) -> io::Result<()> {

@@ -7,10 +7,13 @@ mod dpapi;
 pub(crate) mod event_log;
 pub(crate) mod exec;
 mod proxy;
+mod names;
 mod registry;
 pub(crate) mod service;
 pub mod sspi;
 mod text;
+
+pub(super) use names::{hosts, name_servers};
 
 use std::io;
 use std::path::Path;

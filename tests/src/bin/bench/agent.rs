@@ -45,7 +45,7 @@ async fn measure(options: &Options) -> Result<Table> {
         online_ms.push(started.elapsed().as_secs_f64() * 1000.0);
     }
     let mut table = Table::default();
-    table.alone("causeway-agent, dist build for this machine", "MiB", vec![size], "at most 8");
+    table.alone("causeway-agent as delivered for Linux", "MiB", vec![size], "at most 8");
     for (name, bytes) in packages()? {
         let limit = match () {
             () if name.ends_with(".exe") => "at most 8",

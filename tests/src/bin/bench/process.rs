@@ -24,12 +24,12 @@ pub(crate) struct Program {
     pub(crate) ready_after: Duration,
 }
 
-/// The agent as it is delivered, built by `--profile dist`; this program lies in another profile's folder.
+/// The agent as it is delivered for Linux; this program lies in another profile's folder.
 pub(crate) fn delivered_agent() -> Result<PathBuf> {
     let own = std::env::current_exe()?;
-    let path = own.with_file_name("../dist/causeway-agent");
+    let path = own.with_file_name("../x86_64-unknown-linux-musl/dist/causeway-agent");
     if !path.exists() {
-        bail!("{} is missing; build it with `cargo build --profile dist -p causeway-agent`", path.display());
+        bail!("{} is missing; `cargo xtask bench agent` and `cargo xtask dist` build it", path.display());
     }
     Ok(path)
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use rquickjs::context::EvalOptions;
+use rquickjs::context::{EvalOptions, intrinsic};
 use rquickjs::convert::Coerced;
 use rquickjs::function::Rest;
 use rquickjs::{
@@ -77,6 +77,17 @@ impl Progress {
     }
 }
 
+/// What of the language a script gets beside its core: all that its syntax can ask for. Typed arrays, proxies and weak
+/// references came long after PAC and would only be room for attacks; what is not named here is not in the program either.
+type Language = (
+    intrinsic::Date,
+    intrinsic::Eval,
+    intrinsic::RegExp,
+    intrinsic::Json,
+    intrinsic::MapSet,
+    intrinsic::Promise,
+);
+
 /// A loaded script. Stays on the thread that made it.
 pub(super) struct Engine {
     context: Context,
@@ -125,7 +136,7 @@ impl Engine {
         let host = Rc::new(Host::new(outside, progress));
         let watched = host.clone();
         runtime.set_interrupt_handler(Some(Box::new(move || watched.must_stop())));
-        let context = Context::full(&runtime).map_err(engine)?;
+        let context = Context::custom::<Language>(&runtime).map_err(engine)?;
         let loaded = Self { context, host };
         loaded.host.begin(false);
         loaded.context.with(|ctx| {
