@@ -33,7 +33,8 @@ pub(super) fn engine_answers(session: &Session) -> bool {
 pub(super) fn make(dist: &Dist<'_>) -> anyhow::Result<Vec<PathBuf>> {
     let agent = linux::program(dist);
     ensure!(agent.exists(), "{} is missing; make the part linux first", agent.display());
-    let metadata = process::quiet(&mut dist.session.cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata =
+        process::quiet(&mut dist.session.cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
     let images = images(&serde_json::from_str(&metadata).context("read cargo's metadata")?);
     // The agent is the one delivered; built together with the mocks it would get what only they ask of libraries.
     let packages: Vec<&str> =
@@ -109,8 +110,10 @@ mod tests {
             package("causeway-mock-new", "bin", "mock-new"),
             package("causeway-scenarios", "bin", "causeway"),
         ]}));
-        let found: Vec<_> =
-            found.iter().map(|image| (image.package.as_str(), image.program.as_str(), image.arguments)).collect();
+        let found: Vec<_> = found
+            .iter()
+            .map(|image| (image.package.as_str(), image.program.as_str(), image.arguments))
+            .collect();
         assert_eq!(
             found,
             [("causeway-agent", "causeway-agent", PRODUCT.1), ("causeway-mock-new", "mock-new", MOCKS.1)]

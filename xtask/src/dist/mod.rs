@@ -198,7 +198,9 @@ fn has_sources(session: &Session, at: &Path) -> bool {
     let found = there()
         || process::succeeds(session.command("rustup").args(["component", "add", "rust-src"])) && there();
     if !found {
-        println!("   no sources of Rust's library (rustup's rust-src): the programs get half a megabyte larger");
+        println!(
+            "   no sources of Rust's library (rustup's rust-src): the programs get half a megabyte larger"
+        );
     }
     found
 }

@@ -25,8 +25,7 @@ use self::wire::{Answer, Data, Found, Kind, NoName, WireError};
 use super::Service;
 use crate::limits::{
     DNS_ALIASES_MAX, DNS_ANSWER_HOLDS_MAX, DNS_ATTEMPTS, DNS_CACHE_MAX, DNS_DATAGRAM_MAX_BYTES,
-    DNS_NEXT_SERVER_AFTER, DNS_SETTINGS_HOLD,
-    RESOLVE_WITHIN,
+    DNS_NEXT_SERVER_AFTER, DNS_SETTINGS_HOLD, RESOLVE_WITHIN,
 };
 use crate::platform;
 use crate::random::RandomSource;
@@ -101,8 +100,10 @@ impl Stub {
         }
         let mut failure = DnsError::NoRecord;
         for name in settings.candidates(&ascii) {
-            let (six, four) =
-                tokio::join!(self.records(settings, &name, Kind::Aaaa), self.records(settings, &name, Kind::A));
+            let (six, four) = tokio::join!(
+                self.records(settings, &name, Kind::Aaaa),
+                self.records(settings, &name, Kind::A)
+            );
             let mut addresses = Vec::new();
             for answer in [six, four] {
                 match answer {
@@ -131,7 +132,8 @@ impl Stub {
 
     /// Service records under a full name, as they came.
     pub(super) async fn services(&self, name: &str) -> Result<Vec<Service>, DnsError> {
-        let records = self.records(&self.machine().settings, ascii(name)?.trim_end_matches('.'), Kind::Srv).await?;
+        let records =
+            self.records(&self.machine().settings, ascii(name)?.trim_end_matches('.'), Kind::Srv).await?;
         let service = |data| match data {
             Data::Service { priority, weight, port, host } => Some(Service { host, port, priority, weight }),
             Data::Address(_) => None,

@@ -66,13 +66,18 @@ impl Settings {
             let mut words = line.split(['#', ';']).next().unwrap_or_default().split_ascii_whitespace();
             match words.next() {
                 // An address of the link (`fe80::1%eth0`) needs its interface and cannot be used.
-                Some("nameserver") => servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok())),
+                Some("nameserver") => {
+                    servers.extend(words.next().and_then(|word| word.parse::<IpAddr>().ok()))
+                }
                 // The last one counts.
                 Some("search" | "domain") => {
                     search = words.map(|domain| domain.trim_matches('.').to_owned()).collect();
                 }
                 Some("options") => {
-                    dots = words.filter_map(|word| word.strip_prefix("ndots:")?.parse().ok()).next_back().or(dots);
+                    dots = words
+                        .filter_map(|word| word.strip_prefix("ndots:")?.parse().ok())
+                        .next_back()
+                        .or(dots);
                 }
                 _ => {}
             }
@@ -117,7 +122,9 @@ mod tests {
 
     #[test]
     fn hosts_may_have_several_names_and_addresses() {
-        let hosts = Hosts::parse("127.0.0.1 localhost loop # x\n::1\tLOCALHOST\nnonsense a\n10.0.0.9 dc1.corp.example.");
+        let hosts = Hosts::parse(
+            "127.0.0.1 localhost loop # x\n::1\tLOCALHOST\nnonsense a\n10.0.0.9 dc1.corp.example.",
+        );
         let local: Vec<IpAddr> = vec!["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
         assert_eq!(hosts.addresses("localhost"), local);
         assert_eq!(hosts.addresses("DC1.corp.example").len(), 1);

@@ -11,10 +11,8 @@ async fn server() -> DnsServer {
     server
 }
 
-const ADDRESSES: [IpAddr; 2] = [
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-];
+const ADDRESSES: [IpAddr; 2] =
+    [IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))];
 
 fn stub(servers: &[SocketAddr]) -> Stub {
     Stub::new(servers, RandomSource::seeded(1)).unwrap()

@@ -88,7 +88,8 @@ pub(super) fn question(id: u16, name: &str, kind: Kind) -> Result<Vec<u8>, NoNam
     // Recursion desired, one question.
     bytes.extend([1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
     for label in name.split('.').filter(|_| !name.is_empty()) {
-        let fits = (1..=LABEL_MAX_BYTES).contains(&label.len()) && label.bytes().all(|c| c.is_ascii_graphic());
+        let fits =
+            (1..=LABEL_MAX_BYTES).contains(&label.len()) && label.bytes().all(|c| c.is_ascii_graphic());
         let length = u8::try_from(label.len()).ok().filter(|_| fits).ok_or(NoName)?;
         bytes.push(length);
         bytes.extend(label.bytes());
