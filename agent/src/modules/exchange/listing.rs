@@ -1,0 +1,579 @@
+//! A listing: every phone there is, compared with what the cloud has. Exchange keeps no history that could be asked for
+//! changes, so the list is whole and only what differs travels.
+//!
+//! Kept in memory: sixteen bytes a phone to find who is gone, and the rows to be written after the cloud has confirmed.
+//! A phone that is new or has changed waits in the store for its statistics, so that it travels once.
+
+use std::collections::HashSet;
+
+use causeway_protocol::clixml::Object;
+use causeway_protocol::cmdlet::{Cmdlet, Completed};
+use causeway_protocol::mobile::{DeviceRecord, access};
+use causeway_protocol::record::Kind;
+use serde::Serialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::error::{MailError, is_missing_cmdlet};
+use super::limits;
+use super::mapping::{self, Mailbox, Phone, Statistics};
+use super::output::Output;
+use super::recipes::Recipe;
+use super::run::{Runner, Task};
+use super::state::{
+    Need, Row, STATE, State, Store, Work, delete_hash, delete_row, digest, put_document, put_hash, put_mailbox,
+    put_row, put_work,
+};
+use crate::directory::Net;
+use crate::link::{LeaseGuard, LinkError};
+use crate::modules::ModuleContext;
+use crate::storage::Batch;
+
+/// What a listing found besides what it sent.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// For the order's result and the status.
+    pub(super) result: Value,
+    /// What happens to a phone nobody has decided about; none where the version has no such setting.
+    pub(super) default_access: Option<String>,
+    /// Phones that wait and that the cloud knows: mailbox and device id.
+    pub(super) to_approve: Vec<(String, DeviceRecord)>,
+    /// Phones nobody uses any more.
+    pub(super) idle: Vec<Uuid>,
+    /// Whether the listing was whole.
+    pub(super) complete: bool,
+}
+
+/// One listing.
+pub(super) struct Listing<'a> {
+    runner: &'a Runner,
+    cx: &'a ModuleContext,
+    net: Net,
+    task: &'a Task,
+    store: Store,
+    output: Output<'a>,
+    before: Option<State>,
+    seen: HashSet<[u8; 16]>,
+    /// Rows that take effect when the cloud has what they stand for.
+    rows: Vec<(Uuid, Option<Row>)>,
+    /// Records of other kinds likewise.
+    hashes: Batch,
+    work: Batch,
+    held: u64,
+    stale: u64,
+    /// Phones whose mailbox is not known yet.
+    strangers: Vec<Phone>,
+    /// Why it is not whole.
+    incomplete: Option<String>,
+    found: Found,
+    now_ms: i64,
+}
+
+impl<'a> Listing<'a> {
+    /// Opens the upload.
+    pub(super) async fn begin(
+        runner: &'a Runner,
+        cx: &'a ModuleContext,
+        lease: &'a LeaseGuard,
+        task: &'a Task,
+    ) -> Result<Self, MailError> {
+        let store = Store::new(cx.storage.clone());
+        let before = store.state().await?;
+        let output = |base: Option<u64>| {
+            let output = Output::upload(cx.cloud.clone(), lease, base, task.confirmed);
+            if task.dry { output.dry() } else { output }
+        };
+        let mut opened = output(before.as_ref().map(|state| state.epoch));
+        match opened.open().await {
+            Err(MailError::Link { source: LinkError::BaseMismatch }) => {
+                tracing::info!("The cloud has another state; everything is sent again");
+                opened = output(None);
+                opened.open().await?;
+            }
+            done => done?,
+        }
+        Ok(Self {
+            runner,
+            cx,
+            net: Net::from(cx),
+            task,
+            store,
+            output: opened,
+            before,
+            seen: HashSet::new(),
+            rows: Vec::new(),
+            hashes: Batch::new(),
+            work: Batch::new(),
+            held: 0,
+            stale: 0,
+            strangers: Vec::new(),
+            incomplete: None,
+            found: Found::default(),
+            now_ms: cx.clock.now_ms(),
+        })
+    }
+
+    /// Reads, sends, remembers.
+    pub(super) async fn run(mut self) -> Result<Found, MailError> {
+        self.output.expect(self.before.as_ref().map(|state| state.devices));
+        let recipe = self.organization().await?;
+        if self.runner.settings.policies {
+            self.policies(recipe).await?;
+        }
+        if self.runner.settings.devices {
+            let mailboxes = self.mailboxes(recipe).await?;
+            if recipe.per_mailbox {
+                self.phones_by_mailbox(recipe, &mailboxes).await?;
+            } else {
+                self.phones(recipe).await?;
+            }
+            self.strangers(recipe).await?;
+        }
+        self.flush_work(true).await?;
+        if let Some(why) = &self.incomplete {
+            if self.output.is_snapshot() {
+                return Err(MailError::Incomplete { why: why.clone() });
+            }
+        } else {
+            self.sweep().await?;
+        }
+        self.finish(recipe).await
+    }
+
+    async fn finish(mut self, recipe: &'static Recipe) -> Result<Found, MailError> {
+        let mut result = self.output.summary();
+        result["devices"] = json!(self.seen.len());
+        result["version"] = json!(recipe.title);
+        result["complete"] = json!(self.incomplete.is_none());
+        result["mode"] = json!(match (self.task.dry, self.output.is_snapshot()) {
+            (true, _) => "dry_run",
+            (_, true) => "snapshot",
+            _ => "delta",
+        });
+        if let Some(why) = &self.incomplete {
+            result["incomplete"] = json!(why);
+        }
+        self.found.complete = self.incomplete.is_none();
+        self.found.result = result;
+        if self.task.dry {
+            self.output.finished("dry run done");
+            return Ok(self.found);
+        }
+        let committed = self.output.commit().await?;
+        let epoch = committed.map(|it| it.epoch).or(self.before.as_ref().map(|it| it.epoch)).unwrap_or(0);
+        let full = self.task.full || self.before.is_none();
+        let state = State {
+            epoch,
+            devices: self.seen.len() as u64,
+            listed_ms: self.now_ms,
+            full_ms: if full { self.now_ms } else { self.before.as_ref().map_or(0, |before| before.full_ms) },
+        };
+        self.remember(&state).await?;
+        self.output.finished("listed");
+        Ok(self.found)
+    }
+
+    /// Rows first and the epoch last: a crash in between leaves an epoch the cloud no longer has, and everything is
+    /// sent again.
+    async fn remember(&mut self, state: &State) -> Result<(), MailError> {
+        let mut batch = std::mem::take(&mut self.hashes);
+        for (key, row) in std::mem::take(&mut self.rows) {
+            match row {
+                Some(row) => put_row(&mut batch, key, &row),
+                None => delete_row(&mut batch, key),
+            }
+            if batch.len() >= limits::OPS_PER_COMMIT {
+                self.store.commit(std::mem::take(&mut batch)).await?;
+            }
+        }
+        put_document(&mut batch, STATE, state);
+        self.store.commit(batch).await
+    }
+
+    /// What the servers say of themselves and of the organisation.
+    async fn organization(&mut self) -> Result<&'static Recipe, MailError> {
+        self.output.progress("reading the organisation", 0);
+        let mut lent = self.runner.sessions.background(&self.net).await?;
+        let recipe = lent.recipe;
+        let server = lent.server();
+        let mut settings = None;
+        if let Some(cmdlet) = &recipe.organization {
+            let objects = lent.ask(&Cmdlet::new(cmdlet)).await?;
+            settings = objects.into_iter().next();
+        }
+        let display = match lent.ask_for(&Cmdlet::new("Get-ExchangeServer"), limits::POLICIES_MAX).await {
+            Ok(objects) => objects.first().and_then(|object| mapping::text(object, "AdminDisplayVersion")),
+            Err(MailError::Cmdlet { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        let name = match lent.ask(&Cmdlet::new("Get-OrganizationConfig")).await {
+            Ok(objects) => objects.first().and_then(|object| mapping::text(object, "Name")),
+            Err(MailError::Cmdlet { .. }) => None,
+            Err(error) => return Err(error),
+        };
+        drop(lent);
+        let name = name.unwrap_or_else(|| self.runner.settings.organization.clone());
+        let version = mapping::version(&display.unwrap_or_default(), &server, &recipe.title);
+        let record = mapping::organization(settings.as_ref(), name, version);
+        self.found.default_access.clone_from(&record.default_access);
+        self.others(Kind::MailOrganization, b'o', vec![(self.runner.settings.organization.clone(), record)]).await?;
+        Ok(recipe)
+    }
+
+    async fn policies(&mut self, recipe: &'static Recipe) -> Result<(), MailError> {
+        let mut lent = self.runner.sessions.background(&self.net).await?;
+        let asked = lent.ask_for(&Cmdlet::new(&recipe.policies), limits::POLICIES_MAX).await;
+        drop(lent);
+        match asked {
+            Ok(objects) => {
+                let records = objects.iter().filter_map(mapping::policy).collect();
+                self.others(Kind::DevicePolicy, b'p', records).await
+            }
+            Err(MailError::Cmdlet { record, .. }) if is_missing_cmdlet(&record) => {
+                self.output.count("skipped.policies_not_visible", 1);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends the few records of a kind that differ, and deletes those that are gone.
+    async fn others<T: Serialize>(
+        &mut self,
+        kind: Kind,
+        table: u8,
+        records: Vec<(String, T)>,
+    ) -> Result<(), MailError> {
+        let known = self.store.hashes(table).await?;
+        for (key, record) in &records {
+            let hash = digest(&serde_json::to_vec(record).expect("records serialise to JSON"));
+            let same = known.iter().any(|(other, before)| other == key && *before == hash);
+            if !same || self.output.is_snapshot() {
+                self.output.upsert(kind, key.clone(), record).await?;
+                put_hash(&mut self.hashes, table, key, hash);
+            }
+        }
+        for (key, _) in known {
+            if !records.iter().any(|(other, _)| *other == key) {
+                if !self.output.is_snapshot() {
+                    self.output.delete(kind, key.clone()).await?;
+                }
+                delete_hash(&mut self.hashes, table, &key);
+            }
+        }
+        Ok(())
+    }
+
+    /// The cmdlet once for each unit in scope, or once.
+    fn by_unit(&self, cmdlet: &Cmdlet) -> Vec<Cmdlet> {
+        let units = &self.runner.settings.scope.organizational_units;
+        if units.is_empty() {
+            return vec![cmdlet.clone()];
+        }
+        units.iter().map(|unit| cmdlet.clone().with("OrganizationalUnit", unit.as_str())).collect()
+    }
+
+    /// Remembers every mailbox with phones, on disk; gives their ids for versions that must be asked one by one.
+    async fn mailboxes(&mut self, recipe: &'static Recipe) -> Result<Vec<String>, MailError> {
+        let mut ids = Vec::new();
+        for cmdlet in self.by_unit(&with_phones(recipe)) {
+            let mut lent = self.runner.sessions.background(&self.net).await?;
+            let mut listing = lent.list(cmdlet)?;
+            while let Some(page) = listing.next_page(limits::STALLED_AFTER).await? {
+                self.output.check_lease()?;
+                let mailboxes: Vec<Mailbox> = page.iter().filter_map(Mailbox::read).collect();
+                remember_mailboxes(&self.store, &mailboxes).await?;
+                if recipe.per_mailbox {
+                    ids.extend(mailboxes.into_iter().filter(|it| self.runner.holds(it)).map(|it| it.guid));
+                }
+                self.output.progress("reading mailboxes", 0);
+            }
+            let completed = listing.finish().await?;
+            note_incomplete(&mut self.incomplete, &completed);
+        }
+        Ok(ids)
+    }
+
+    async fn phones(&mut self, recipe: &'static Recipe) -> Result<(), MailError> {
+        let everything = Cmdlet::new(&recipe.devices).with("ResultSize", "Unlimited");
+        for cmdlet in self.by_unit(&everything) {
+            // A way to the runner of its own: what is lent must not hold all of the listing.
+            let runner = self.runner;
+            let net = self.net.clone();
+            let mut lent = runner.sessions.background(&net).await?;
+            let mut listing = lent.list(cmdlet)?;
+            while let Some(page) = listing.next_page(limits::STALLED_AFTER).await? {
+                self.output.check_lease()?;
+                self.page(&page).await?;
+            }
+            let completed = listing.finish().await?;
+            note_incomplete(&mut self.incomplete, &completed);
+        }
+        Ok(())
+    }
+
+    async fn page(&mut self, page: &[Object]) -> Result<(), MailError> {
+        let phones: Vec<Phone> = page.iter().filter_map(Phone::read).collect();
+        self.output.count("skipped.no_id", (page.len() - phones.len()) as u64);
+        let seen = phones.len() as u64;
+        let mut known = Vec::with_capacity(phones.len());
+        for (phone, mailbox) in self.with_mailboxes(phones).await? {
+            match mailbox {
+                None if self.strangers.len() < limits::ROWS_PER_READ => self.strangers.push(phone),
+                mailbox => known.push((phone, mailbox, None)),
+            }
+        }
+        self.compare(known).await?;
+        self.output.progress("reading phones", seen);
+        Ok(())
+    }
+
+    async fn with_mailboxes(&self, phones: Vec<Phone>) -> Result<Vec<(Phone, Option<Mailbox>)>, MailError> {
+        let names: Vec<&str> =
+            phones.iter().flat_map(|phone| phone.owner.iter().map(String::as_str)).collect();
+        let mut found = self.store.mailboxes(&names).await?.into_iter();
+        let mut out = Vec::with_capacity(phones.len());
+        for phone in phones {
+            let mine: Vec<_> = found.by_ref().take(phone.owner.len()).collect();
+            let mailbox = mine.into_iter().flatten().next();
+            out.push((phone, mailbox));
+        }
+        Ok(out)
+    }
+
+    /// Phones of mailboxes that the servers did not name among those with phones: that mark is brought up to date only
+    /// now and then.
+    async fn strangers(&mut self, recipe: &'static Recipe) -> Result<(), MailError> {
+        let strangers = std::mem::take(&mut self.strangers);
+        let mut known: Vec<(Phone, Option<Mailbox>, Option<Statistics>)> = Vec::new();
+        for phone in strangers {
+            let mut mailbox = self.store.mailboxes(&[phone.owner.first().map_or("", String::as_str)]).await?.remove(0);
+            if let Some(owner) = phone.owner.first().filter(|_| mailbox.is_none()) {
+                let mut lent = self.runner.sessions.background(&self.net).await?;
+                let cmdlet = Cmdlet::new(&recipe.mailbox).with("Identity", owner.as_str());
+                mailbox = match lent.ask(&cmdlet).await {
+                    Ok(objects) => objects.iter().filter_map(Mailbox::read).find(|it| it.owns(&phone)),
+                    Err(MailError::Cmdlet { .. }) => None,
+                    Err(error) => return Err(error),
+                };
+                drop(lent);
+                if let Some(mailbox) = &mailbox {
+                    remember_mailboxes(&self.store, std::slice::from_ref(mailbox)).await?;
+                }
+            }
+            known.push((phone, mailbox, None));
+        }
+        self.compare(known).await
+    }
+
+    /// Where phones can only be asked for by mailbox, the answer is their statistics.
+    async fn phones_by_mailbox(
+        &mut self,
+        recipe: &'static Recipe,
+        mailboxes: &[String],
+    ) -> Result<(), MailError> {
+        self.output.expect(Some(mailboxes.len() as u64));
+        for guid in mailboxes {
+            self.output.check_lease()?;
+            let mut lent = self.runner.sessions.background(&self.net).await?;
+            let cmdlet = Cmdlet::new(&recipe.statistics).with("Mailbox", guid.as_str());
+            let asked = lent.ask_for(&cmdlet, limits::PHONES_PER_MAILBOX_MAX).await;
+            drop(lent);
+            let objects = match asked {
+                Ok(objects) => objects,
+                // The mailbox went meanwhile.
+                Err(MailError::Cmdlet { record, .. }) if super::error::class_of(&record) == super::error::Class::NotFound => {
+                    continue;
+                }
+                Err(MailError::Cmdlet { record, .. }) => {
+                    self.incomplete.get_or_insert(record.message);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let mut known = Vec::with_capacity(objects.len());
+            for object in &objects {
+                let Some(phone) = Phone::read(object) else { continue };
+                let (phone, mailbox) = self.with_mailboxes(vec![phone]).await?.remove(0);
+                known.push((phone, mailbox, Some(Statistics::read(object))));
+            }
+            self.compare(known).await?;
+            self.output.progress("reading phones by mailbox", 1);
+        }
+        Ok(())
+    }
+
+    /// Compares phones with what the cloud has.
+    async fn compare(
+        &mut self,
+        phones: Vec<(Phone, Option<Mailbox>, Option<Statistics>)>,
+    ) -> Result<(), MailError> {
+        let settings = &self.runner.settings;
+        let in_scope = |mailbox: &Option<Mailbox>| match mailbox {
+            Some(mailbox) => self.runner.holds(mailbox),
+            None => settings.scope.is_all() || !settings.scope.organizational_units.is_empty(),
+        };
+        let mut page = Vec::with_capacity(phones.len());
+        for (phone, mailbox, statistics) in phones {
+            if in_scope(&mailbox) && self.seen.insert(*phone.key.as_bytes()) {
+                page.push((phone.key, phone.of(mailbox.as_ref()), statistics));
+            }
+        }
+        let keys: Vec<Uuid> = page.iter().map(|(key, ..)| *key).collect();
+        let rows = self.store.rows(&keys).await?;
+        for ((key, record, statistics), row) in page.into_iter().zip(rows) {
+            self.look_for_approval(&record);
+            match statistics {
+                Some(statistics) => self.whole(key, record, statistics, row).await?,
+                None => self.one(key, record, row).await?,
+            }
+        }
+        self.flush_work(false).await
+    }
+
+    /// A phone that came with its statistics.
+    async fn whole(
+        &mut self,
+        key: Uuid,
+        mut record: DeviceRecord,
+        statistics: Statistics,
+        row: Option<Row>,
+    ) -> Result<(), MailError> {
+        let listed = hash_of(&record);
+        statistics.fill(&mut record);
+        let same = row.as_ref().is_some_and(|row| row.sent == hash_of(&record) && row.missing_ms == 0);
+        if !same || self.output.is_snapshot() {
+            let sent = self.output.upsert(Kind::Device, key.to_string(), &record).await?;
+            let row = Row { listed, sent, read_ms: self.now_ms, missing_ms: 0, statistics };
+            self.rows.push((key, Some(row)));
+        }
+        Ok(())
+    }
+
+    async fn one(&mut self, key: Uuid, record: DeviceRecord, row: Option<Row>) -> Result<(), MailError> {
+        let listed = hash_of(&record);
+        let changed = row.as_ref().is_none_or(|row| row.listed != listed);
+        let reads = self.runner.reads_statistics();
+        let old_ms = i64::try_from(self.runner.settings.statistics_every_secs * 1_000).unwrap_or(i64::MAX);
+        let stale = row.as_ref().is_some_and(|row| self.task.full || self.now_ms - row.read_ms >= old_ms);
+        let may_wait = reads && !self.output.is_snapshot() && self.held < limits::CHANGES_HELD && !self.output.is_dry();
+        if reads && (changed || (stale && (self.task.full || self.stale < limits::STALE_PER_LISTING))) {
+            let need = if changed { Need::Changed } else { Need::Stale };
+            put_work(&mut self.work, need, key, &Work { record: record.clone(), listed });
+            self.stale += u64::from(!changed);
+        }
+        let back = row.as_ref().is_some_and(|row| row.missing_ms != 0);
+        if (changed && !(may_wait && self.runner.is_reading_well())) || self.output.is_snapshot() {
+            let statistics = row.as_ref().map(|row| row.statistics.clone()).unwrap_or_default();
+            let mut record = record;
+            statistics.fill(&mut record);
+            let sent = self.output.upsert(Kind::Device, key.to_string(), &record).await?;
+            let read_ms = row.map_or(0, |row| row.read_ms);
+            self.rows.push((key, Some(Row { listed, sent, read_ms, missing_ms: 0, statistics })));
+        } else if changed {
+            self.held += 1;
+        } else if let Some(row) = row.filter(|_| back) {
+            self.rows.push((key, Some(Row { missing_ms: 0, ..row })));
+        }
+        Ok(())
+    }
+
+    fn look_for_approval(&mut self, record: &DeviceRecord) {
+        let waits = [access::QUARANTINED, access::DISCOVERY].contains(&record.access_state.as_str());
+        if waits
+            && self.runner.settings.auto_approve_enrolled
+            && self.found.to_approve.len() < limits::APPROVALS_PER_LISTING
+            && self.runner.is_enrolled(record)
+        {
+            self.found.to_approve.push((record.mailbox.clone(), record.clone()));
+        }
+    }
+
+    async fn flush_work(&mut self, all: bool) -> Result<(), MailError> {
+        let due = self.work.len() >= limits::OPS_PER_COMMIT || all;
+        let work = if due { std::mem::take(&mut self.work) } else { return Ok(()) };
+        if self.task.dry { Ok(()) } else { self.store.commit(work).await }
+    }
+
+    /// Phones the cloud has that a whole listing has not shown.
+    async fn sweep(&mut self) -> Result<(), MailError> {
+        let hold_ms = i64::try_from(self.runner.settings.deletion_hold_secs * 1_000).unwrap_or(i64::MAX);
+        let (mut known, mut deletions, mut last) = (0, 0, None);
+        loop {
+            let page = self.store.rows_after(last).await?;
+            let Some((key, _)) = page.last() else { break };
+            last = Some(*key);
+            known += page.len() as u64;
+            for (key, row) in page {
+                if self.seen.contains(key.as_bytes()) {
+                    self.look_for_idle(key, &row);
+                } else if self.output.is_snapshot() {
+                    self.rows.push((key, None));
+                } else if self.now_ms - row.missing_ms < hold_ms && row.missing_ms != 0 {
+                    self.output.count("missing", 1);
+                } else if hold_ms > 0 && row.missing_ms == 0 {
+                    self.output.count("missing", 1);
+                    self.rows.push((key, Some(Row { missing_ms: self.now_ms, ..row })));
+                } else {
+                    deletions += 1;
+                    self.output.delete(Kind::Device, key.to_string()).await?;
+                    self.rows.push((key, None));
+                }
+            }
+        }
+        let guard = self.runner.settings.guard;
+        let allowed = guard.deletions_max.max(known * guard.percent_max / 100);
+        // A dry run is how a person looks at what is held back.
+        if deletions > allowed && !self.task.confirmed && !self.task.dry {
+            return Err(MailError::Held { deletions, known, allowed });
+        }
+        Ok(())
+    }
+
+    fn look_for_idle(&mut self, key: Uuid, row: &Row) {
+        let idle = &self.runner.settings.idle_removal;
+        let before_ms = self.now_ms - i64::from(idle.after_days) * 86_400_000;
+        let seen_ms = row.statistics.last_seen().and_then(mapping::unix_ms);
+        let old = seen_ms.is_some_and(|seen_ms| seen_ms < before_ms);
+        if idle.enabled && old && self.found.idle.len() < idle.removals_max as usize {
+            self.found.idle.push(key);
+        }
+    }
+}
+
+/// Asks for every mailbox that has phones.
+pub(super) fn with_phones(recipe: &Recipe) -> Cmdlet {
+    Cmdlet::new(&recipe.mailbox)
+        .with("Filter", "HasActiveSyncDevicePartnership -eq $true")
+        .with("ResultSize", "Unlimited")
+}
+
+/// Writes the mailboxes that are not as remembered.
+pub(super) async fn remember_mailboxes(store: &Store, mailboxes: &[Mailbox]) -> Result<(), MailError> {
+    let names: Vec<&str> =
+        mailboxes.iter().map(|mailbox| mailbox.names.first().map_or("", String::as_str)).collect();
+    let known = store.mailboxes(&names).await?;
+    let mut batch = Batch::new();
+    for (mailbox, known) in mailboxes.iter().zip(known) {
+        if known.as_ref() != Some(mailbox) {
+            put_mailbox(&mut batch, mailbox);
+        }
+    }
+    store.commit(batch).await
+}
+
+/// A listing with errors, or cut short by the server, proves nothing about what is not in it. The warning is known by
+/// the name of the parameter that would help, which is not translated.
+pub(super) fn note_incomplete(incomplete: &mut Option<String>, completed: &Completed) {
+    if let Some(error) = completed.errors.first() {
+        incomplete.get_or_insert_with(|| error.message.clone());
+    }
+    if let Some(warning) = completed.warnings.iter().find(|warning| warning.contains("ResultSize")) {
+        incomplete.get_or_insert_with(|| warning.clone());
+    }
+}
+
+/// Of a record as it would travel.
+pub(super) fn hash_of(record: &DeviceRecord) -> [u8; 16] {
+    digest(&serde_json::to_vec(record).expect("records serialise to JSON"))
+}

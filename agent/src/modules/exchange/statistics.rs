@@ -1,0 +1,294 @@
+//! Statistics: one cmdlet a phone (or one a mailbox, where several of its phones wait), the most urgent first. They are
+//! read between the listings, in slices that each end with what was read being sent and remembered.
+
+use std::time::Duration;
+
+use causeway_protocol::clixml::Object;
+use causeway_protocol::cmdlet::Cmdlet;
+use causeway_protocol::record::Kind;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::error::{Class, MailError, is_missing_cmdlet};
+use super::limits;
+use super::listing::hash_of;
+use super::mapping::{self, Phone, Statistics};
+use super::output::Output;
+use super::run::Runner;
+use super::sessions::Lent;
+use super::state::{
+    Need, Queued, Row, STATE, State, Store, Work, delete_row, delete_work, put_document, put_row, put_work,
+};
+use crate::directory::Net;
+use crate::link::LeaseGuard;
+use crate::modules::ModuleContext;
+use crate::storage::Batch;
+
+/// What a slice did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Slice {
+    /// Phones whose statistics were read.
+    pub(super) read: u64,
+    /// Whether nothing is left.
+    pub(super) is_done: bool,
+}
+
+/// How fast statistics are read, to say when they will be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pace {
+    since: Option<Instant>,
+    read: u64,
+}
+
+impl Pace {
+    /// Counts from now.
+    pub(super) fn start(&mut self) {
+        *self = Self { since: Some(Instant::now()), read: 0 };
+    }
+
+    fn add(&mut self, read: u64) {
+        self.since.get_or_insert_with(Instant::now);
+        self.read += read;
+    }
+
+    /// How long the rest takes at the pace so far; nothing before there is one.
+    pub(super) fn eta(&self, left: u64) -> Option<Duration> {
+        let elapsed = self.since?.elapsed();
+        (self.read > 0).then(|| elapsed.mul_f64(left as f64 / self.read as f64))
+    }
+}
+
+impl Runner {
+    /// Reads statistics until `until`, or until somebody wants something else.
+    pub(super) async fn read_slice(
+        &self,
+        cx: &ModuleContext,
+        lease: &LeaseGuard,
+        until: Instant,
+        interrupted: impl Fn() -> bool,
+    ) -> Result<Slice, MailError> {
+        let store = Store::new(cx.storage.clone());
+        let Some(state) = store.state().await? else { return Ok(Slice { read: 0, is_done: true }) };
+        let net = Net::from(cx);
+        let mut output = Output::upload(cx.cloud.clone(), lease, Some(state.epoch), false);
+        output.open().await?;
+        let mut next = state.clone();
+        let mut batch = Batch::new();
+        let mut slice = Slice::default();
+        let mut trouble = None;
+        let queued = store.work(limits::WORK_PER_READ).await?;
+        let whole = queued.len() < limits::WORK_PER_READ;
+        let mut queued = queued.into_iter().peekable();
+        while let Some(first) = queued.next() {
+            let mut group = vec![first];
+            while let Some(one) = queued.next_if(|one| one.work.record.mailbox == group[0].work.record.mailbox) {
+                group.push(one);
+            }
+            let count = group.len() as u64;
+            let read = Reading { net: &net, store: &store, now_ms: cx.clock.now_ms() };
+            if let Err(error) = self.read_group(read, group, &mut output, &mut batch).await {
+                trouble = Some(error);
+                break;
+            }
+            slice.read += count;
+            let left = self.work_done(count);
+            self.say_progress(&mut output, count, left);
+            if Instant::now() >= until || interrupted() {
+                break;
+            }
+        }
+        slice.is_done = whole && queued.peek().is_none() && trouble.is_none();
+        // What was read before the trouble counts all the same.
+        if let Some(committed) = output.commit().await? {
+            next.epoch = committed.epoch;
+        }
+        if next != state {
+            put_document(&mut batch, STATE, &next);
+        }
+        store.commit(batch).await?;
+        if slice.is_done {
+            output.finished("done");
+        }
+        match trouble {
+            Some(error) => Err(error),
+            None => Ok(slice),
+        }
+    }
+
+    fn say_progress(&self, output: &mut Output<'_>, read: u64, left: u64) {
+        let pace = {
+            let mut pace = self.pace();
+            pace.add(read);
+            *pace
+        };
+        if let Some(eta) = pace.eta(left) {
+            output.set_count("eta_secs", eta.as_secs());
+        }
+        output.set_progress("reading statistics", pace.read, pace.read + left);
+    }
+
+    /// Reads the statistics of phones of one mailbox.
+    async fn read_group(
+        &self,
+        reading: Reading<'_>,
+        group: Vec<Queued>,
+        output: &mut Output<'_>,
+        batch: &mut Batch,
+    ) -> Result<(), MailError> {
+        output.check_lease()?;
+        let mut lent = self.sessions.background(reading.net).await?;
+        let found = match group.as_slice() {
+            [one] => self.statistics_of(&mut lent, one.key, &one.work.record.device_id).await.map(|it| vec![it]),
+            several => self.statistics_in(&mut lent, several).await,
+        };
+        drop(lent);
+        let found = match found {
+            Ok(found) => found,
+            Err(MailError::Cmdlet { record, .. }) if is_missing_cmdlet(&record) => {
+                tracing::warn!(cmdlet = record.message, "Statistics are not visible for this account");
+                self.statistics_are_missing();
+                vec![Read::Unknown; group.len()]
+            }
+            Err(error @ MailError::Cmdlet { .. })
+                if matches!(error.class(), Class::Other | Class::Permanent | Class::NotFound) =>
+            {
+                // Broken state of one phone must not stop the others; its turn comes again.
+                tracing::warn!(error = %error, "Statistics of a phone are not readable");
+                output.count("skipped.unreadable", group.len() as u64);
+                vec![Read::Unknown; group.len()]
+            }
+            Err(error) => return Err(error),
+        };
+        let keys: Vec<Uuid> = group.iter().map(|one| one.key).collect();
+        let rows = reading.store.rows(&keys).await?;
+        for ((one, read), row) in group.into_iter().zip(found).zip(rows) {
+            delete_work(batch, one.place);
+            let Work { mut record, listed } = one.work;
+            let statistics = match read {
+                Read::Gone => continue,
+                Read::Known(statistics) => statistics,
+                Read::Unknown => row.as_ref().map(|row| row.statistics.clone()).unwrap_or_default(),
+            };
+            statistics.fill(&mut record);
+            let mut sent = hash_of(&record);
+            if row.as_ref().is_none_or(|row| row.sent != sent) {
+                sent = output.upsert(Kind::Device, one.key.to_string(), &record).await?;
+            }
+            let missing_ms = row.map_or(0, |row| row.missing_ms);
+            put_row(batch, one.key, &Row { listed, sent, read_ms: reading.now_ms, missing_ms, statistics });
+        }
+        Ok(())
+    }
+
+    async fn statistics_of(
+        &self,
+        lent: &mut Lent<'_>,
+        key: Uuid,
+        device_id: &str,
+    ) -> Result<Read, MailError> {
+        let cmdlet = Cmdlet::new(&lent.recipe.statistics).with("Identity", key.to_string());
+        match lent.ask(&cmdlet).await {
+            Ok(objects) => {
+                let found = objects.iter().find(|object| is_of(object, key, device_id));
+                Ok(found.map_or(Read::Gone, |object| Read::Known(Statistics::read(object))))
+            }
+            Err(error) if error.class() == Class::NotFound => Ok(Read::Gone),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn statistics_in(&self, lent: &mut Lent<'_>, group: &[Queued]) -> Result<Vec<Read>, MailError> {
+        let cmdlet =
+            Cmdlet::new(&lent.recipe.statistics).with("Mailbox", group[0].work.record.mailbox.as_str());
+        let objects = match lent.ask_for(&cmdlet, limits::PHONES_PER_MAILBOX_MAX).await {
+            Ok(objects) => objects,
+            Err(error) if error.class() == Class::NotFound => Vec::new(),
+            Err(error) => return Err(error),
+        };
+        let read = |one: &Queued| {
+            let found = objects.iter().find(|object| is_of(object, one.key, &one.work.record.device_id));
+            found.map_or(Read::Gone, |object| Read::Known(Statistics::read(object)))
+        };
+        Ok(group.iter().map(read).collect())
+    }
+
+    /// Reads one phone again after an action has touched it.
+    pub(super) async fn refresh(
+        &self,
+        cx: &ModuleContext,
+        lease: &LeaseGuard,
+        key: Uuid,
+    ) -> Result<Value, MailError> {
+        let store = Store::new(cx.storage.clone());
+        let Some(state) = store.state().await? else { return Ok(json!({ "read": false })) };
+        let row = store.rows(&[key]).await?.remove(0);
+        let net = Net::from(cx);
+        let mut lent = self.sessions.background(&net).await?;
+        if lent.recipe.per_mailbox {
+            return Ok(json!({ "read": false }));
+        }
+        let phone = self.find(&mut lent, key).await?;
+        drop(lent);
+        let mut batch = Batch::new();
+        match phone {
+            Some(phone) => {
+                let name = phone.owner.first().cloned().unwrap_or_default();
+                let mailbox = store.mailboxes(&[&name]).await?.remove(0);
+                let record = phone.of(mailbox.as_ref());
+                let listed = hash_of(&record);
+                put_work(&mut batch, Need::Changed, key, &Work { record, listed });
+                store.commit(batch).await?;
+                self.work_added(1);
+                Ok(json!({ "read": true }))
+            }
+            None if row.is_some() => {
+                let mut output = Output::upload(cx.cloud.clone(), lease, Some(state.epoch), false);
+                output.delete(Kind::Device, key.to_string()).await?;
+                let committed = output.commit().await?;
+                let epoch = committed.map_or(state.epoch, |committed| committed.epoch);
+                delete_row(&mut batch, key);
+                let devices = state.devices.saturating_sub(1);
+                put_document(&mut batch, STATE, &State { epoch, devices, ..state });
+                store.commit(batch).await?;
+                Ok(json!({ "gone": true }))
+            }
+            None => Ok(json!({ "gone": true })),
+        }
+    }
+
+    /// The phone of this key and no other. A server that does not know it may answer with all there are.
+    pub(super) async fn find(&self, lent: &mut Lent<'_>, key: Uuid) -> Result<Option<Phone>, MailError> {
+        let cmdlet = Cmdlet::new(&lent.recipe.devices).with("Identity", key.to_string());
+        match lent.ask(&cmdlet).await {
+            Ok(objects) => Ok(objects.iter().filter_map(Phone::read).find(|phone| phone.key == key)),
+            Err(error) if error.class() == Class::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// What reading a phone's statistics needs.
+#[derive(Clone, Copy)]
+struct Reading<'a> {
+    net: &'a Net,
+    store: &'a Store,
+    now_ms: i64,
+}
+
+#[derive(Clone, Debug)]
+enum Read {
+    Known(Statistics),
+    /// The servers do not know it any more; the next listing settles it.
+    Gone,
+    /// They do not say.
+    Unknown,
+}
+
+/// Whether statistics are those of this phone: by its id, and where they carry none, by what it calls itself.
+fn is_of(object: &Object, key: Uuid, device_id: &str) -> bool {
+    match mapping::text(object, "Guid") {
+        Some(guid) => Uuid::parse_str(&guid).is_ok_and(|guid| guid == key),
+        None => mapping::text(object, "DeviceId").is_some_and(|id| id == device_id),
+    }
+}
