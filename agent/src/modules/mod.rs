@@ -8,6 +8,7 @@
 mod conformance;
 #[cfg(test)]
 mod error_codes;
+pub mod exchange;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod user_auth;
@@ -37,7 +38,8 @@ use crate::status::StatusCell;
 use crate::storage::Storage;
 
 /// Every module this build knows.
-pub static FACTORIES: &[&dyn ModuleFactory] = &[&user_auth::Factory, &user_visibility::Factory];
+pub static FACTORIES: &[&dyn ModuleFactory] =
+    &[&user_auth::Factory, &user_visibility::Factory, &exchange::Factory];
 
 /// The factory of a kind.
 pub fn factory(kind: &str) -> Option<&'static dyn ModuleFactory> {

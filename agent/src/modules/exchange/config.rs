@@ -217,7 +217,11 @@ impl Settings {
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if !self.scope.name.chars().all(plain) || self.scope.name.len() > 64 {
-            return wrong("scope.name", format!("{:?} is no name", self.scope.name), "use letters and digits");
+            return wrong(
+                "scope.name",
+                format!("{:?} is no name", self.scope.name),
+                "use letters and digits",
+            );
         }
         if !self.scope.is_all() && self.scope.name.is_empty() {
             return wrong("scope.name", "a part of the organisation has no name".to_owned(), "name it");
@@ -228,7 +232,11 @@ impl Settings {
         let ids = self.enrolled.iter().map(|phone| ("enrolled", &phone.device_id));
         for (key, id) in ids.chain(self.preauthorise.iter().map(|phone| ("preauthorise", &phone.device_id))) {
             if !is_device_id(id) {
-                return wrong(key, format!("{id:?} is no device id"), "use the id the phone gives ActiveSync");
+                return wrong(
+                    key,
+                    format!("{id:?} is no device id"),
+                    "use the id the phone gives ActiveSync",
+                );
             }
         }
         Ok(())

@@ -259,15 +259,31 @@ pub(super) fn is_missing_parameter(record: &ErrorRecord) -> bool {
 impl MailError {
     /// Code, retry class and remedy of every code; those of the directory are in its own table.
     pub const TABLE: &[(&str, Retry, &str)] = &[
-        ("exchange_unreachable", Retry::After, "check that the Exchange servers run and are reachable from the agent"),
-        ("exchange_throttled", Retry::After, "nothing: the agent waits; raise the account's throttling policy if it lasts"),
-        ("exchange_credentials", Retry::NeedsAdmin, "store the account's right password with causeway-agent configure exchange"),
+        (
+            "exchange_unreachable",
+            Retry::After,
+            "check that the Exchange servers run and are reachable from the agent",
+        ),
+        (
+            "exchange_throttled",
+            Retry::After,
+            "nothing: the agent waits; raise the account's throttling policy if it lasts",
+        ),
+        (
+            "exchange_credentials",
+            Retry::NeedsAdmin,
+            "store the account's right password with causeway-agent configure exchange",
+        ),
         ("exchange_forbidden", Retry::NeedsAdmin, "give the account the roles that docs/exchange.md lists"),
         ("exchange_protocol", Retry::After, "check that the address is an Exchange PowerShell endpoint"),
         ("exchange_cmdlet_failed", Retry::After, "see the server's own words in the detail"),
         ("not_found", Retry::Permanent, "check that it still exists, and that the agent's scope holds it"),
         ("not_supported", Retry::Permanent, "this version of Exchange has no such function"),
-        ("wrong_device", Retry::Permanent, "run sync_now and order the action again for the phone that is meant"),
+        (
+            "wrong_device",
+            Retry::Permanent,
+            "run sync_now and order the action again for the phone that is meant",
+        ),
         ("too_late", Retry::Permanent, "remove the phone's partnership; it must be set up again"),
         ("wipe_cancelled", Retry::Permanent, "order the wipe again if it is still wanted"),
         ("not_kept", Retry::After, "look for another program that changes the same settings"),
@@ -299,7 +315,9 @@ impl MailError {
                 _ => Class::Unreachable,
             },
             Self::Cmdlet { record, .. } => class_of(record),
-            Self::TimedOut { .. } | Self::Storage { .. } | Self::Stopping | Self::Directory { .. } => Class::Unreachable,
+            Self::TimedOut { .. } | Self::Storage { .. } | Self::Stopping | Self::Directory { .. } => {
+                Class::Unreachable
+            }
             Self::NoCmdlets { .. } => Class::Forbidden,
             Self::NotFound { .. } => Class::NotFound,
             Self::NotKept { .. }
@@ -414,7 +432,11 @@ mod tests {
     fn classes_come_from_names_and_not_from_messages() {
         for (reason, id, class) in [
             ("ManagementObjectNotFoundException", "", Class::NotFound),
-            ("", "[Server=EX1] [FailureCategory=Cmdlet-ManagementObjectNotFoundException] AB,x", Class::NotFound),
+            (
+                "",
+                "[Server=EX1] [FailureCategory=Cmdlet-ManagementObjectNotFoundException] AB,x",
+                Class::NotFound,
+            ),
             ("CommandNotFoundException", "CommandNotFoundException", Class::Forbidden),
             ("ParameterBindingException", "NamedParameterNotFound,Get-MobileDevice", Class::Permanent),
             ("ADTransientException", "", Class::Unreachable),
@@ -430,7 +452,8 @@ mod tests {
 
     #[test]
     fn every_code_has_a_remedy() {
-        let cmdlet = |reason: &str| MailError::Cmdlet { cmdlet: "Get-X".to_owned(), record: record(reason, "") };
+        let cmdlet =
+            |reason: &str| MailError::Cmdlet { cmdlet: "Get-X".to_owned(), record: record(reason, "") };
         let detail = String::new;
         let errors = [
             cmdlet("ManagementObjectNotFoundException"),

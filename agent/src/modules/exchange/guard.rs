@@ -1,8 +1,8 @@
 //! The brake on wipes, blocks and removals: more than so many within some time wait until a person confirms. What has
 //! passed and what is held survives a restart.
 
-use causeway_protocol::channel::payload::Notice;
 use causeway_protocol::action::codes;
+use causeway_protocol::channel::payload::Notice;
 use causeway_protocol::health::Severity;
 use serde::{Deserialize, Serialize};
 
@@ -72,7 +72,12 @@ impl Guard {
     }
 
     /// A person has confirmed everything held until now.
-    pub(super) async fn confirm(&self, cx: &ModuleContext, settings: MassSettings, resource: &str) -> Result<u64, MailError> {
+    pub(super) async fn confirm(
+        &self,
+        cx: &ModuleContext,
+        settings: MassSettings,
+        resource: &str,
+    ) -> Result<u64, MailError> {
         let _one = self.one.lock().await;
         let store = Store::new(cx.storage.clone());
         let mut memory: Memory = store.document(DOCUMENT).await?.unwrap_or_default();

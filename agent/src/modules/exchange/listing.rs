@@ -21,8 +21,8 @@ use super::output::Output;
 use super::recipes::Recipe;
 use super::run::{Runner, Task};
 use super::state::{
-    Need, Row, STATE, State, Store, Work, delete_hash, delete_row, digest, put_document, put_hash, put_mailbox,
-    put_row, put_work,
+    Need, Row, STATE, State, Store, Work, delete_hash, delete_row, digest, put_document, put_hash,
+    put_mailbox, put_row, put_work,
 };
 use crate::directory::Net;
 use crate::link::{LeaseGuard, LinkError};
@@ -216,7 +216,8 @@ impl<'a> Listing<'a> {
         let version = mapping::version(&display.unwrap_or_default(), &server, &recipe.title);
         let record = mapping::organization(settings.as_ref(), name, version);
         self.found.default_access.clone_from(&record.default_access);
-        self.others(Kind::MailOrganization, b'o', vec![(self.runner.settings.organization.clone(), record)]).await?;
+        self.others(Kind::MailOrganization, b'o', vec![(self.runner.settings.organization.clone(), record)])
+            .await?;
         Ok(recipe)
     }
 
@@ -317,7 +318,7 @@ impl<'a> Listing<'a> {
         self.output.count("skipped.no_id", (page.len() - phones.len()) as u64);
         let seen = phones.len() as u64;
         let mut known = Vec::with_capacity(phones.len());
-        for (phone, mailbox) in self.with_mailboxes(phones).await? {
+        for (phone, mailbox) in with_mailboxes(&self.store, phones).await? {
             match mailbox {
                 None if self.strangers.len() < limits::ROWS_PER_READ => self.strangers.push(phone),
                 mailbox => known.push((phone, mailbox, None)),
@@ -328,26 +329,14 @@ impl<'a> Listing<'a> {
         Ok(())
     }
 
-    async fn with_mailboxes(&self, phones: Vec<Phone>) -> Result<Vec<(Phone, Option<Mailbox>)>, MailError> {
-        let names: Vec<&str> =
-            phones.iter().flat_map(|phone| phone.owner.iter().map(String::as_str)).collect();
-        let mut found = self.store.mailboxes(&names).await?.into_iter();
-        let mut out = Vec::with_capacity(phones.len());
-        for phone in phones {
-            let mine: Vec<_> = found.by_ref().take(phone.owner.len()).collect();
-            let mailbox = mine.into_iter().flatten().next();
-            out.push((phone, mailbox));
-        }
-        Ok(out)
-    }
-
     /// Phones of mailboxes that the servers did not name among those with phones: that mark is brought up to date only
     /// now and then.
     async fn strangers(&mut self, recipe: &'static Recipe) -> Result<(), MailError> {
         let strangers = std::mem::take(&mut self.strangers);
         let mut known: Vec<(Phone, Option<Mailbox>, Option<Statistics>)> = Vec::new();
         for phone in strangers {
-            let mut mailbox = self.store.mailboxes(&[phone.owner.first().map_or("", String::as_str)]).await?.remove(0);
+            let mut mailbox =
+                self.store.mailboxes(&[phone.owner.first().map_or("", String::as_str)]).await?.remove(0);
             if let Some(owner) = phone.owner.first().filter(|_| mailbox.is_none()) {
                 let mut lent = self.runner.sessions.background(&self.net).await?;
                 let cmdlet = Cmdlet::new(&recipe.mailbox).with("Identity", owner.as_str());
@@ -382,7 +371,9 @@ impl<'a> Listing<'a> {
             let objects = match asked {
                 Ok(objects) => objects,
                 // The mailbox went meanwhile.
-                Err(MailError::Cmdlet { record, .. }) if super::error::class_of(&record) == super::error::Class::NotFound => {
+                Err(MailError::Cmdlet { record, .. })
+                    if super::error::class_of(&record) == super::error::Class::NotFound =>
+                {
                     continue;
                 }
                 Err(MailError::Cmdlet { record, .. }) => {
@@ -394,7 +385,7 @@ impl<'a> Listing<'a> {
             let mut known = Vec::with_capacity(objects.len());
             for object in &objects {
                 let Some(phone) = Phone::read(object) else { continue };
-                let (phone, mailbox) = self.with_mailboxes(vec![phone]).await?.remove(0);
+                let (phone, mailbox) = with_mailboxes(&self.store, vec![phone]).await?.remove(0);
                 known.push((phone, mailbox, Some(Statistics::read(object))));
             }
             self.compare(known).await?;
@@ -456,7 +447,8 @@ impl<'a> Listing<'a> {
         let reads = self.runner.reads_statistics();
         let old_ms = i64::try_from(self.runner.settings.statistics_every_secs * 1_000).unwrap_or(i64::MAX);
         let stale = row.as_ref().is_some_and(|row| self.task.full || self.now_ms - row.read_ms >= old_ms);
-        let may_wait = reads && !self.output.is_snapshot() && self.held < limits::CHANGES_HELD && !self.output.is_dry();
+        let may_wait =
+            reads && !self.output.is_snapshot() && self.held < limits::CHANGES_HELD && !self.output.is_dry();
         if reads && (changed || (stale && (self.task.full || self.stale < limits::STALE_PER_LISTING))) {
             let need = if changed { Need::Changed } else { Need::Stale };
             put_work(&mut self.work, need, key, &Work { record: record.clone(), listed });
@@ -539,6 +531,22 @@ impl<'a> Listing<'a> {
             self.found.idle.push(key);
         }
     }
+}
+
+/// Phones with their mailboxes, where these are known.
+async fn with_mailboxes(
+    store: &Store,
+    phones: Vec<Phone>,
+) -> Result<Vec<(Phone, Option<Mailbox>)>, MailError> {
+    let names: Vec<&str> = phones.iter().flat_map(|phone| phone.owner.iter().map(String::as_str)).collect();
+    let mut found = store.mailboxes(&names).await?.into_iter();
+    let mut out = Vec::with_capacity(phones.len());
+    for phone in phones {
+        let mine: Vec<_> = found.by_ref().take(phone.owner.len()).collect();
+        let mailbox = mine.into_iter().flatten().next();
+        out.push((phone, mailbox));
+    }
+    Ok(out)
 }
 
 /// Asks for every mailbox that has phones.

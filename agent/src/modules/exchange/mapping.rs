@@ -113,7 +113,8 @@ impl Phone {
             user_agent: text("DeviceUserAgent"),
             client_type: text("ClientType"),
             client_version: text("ClientVersion").or_else(|| text("DeviceActiveSyncVersion")),
-            access_state: text("DeviceAccessState").map_or_else(|| access::UNKNOWN.to_owned(), |word| snake(&word)),
+            access_state: text("DeviceAccessState")
+                .map_or_else(|| access::UNKNOWN.to_owned(), |word| snake(&word)),
             access_reason: text("DeviceAccessStateReason").map(|word| snake(&word)),
             access_rule: text("DeviceAccessControlRule"),
             first_sync: instant(object, "FirstSyncTime"),
@@ -165,7 +166,11 @@ impl Lists {
     pub(super) fn read(object: &Object) -> Self {
         let ids = |name: &str| {
             let items = object.get(name).map(Value::items).unwrap_or_default();
-            items.iter().filter_map(|id| id.text().map(|id| id.into_owned())).filter(|id| !id.is_empty()).collect()
+            items
+                .iter()
+                .filter_map(|id| id.text().map(|id| id.into_owned()))
+                .filter(|id| !id.is_empty())
+                .collect()
         };
         Self { allowed: ids("ActiveSyncAllowedDeviceIDs"), blocked: ids("ActiveSyncBlockedDeviceIDs") }
     }
@@ -229,9 +234,12 @@ impl Wipes {
 
 /// Reads a policy: its key and the record.
 pub(super) fn policy(object: &Object) -> Option<(String, DevicePolicyRecord)> {
-    let name = text(object, "Name").or_else(|| text(object, "Identity").map(|identity| last_name(&identity)))?;
+    let name =
+        text(object, "Name").or_else(|| text(object, "Identity").map(|identity| last_name(&identity)))?;
     let key = text(object, "Guid").map_or_else(|| name.clone(), |guid| guid.to_lowercase());
-    let is_default = ["IsDefault", "IsDefaultPolicy"].iter().any(|it| object.get(it).and_then(Value::as_bool) == Some(true));
+    let is_default = ["IsDefault", "IsDefaultPolicy"]
+        .iter()
+        .any(|it| object.get(it).and_then(Value::as_bool) == Some(true));
     let settings = settings(object);
     Some((key, DevicePolicyRecord { system: SYSTEM.to_owned(), name, is_default, settings }))
 }
@@ -282,15 +290,33 @@ pub(super) fn version(display: &str, server: &ServerFacts, title: &str) -> Strin
 
 /// Properties that say nothing about what a policy or an organisation is set to, or that differ with every answer.
 const NOT_SETTINGS: &[&str] = &[
-    "Identity", "Guid", "Id", "Name", "AdminDisplayName", "DistinguishedName", "ExchangeVersion", "ObjectCategory",
-    "ObjectClass", "ObjectState", "OrganizationId", "OrganizationalUnitRoot", "OriginatingServer", "IsValid",
-    "WhenChanged", "WhenChangedUTC", "WhenCreated", "WhenCreatedUTC", "SerializationData", "ExchangeObjectId",
+    "Identity",
+    "Guid",
+    "Id",
+    "Name",
+    "AdminDisplayName",
+    "DistinguishedName",
+    "ExchangeVersion",
+    "ObjectCategory",
+    "ObjectClass",
+    "ObjectState",
+    "OrganizationId",
+    "OrganizationalUnitRoot",
+    "OriginatingServer",
+    "IsValid",
+    "WhenChanged",
+    "WhenChangedUTC",
+    "WhenCreated",
+    "WhenCreatedUTC",
+    "SerializationData",
+    "ExchangeObjectId",
 ];
 
 fn settings(object: &Object) -> std::collections::BTreeMap<String, String> {
     let mut settings = causeway_protocol::cmdlet::properties(object);
     settings.retain(|name, value| {
-        !NOT_SETTINGS.iter().any(|known| known.eq_ignore_ascii_case(name)) && value.len() <= limits::VALUE_MAX_BYTES
+        !NOT_SETTINGS.iter().any(|known| known.eq_ignore_ascii_case(name))
+            && value.len() <= limits::VALUE_MAX_BYTES
     });
     settings
 }
@@ -436,13 +462,17 @@ mod tests {
             ("ActiveSyncBlockedDeviceIDs", "C".into()),
         ]);
         let lists = Lists::read(&both);
-        assert_eq!((lists.allowed, lists.blocked), (vec!["A".to_owned(), "B".to_owned()], vec!["C".to_owned()]));
+        assert_eq!(
+            (lists.allowed, lists.blocked),
+            (vec!["A".to_owned(), "B".to_owned()], vec!["C".to_owned()])
+        );
         assert_eq!(Lists::read(&object(&[("ActiveSyncAllowedDeviceIDs", Value::Null)])), Lists::default());
     }
 
     #[test]
     fn a_phone_that_reports_no_synchronisation_is_never_idle() {
-        let statistics = Statistics { last_attempt: Some("2020-01-01T00:00:00Z".to_owned()), ..Statistics::default() };
+        let statistics =
+            Statistics { last_attempt: Some("2020-01-01T00:00:00Z".to_owned()), ..Statistics::default() };
         assert_eq!(statistics.last_seen(), None);
     }
 }

@@ -104,7 +104,8 @@ impl<'a> Output<'a> {
     }
 
     async fn push(&mut self, record: Record) -> Result<(), MailError> {
-        let name = format!("{}.{}", record.kind.as_str(), if record.op == Op::Upsert { "upsert" } else { "delete" });
+        let name =
+            format!("{}.{}", record.kind.as_str(), if record.op == Op::Upsert { "upsert" } else { "delete" });
         if let Some(samples) = &mut self.dry {
             let list = samples.entry(name.clone()).or_default();
             if list.len() < limits::SAMPLES {

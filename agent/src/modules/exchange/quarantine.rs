@@ -84,7 +84,10 @@ pub(super) async fn advance(
     budget: Duration,
 ) -> Result<Step, MailError> {
     let Ok(_one) = runner.job.try_lock() else {
-        return Ok(Step::Wait { result: json!({ "waits_for": "another order of the same kind" }), next_check: budget });
+        return Ok(Step::Wait {
+            result: json!({ "waits_for": "another order of the same kind" }),
+            next_check: budget,
+        });
     };
     let store = Store::new(cx.storage.clone());
     let net = Net::from(cx);
@@ -278,11 +281,14 @@ impl Work<'_> {
         }
         let first_ms = phone.record.first_sync.as_deref().and_then(mapping::unix_ms);
         let by_default = phone.record.access_reason.as_deref().is_none_or(|reason| reason == "global");
-        state == access::QUARANTINED && by_default && first_ms.is_some_and(|first_ms| first_ms < job.switched_ms)
+        state == access::QUARANTINED
+            && by_default
+            && first_ms.is_some_and(|first_ms| first_ms < job.switched_ms)
     }
 
     async fn with_lists(&self, phones: Vec<Phone>) -> Result<Vec<(Phone, Option<Listed>)>, MailError> {
-        let names: Vec<&str> = phones.iter().flat_map(|phone| phone.owner.iter().map(String::as_str)).collect();
+        let names: Vec<&str> =
+            phones.iter().flat_map(|phone| phone.owner.iter().map(String::as_str)).collect();
         let mut found = self.store.mailbox_lists(&names).await?.into_iter();
         Ok(phones
             .into_iter()
@@ -297,7 +303,9 @@ impl Work<'_> {
     /// any more, so that nobody can synchronise with it.
     async fn lists_of(&self, phone: &Phone) -> Result<Option<Listed>, MailError> {
         let Some(owner) = phone.owner.first() else {
-            return Err(MailError::Incomplete { why: format!("the mailbox of {} is not known", phone.record.identity) });
+            return Err(MailError::Incomplete {
+                why: format!("the mailbox of {} is not known", phone.record.identity),
+            });
         };
         let mut lent = self.runner.sessions.background(&self.net).await?;
         match mailbox_named(&mut lent, owner).await {
@@ -332,7 +340,9 @@ impl Work<'_> {
             for (mailbox, ids, places) in groups {
                 match self.allow_in(&mailbox, &ids).await {
                     Ok(()) => job.allowed += ids.len() as u64,
-                    Err(error) if matches!(error.class(), Class::Other | Class::Permanent | Class::NotFound) => {
+                    Err(error)
+                        if matches!(error.class(), Class::Other | Class::Permanent | Class::NotFound) =>
+                    {
                         tracing::warn!(mailbox, error = %crate::chain::Chain(&error), "Phones could not be allowed");
                         job.failed += ids.len() as u64;
                         job.error = error.to_string();
@@ -370,7 +380,11 @@ impl Work<'_> {
                     .filter(|id| !current.lists.blocked.contains(id) && !current.lists.allowed.contains(id))
                     .cloned()
                     .collect();
-                if missing.is_empty() { Ok(()) } else { write(&mut lent, &current, &missing, Access::Allowed).await }
+                if missing.is_empty() {
+                    Ok(())
+                } else {
+                    write(&mut lent, &current, &missing, Access::Allowed).await
+                }
             }
             done => done,
         }

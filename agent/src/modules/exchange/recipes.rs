@@ -58,8 +58,9 @@ struct File {
     settings: BTreeMap<String, SettingType>,
 }
 
-static FILE: LazyLock<File> =
-    LazyLock::new(|| toml::from_str(include_str!("recipes.toml")).expect("the built-in recipes parse; tested"));
+static FILE: LazyLock<File> = LazyLock::new(|| {
+    toml::from_str(include_str!("recipes.toml")).expect("the built-in recipes parse; tested")
+});
 
 /// Every generation, newest first.
 pub(super) fn recipes() -> &'static [Recipe] {

@@ -35,7 +35,8 @@ pub(super) async fn follow(
     let preauthorised = rules.preauthorise().await?;
     let (removed, touched) = rules.remove_idle(&found.idle).await?;
     let mut done = json!({});
-    for (name, count) in [("approved", approved), ("preauthorised", preauthorised), ("removed_idle", removed)] {
+    for (name, count) in [("approved", approved), ("preauthorised", preauthorised), ("removed_idle", removed)]
+    {
         if count > 0 {
             done[name] = json!(count);
         }
@@ -57,9 +58,10 @@ impl Rules<'_> {
             let mailbox = mailbox_named(&mut lent, mailbox).await?;
             // Whoever was blocked by a person stays blocked.
             if mailbox.lists.blocked.iter().any(|id| id == device_id) {
-                return Ok(false);
+                return Ok::<_, MailError>(false);
             }
-            let step = set_access(&mut lent, &mailbox, device_id, Access::Allowed, &mut Progress::default()).await?;
+            let step =
+                set_access(&mut lent, &mailbox, device_id, Access::Allowed, &mut Progress::default()).await?;
             Ok(matches!(step, Step::Done(_)))
         };
         match done.await {
@@ -116,7 +118,8 @@ impl Rules<'_> {
                 continue;
             }
             let resource = self.runner.settings.resource();
-            let passes = self.guard.admit(self.cx, self.runner.settings.mass_actions, None, &resource).await?;
+            let passes =
+                self.guard.admit(self.cx, self.runner.settings.mass_actions, None, &resource).await?;
             if passes != Admission::Passed {
                 break;
             }
@@ -153,7 +156,10 @@ impl Rules<'_> {
         let before_ms = self.cx.clock.now_ms() - i64::try_from(after.as_millis()).unwrap_or(i64::MAX);
         let seen_ms = statistics.as_ref().and_then(Statistics::last_seen).and_then(mapping::unix_ms);
         // A phone that shall be wiped is waited for, however long.
-        let wiping = statistics.as_ref().and_then(|it| it.wipe_status.as_deref()).is_some_and(|it| it.contains("pending"));
+        let wiping = statistics
+            .as_ref()
+            .and_then(|it| it.wipe_status.as_deref())
+            .is_some_and(|it| it.contains("pending"));
         let idle = seen_ms.is_some_and(|seen_ms| seen_ms < before_ms) && !wiping;
         Ok(idle.then_some(phone.record.identity))
     }

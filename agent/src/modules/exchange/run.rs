@@ -56,7 +56,11 @@ pub(super) struct Runner {
 }
 
 impl Runner {
-    pub(super) fn new(settings: Settings, exchange: Arc<dyn Exchange>, directory: Option<Arc<Directory>>) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        exchange: Arc<dyn Exchange>,
+        directory: Option<Arc<Directory>>,
+    ) -> Self {
         let mut enrolled: HashMap<String, Vec<Option<String>>> = HashMap::new();
         for phone in &settings.enrolled {
             let mailbox = phone.mailbox.as_ref().map(|mailbox| mailbox.to_lowercase());
@@ -153,9 +157,8 @@ impl Runner {
         let in_databases = self.in_databases.lock().unwrap_or_else(PoisonError::into_inner);
         any(&scope.domains, &|wanted| domain_of_address.as_deref() == Some(wanted) || home == wanted)
             && any(&scope.servers, &|wanted| {
-                host.as_deref().is_some_and(|host| {
-                    host == wanted || host.split('.').next() == wanted.split('.').next()
-                })
+                host.as_deref()
+                    .is_some_and(|host| host == wanted || host.split('.').next() == wanted.split('.').next())
             })
             && any(&scope.databases, &|wanted| {
                 database.as_deref() == Some(wanted) || id.is_some_and(|id| in_databases.contains(&id))

@@ -135,7 +135,8 @@ impl Sessions {
     /// Ends the actions' session if nobody has used it for a while.
     pub(super) async fn close_idle(&self) {
         let idle = |slot: &Slot| slot.used.is_none_or(|used| used.elapsed() >= limits::URGENT_IDLE);
-        let session = self.urgent.try_lock().ok().filter(|slot| idle(slot)).and_then(|mut slot| slot.session.take());
+        let session =
+            self.urgent.try_lock().ok().filter(|slot| idle(slot)).and_then(|mut slot| slot.session.take());
         if let Some(session) = session {
             session.close().await;
         }
@@ -203,7 +204,11 @@ impl Lent<'_> {
     }
 
     /// Runs a cmdlet and keeps at most `max` objects; more are not waited for.
-    pub(super) async fn all(&mut self, cmdlet: &Cmdlet, max: usize) -> Result<(Vec<Object>, Completed), MailError> {
+    pub(super) async fn all(
+        &mut self,
+        cmdlet: &Cmdlet,
+        max: usize,
+    ) -> Result<(Vec<Object>, Completed), MailError> {
         let mut listing = self.list(cmdlet.clone())?;
         let mut objects = Vec::new();
         while let Some(page) = listing.next_page(limits::CMDLET_WITHIN).await? {

@@ -81,9 +81,18 @@ impl Row {
         }
         let hash = |at: usize| fixed[at..at + 16].try_into().map_err(|_| bad());
         let number = |at: usize| fixed[at..at + 8].try_into().map(i64::from_be_bytes).map_err(|_| bad());
-        let statistics =
-            if rest.is_empty() { Statistics::default() } else { serde_json::from_slice(rest).map_err(|_| bad())? };
-        Ok(Self { listed: hash(1)?, sent: hash(17)?, read_ms: number(33)?, missing_ms: number(41)?, statistics })
+        let statistics = if rest.is_empty() {
+            Statistics::default()
+        } else {
+            serde_json::from_slice(rest).map_err(|_| bad())?
+        };
+        Ok(Self {
+            listed: hash(1)?,
+            sent: hash(17)?,
+            read_ms: number(33)?,
+            missing_ms: number(41)?,
+            statistics,
+        })
     }
 }
 
@@ -182,14 +191,20 @@ impl Store {
     pub(super) async fn mailboxes(&self, names: &[&str]) -> Result<Vec<Option<Mailbox>>, MailError> {
         let keys = names.iter().map(|name| mailbox_key(name)).collect();
         let found = self.storage.get_many(Table::Index, keys).await?;
-        Ok(found.into_iter().map(|value| value.and_then(|value| serde_json::from_slice(&value).ok())).collect())
+        Ok(found
+            .into_iter()
+            .map(|value| value.and_then(|value| serde_json::from_slice(&value).ok()))
+            .collect())
     }
 
     /// The mailboxes phones call by these names, with their lists, as the quarantine job has just read them.
     pub(super) async fn mailbox_lists(&self, names: &[&str]) -> Result<Vec<Option<Listed>>, MailError> {
         let keys = names.iter().map(|name| lists_key(name)).collect();
         let found = self.storage.get_many(Table::Index, keys).await?;
-        Ok(found.into_iter().map(|value| value.and_then(|value| serde_json::from_slice(&value).ok())).collect())
+        Ok(found
+            .into_iter()
+            .map(|value| value.and_then(|value| serde_json::from_slice(&value).ok()))
+            .collect())
     }
 
     /// What is to be read, most urgent first, those of one mailbox together.
@@ -198,8 +213,8 @@ impl Store {
         pairs
             .into_iter()
             .map(|(place, value)| {
-                let work =
-                    serde_json::from_slice(&value).map_err(|_| MailError::BadState { what: "waiting phone" })?;
+                let work = serde_json::from_slice(&value)
+                    .map_err(|_| MailError::BadState { what: "waiting phone" })?;
                 Ok(Queued { key: uuid_at(&place, 10)?, place, work })
             })
             .collect()

@@ -82,7 +82,9 @@ impl Runner {
         let mut queued = queued.into_iter().peekable();
         while let Some(first) = queued.next() {
             let mut group = vec![first];
-            while let Some(one) = queued.next_if(|one| one.work.record.mailbox == group[0].work.record.mailbox) {
+            while let Some(one) =
+                queued.next_if(|one| one.work.record.mailbox == group[0].work.record.mailbox)
+            {
                 group.push(one);
             }
             let count = group.len() as u64;
@@ -139,7 +141,9 @@ impl Runner {
         output.check_lease()?;
         let mut lent = self.sessions.background(reading.net).await?;
         let found = match group.as_slice() {
-            [one] => self.statistics_of(&mut lent, one.key, &one.work.record.device_id).await.map(|it| vec![it]),
+            [one] => {
+                self.statistics_of(&mut lent, one.key, &one.work.record.device_id).await.map(|it| vec![it])
+            }
             several => self.statistics_in(&mut lent, several).await,
         };
         drop(lent);

@@ -81,7 +81,10 @@ pub(in crate::modules::exchange) async fn write(
     match lent.ask(&cmdlet).await {
         Ok(_) => return Ok(()),
         Err(MailError::Cmdlet { record, .. }) if is_missing_parameter(&record) => {
-            tracing::debug!(error = record.message, "The server takes no changes of lists; writing whole ones");
+            tracing::debug!(
+                error = record.message,
+                "The server takes no changes of lists; writing whole ones"
+            );
         }
         Err(error) => return Err(error),
     }
@@ -104,9 +107,8 @@ pub(in crate::modules::exchange) async fn add(
     mailbox: &str,
     ids: &[String],
 ) -> Result<(), MailError> {
-    let cmdlet = Cmdlet::new(&lent.recipe.set_mailbox)
-        .with("Identity", mailbox)
-        .with(ALLOWED, change("Add", ids));
+    let cmdlet =
+        Cmdlet::new(&lent.recipe.set_mailbox).with("Identity", mailbox).with(ALLOWED, change("Add", ids));
     lent.ask(&cmdlet).await.map(|_| ())
 }
 

@@ -27,7 +27,11 @@ pub(in crate::modules::exchange) struct InMailbox {
 
 /// The phone of a target. Key, device id and mailbox must be those of one and the same phone; a server that does not
 /// know an identity may answer with every phone there is.
-pub(super) async fn device(runner: &Runner, lent: &mut Lent<'_>, target: &DeviceTarget) -> Result<Found, MailError> {
+pub(super) async fn device(
+    runner: &Runner,
+    lent: &mut Lent<'_>,
+    target: &DeviceTarget,
+) -> Result<Found, MailError> {
     let key = Uuid::parse_str(&target.key).map_err(|_| no_phone(target))?;
     let phone = if lent.recipe.per_mailbox {
         in_mailbox(lent, target, key).await?
@@ -38,20 +42,28 @@ pub(super) async fn device(runner: &Runner, lent: &mut Lent<'_>, target: &Device
     if let Some(wanted) = &target.device_id
         && phone.record.device_id != *wanted
     {
-        let what = format!("the phone {} has the device id {:?}, not {wanted:?}", target.key, phone.record.device_id);
+        let what = format!(
+            "the phone {} has the device id {:?}, not {wanted:?}",
+            target.key, phone.record.device_id
+        );
         return Err(MailError::Mismatch { what });
     }
     let name = target.mailbox.clone().or_else(|| phone.owner.first().cloned()).unwrap_or_default();
     let mailbox = mailbox_named(lent, &name).await?;
     if !lent.recipe.per_mailbox && !mailbox.mailbox.owns(&phone) {
-        let what = format!("the phone {} is in {}, not in mailbox {name}", target.key, phone.owner.join(" or "));
+        let what =
+            format!("the phone {} is in {}, not in mailbox {name}", target.key, phone.owner.join(" or "));
         return Err(MailError::Mismatch { what });
     }
     Ok(Found { phone, mailbox })
 }
 
 /// A phone where only mailboxes can be asked.
-async fn in_mailbox(lent: &mut Lent<'_>, target: &DeviceTarget, key: Uuid) -> Result<Option<Phone>, MailError> {
+async fn in_mailbox(
+    lent: &mut Lent<'_>,
+    target: &DeviceTarget,
+    key: Uuid,
+) -> Result<Option<Phone>, MailError> {
     let Some(mailbox) = &target.mailbox else {
         let what = "the target's mailbox is missing; this version of Exchange needs it".to_owned();
         return Err(MailError::Mismatch { what });
@@ -82,7 +94,9 @@ pub(in crate::modules::exchange) async fn mailbox_named(
             .iter()
             .any(|property| text(object, property).is_some_and(|value| value.to_lowercase() == called));
     if !is_it {
-        return Err(MailError::Mismatch { what: format!("asked for mailbox {name:?}, the server gave {}", mailbox.guid) });
+        return Err(MailError::Mismatch {
+            what: format!("asked for mailbox {name:?}, the server gave {}", mailbox.guid),
+        });
     }
     let policy = text(object, "ActiveSyncMailboxPolicy");
     Ok(InMailbox { lists: Lists::read(object), mailbox, policy })
@@ -113,7 +127,8 @@ pub(super) async fn statistics(
 /// What identifies the phone towards cmdlets that change it: its Guid, and where it has none, what the server itself
 /// called it a moment ago. Never empty.
 pub(super) fn identity(lent: &Lent<'_>, phone: &Phone) -> Result<String, MailError> {
-    let identity = if lent.recipe.per_mailbox { phone.record.identity.clone() } else { phone.key.to_string() };
+    let identity =
+        if lent.recipe.per_mailbox { phone.record.identity.clone() } else { phone.key.to_string() };
     if identity.trim().is_empty() {
         return Err(MailError::NotFound { what: format!("identity of the phone {}", phone.key) });
     }

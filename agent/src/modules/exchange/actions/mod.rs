@@ -34,13 +34,33 @@ use crate::modules::{ModuleContext, Outcome};
 pub(super) enum Order {
     /// Through the run loop: a listing, or one phone again.
     Collect(Task),
-    Access { target: DeviceTarget, access: Access },
-    Remove { target: DeviceTarget },
-    Wipe { target: DeviceTarget, scope: WipeScope },
-    AssignPolicy { target: DeviceTarget, policy: Option<String> },
-    Policy { name: String, settings: Map<String, Value>, create: bool },
-    Quarantine { on: bool },
-    Preauthorise { mailbox: String, device_id: String },
+    Access {
+        target: DeviceTarget,
+        access: Access,
+    },
+    Remove {
+        target: DeviceTarget,
+    },
+    Wipe {
+        target: DeviceTarget,
+        scope: WipeScope,
+    },
+    AssignPolicy {
+        target: DeviceTarget,
+        policy: Option<String>,
+    },
+    Policy {
+        name: String,
+        settings: Map<String, Value>,
+        create: bool,
+    },
+    Quarantine {
+        on: bool,
+    },
+    Preauthorise {
+        mailbox: String,
+        device_id: String,
+    },
 }
 
 #[derive(Deserialize, Default)]
@@ -190,7 +210,10 @@ fn device(action: &Action) -> Result<DeviceTarget, MailError> {
     let target: DeviceTarget = read(action, &action.target)?;
     key_of(action, &target)?;
     if target.device_id.as_ref().is_none_or(String::is_empty) {
-        return Err(bad(action, "the target's device_id is missing; it is needed as a cross-check".to_owned()));
+        return Err(bad(
+            action,
+            "the target's device_id is missing; it is needed as a cross-check".to_owned(),
+        ));
     }
     Ok(target)
 }
@@ -266,6 +289,31 @@ pub(super) async fn carry_out(
         Ok(Some(step)) => Ok(step),
         Err(error) => Err(error),
     };
+    end(cx, &store, &action.id, before, progress, step).await
+}
+
+/// What came of work that was done elsewhere.
+pub(super) async fn settle(cx: &ModuleContext, action: &Action, step: Result<Step, MailError>) -> Outcome {
+    let store = Store::new(cx.storage.clone());
+    match store.document::<Progress>(&action_name(&action.id)).await {
+        Ok(before) => {
+            let before = before.unwrap_or_default();
+            end(cx, &store, &action.id, before.clone(), before, step).await
+        }
+        Err(error) => Outcome::Failure(error.report()),
+    }
+}
+
+/// The outcome of a try; what is known of the action is kept for as long as it is Pending.
+async fn end(
+    cx: &ModuleContext,
+    store: &Store,
+    id: &str,
+    before: Progress,
+    mut progress: Progress,
+    step: Result<Step, MailError>,
+) -> Outcome {
+    let name = action_name(id);
     let outcome = match step {
         Ok(Step::Done(result)) => Outcome::Success(result),
         Ok(Step::Wait { result, next_check }) => {
@@ -281,7 +329,7 @@ pub(super) async fn carry_out(
         _ => store.delete_document(&name).await,
     };
     if let Err(error) = kept {
-        tracing::warn!(id = action.id, error = %crate::chain::Chain(&error), "What is known of an action could not be stored");
+        tracing::warn!(id, error = %crate::chain::Chain(&error), "What is known of an action could not be stored");
     }
     outcome
 }
@@ -340,15 +388,21 @@ async fn work(
     match order {
         Order::Access { target, access } => {
             let found = find::device(runner, &mut lent, target).await?;
-            let done = set_access(&mut lent, &found.mailbox, &found.phone.record.device_id, *access, progress).await?;
+            let done =
+                set_access(&mut lent, &found.mailbox, &found.phone.record.device_id, *access, progress)
+                    .await?;
             Ok(done.with("access_state", json!(found.phone.record.access_state)))
         }
         Order::Remove { target } => remove::remove(runner, &mut lent, target, progress).await,
-        Order::Wipe { target, scope } => wipe::wipe(runner, &mut lent, store, action, target, *scope, progress).await,
+        Order::Wipe { target, scope } => {
+            wipe::wipe(runner, &mut lent, store, action, target, *scope, progress).await
+        }
         Order::AssignPolicy { target, policy } => {
             policy::assign(runner, &mut lent, target, policy.as_deref(), progress).await
         }
-        Order::Policy { name, settings, create } => policy::write(&mut lent, name, settings, *create, progress).await,
+        Order::Policy { name, settings, create } => {
+            policy::write(&mut lent, name, settings, *create, progress).await
+        }
         Order::Preauthorise { mailbox, device_id } => {
             let mailbox = mailbox_named(&mut lent, mailbox).await?;
             allow(&mut lent, &mailbox, device_id, progress).await
@@ -369,8 +423,9 @@ impl Step {
 /// Written and not yet to be seen: look again soon, for as long as replication may take.
 pub(super) fn not_yet_visible(what: &str, progress: &mut Progress) -> Result<Step, MailError> {
     progress.looks += 1;
-    let next_check =
-        limits::READ_BACK_AFTER.saturating_mul(1 << (progress.looks - 1).min(8)).min(limits::READ_BACK_AT_MOST);
+    let next_check = limits::READ_BACK_AFTER
+        .saturating_mul(1 << (progress.looks - 1).min(8))
+        .min(limits::READ_BACK_AT_MOST);
     if progress.looks > LOOKS_MAX {
         return Err(MailError::NotKept { what: what.to_owned() });
     }

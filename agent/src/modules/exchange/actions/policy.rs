@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 
 use super::{Progress, Step, find, not_yet_visible};
 use crate::modules::exchange::error::{Class, MailError};
+use crate::modules::exchange::limits;
 use crate::modules::exchange::mapping::{last_name, policy as read_policy, text};
 use crate::modules::exchange::recipes::setting;
 use crate::modules::exchange::run::Runner;
 use crate::modules::exchange::sessions::Lent;
-use crate::modules::exchange::limits;
 
 /// Gives the phone's mailbox a policy, or takes its own away.
 pub(super) async fn assign(
@@ -34,7 +34,8 @@ pub(super) async fn assign(
         return Ok(Step::Done(done));
     }
     let value = name.as_deref().map_or(Clixml::Null, Clixml::from);
-    let cmdlet = Cmdlet::new(&lent.recipe.set_mailbox).with("Identity", guid).with("ActiveSyncMailboxPolicy", value);
+    let cmdlet =
+        Cmdlet::new(&lent.recipe.set_mailbox).with("Identity", guid).with("ActiveSyncMailboxPolicy", value);
     lent.ask(&cmdlet).await?;
     progress.asked = true;
     let after = find::mailbox_named(lent, guid).await?;

@@ -48,7 +48,9 @@ pub(super) async fn wipe(
     }
     match look(runner, &object, scope, progress)? {
         Some(step) => Ok(step),
-        None if progress.looks > 0 && progress.looks < VISIBLE_WITHIN => not_yet_visible("the wipe", progress),
+        None if progress.looks > 0 && progress.looks < VISIBLE_WITHIN => {
+            not_yet_visible("the wipe", progress)
+        }
         None => Err(MailError::WipeCancelled),
     }
 }
@@ -57,7 +59,12 @@ pub(super) async fn wipe(
 const VISIBLE_WITHIN: u32 = 6;
 
 /// What the phone has done; nothing when the server knows of no wipe.
-fn look(runner: &Runner, object: &Object, scope: WipeScope, progress: &mut Progress) -> Result<Option<Step>, MailError> {
+fn look(
+    runner: &Runner,
+    object: &Object,
+    scope: WipeScope,
+    progress: &mut Progress,
+) -> Result<Option<Step>, MailError> {
     let wipes = Wipes::read(object);
     let times = times(&wipes, scope);
     let told = |acknowledged: Option<&String>| -> Value {
@@ -118,7 +125,9 @@ async fn order(lent: &mut Lent<'_>, found: &Found, scope: WipeScope) -> Result<(
     match lent.ask(&cmdlet).await {
         Ok(_) => Ok(()),
         // Never a full wipe instead.
-        Err(MailError::Cmdlet { record, .. }) if scope == WipeScope::AccountOnly && is_missing_parameter(&record) => {
+        Err(MailError::Cmdlet { record, .. })
+            if scope == WipeScope::AccountOnly && is_missing_parameter(&record) =>
+        {
             Err(MailError::NotSupported {
                 title: lent.recipe.title.clone(),
                 what: "wipe only the account; the phone was left alone",
@@ -134,7 +143,8 @@ async fn cancel(
     wipes: &Wipes,
     progress: &mut Progress,
 ) -> Result<Step, MailError> {
-    let pending = |wipes: &Wipes| is_pending(wipes, WipeScope::Full) || is_pending(wipes, WipeScope::AccountOnly);
+    let pending =
+        |wipes: &Wipes| is_pending(wipes, WipeScope::Full) || is_pending(wipes, WipeScope::AccountOnly);
     let done = |wipes: &Wipes| Step::Done(json!({ "cancelled": true, "wipe_status": wipes.status }));
     let acknowledged = wipes.full.acknowledged.clone().max(wipes.account_only.acknowledged.clone());
     match (pending(wipes), acknowledged) {
