@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::Retry;
+use super::exchange::MailError;
 use super::user_auth::AuthError;
 use super::user_visibility::SyncError;
 use crate::directory::error::DirectoryError;
@@ -18,7 +19,7 @@ fn document() -> String {
          tables in the code; run `CAUSEWAY_UPDATE_DOCS=1 cargo test -p causeway-agent error_codes` after changing them.\n\n\
          Retry: *after* helps later by itself, *needs admin* helps after a person has changed something, *permanent* never.\n",
     );
-    let tables: [(&str, &str, &[Row]); 3] = [
+    let tables: [(&str, &str, &[Row]); 4] = [
         ("Directory", "Whatever talks LDAP.", DirectoryError::TABLE),
         (
             "user_auth",
@@ -30,6 +31,7 @@ fn document() -> String {
             "Collection of users, groups and units, besides those of the directory.",
             SyncError::TABLE,
         ),
+        ("exchange", "Phones on Exchange.", MailError::TABLE),
     ];
     for (title, about, rows) in tables {
         let _ = write!(text, "\n## {title}\n\n{about}\n\n| code | retry | what to do |\n|---|---|---|\n");

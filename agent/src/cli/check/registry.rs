@@ -86,6 +86,7 @@ pub(in crate::cli) static AREAS: &[Area] = &[
             crate::exchange::doctor::CHECKS,
             crate::modules::user_auth::check::CHECKS,
             crate::modules::user_visibility::check::CHECKS,
+            crate::modules::exchange::check::CHECKS,
         ],
         run: |bench| Box::pin(modules::run(bench)),
     },

@@ -98,7 +98,13 @@ pub(in crate::modules::exchange) async fn write(
     if !leaving.is_empty() {
         cmdlet = cmdlet.with(from, whole(off));
     }
-    lent.ask(&cmdlet).await.map(|_| ())
+    match lent.ask(&cmdlet).await {
+        // Exchange 2007 has a list of allowed ones only.
+        Err(MailError::Cmdlet { record, .. }) if lent.recipe.per_mailbox && is_missing_parameter(&record) => {
+            Err(MailError::NotSupported { title: lent.recipe.title.clone(), what: "block a phone by its id" })
+        }
+        done => done.map(|_| ()),
+    }
 }
 
 /// Adds to the list of allowed ones and touches nothing else.

@@ -5,7 +5,7 @@ use causeway_protocol::mobile::DeviceTarget;
 use uuid::Uuid;
 
 use crate::modules::exchange::error::MailError;
-use crate::modules::exchange::mapping::{Lists, Mailbox, Phone, Statistics, text};
+use crate::modules::exchange::mapping::{Lists, Mailbox, Phone, text};
 use crate::modules::exchange::run::Runner;
 use crate::modules::exchange::sessions::Lent;
 use crate::modules::exchange::{error, limits};
@@ -142,9 +142,4 @@ fn no_phone(target: &DeviceTarget) -> MailError {
 /// Whether an error says that something is not there.
 pub(super) fn is_gone(error: &MailError) -> bool {
     error.class() == error::Class::NotFound
-}
-
-/// The statistics a phone's record gets.
-pub(super) fn shown(statistics: &Statistics) -> serde_json::Value {
-    serde_json::json!(statistics)
 }

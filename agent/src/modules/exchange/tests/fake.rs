@@ -484,7 +484,7 @@ impl State {
     fn take_session_trouble(&mut self, name: &str) -> Option<ExchangeError> {
         let detail = "as the test wants".to_owned();
         let error = match self.trouble.front()? {
-            (at, _) if !name.starts_with(at.as_str()) => return None,
+            (at, _) if name != at => return None,
             (_, Trouble::Unreachable) => ExchangeError::Unreachable { detail },
             (_, Trouble::Credentials) => ExchangeError::Credentials { detail },
             (_, Trouble::Forbidden) => ExchangeError::Forbidden { detail },
@@ -506,7 +506,8 @@ struct FakeSession {
 impl Drop for FakeSession {
     fn drop(&mut self) {
         if self.open {
-            self.fake.state().sessions -= 1;
+            let mut state = self.fake.state();
+            state.sessions = state.sessions.saturating_sub(1);
         }
     }
 }
@@ -581,7 +582,7 @@ impl State {
             return Err(error);
         }
         let trouble = match self.trouble.front() {
-            Some((at, _)) if cmdlet.name.starts_with(at.as_str()) => self.trouble.pop_front().map(|it| it.1),
+            Some((at, _)) if cmdlet.name == *at => self.trouble.pop_front().map(|it| it.1),
             _ => None,
         };
         let mut completed = Completed::default();

@@ -5,13 +5,13 @@ use super::*;
 
 #[tokio::test(start_paused = true)]
 async fn a_throttled_day_locks_nobody_out_and_the_estimate_holds() {
-    const PHONES: usize = 12_000;
+    const PHONES: usize = 4_000;
     let fake = Fake::with_phones(PHONES);
     {
         let mut state = fake.state();
         state.delay = Duration::from_millis(20);
-        // Seven seconds a cmdlet in the long run: a day for all of them.
-        state.budget = Some(Budget::new(600.0, 1.0, 7.0, -300.0));
+        // Twenty seconds a cmdlet in the long run: most of a day for all of them.
+        state.budget = Some(Budget::new(600.0, 1.0, 20.0, -300.0));
     }
     let bench = Bench::new(fake, json!({"delta_every_secs": 86_400}));
     let started = Instant::now();
