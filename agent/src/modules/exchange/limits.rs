@@ -39,8 +39,8 @@ pub(super) const ROWS_PER_READ: usize = 1_000;
 /// Storage operations of one commit: about 1 MB.
 pub(super) const OPS_PER_COMMIT: usize = 2_000;
 
-/// Waiting phones taken at once, and so at most the records of one upload of statistics: about 2 MB.
-pub(super) const WORK_PER_READ: usize = 2_000;
+/// Waiting phones taken from the store at once.
+pub(super) const WORK_PER_READ: usize = 100;
 
 /// Longest time that statistics wait before they are sent: a person looks at a new phone.
 pub(super) const SLICE: Duration = Duration::from_secs(5);

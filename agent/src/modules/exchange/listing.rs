@@ -47,7 +47,6 @@ pub(super) struct Found {
 /// One listing.
 pub(super) struct Listing<'a> {
     runner: &'a Runner,
-    cx: &'a ModuleContext,
     net: Net,
     task: &'a Task,
     store: Store,
@@ -94,7 +93,6 @@ impl<'a> Listing<'a> {
         }
         Ok(Self {
             runner,
-            cx,
             net: Net::from(cx),
             task,
             store,

@@ -61,10 +61,6 @@ impl Sessions {
         }
     }
 
-    pub(super) fn exchange(&self) -> &Arc<dyn Exchange> {
-        &self.exchange
-    }
-
     /// For scans: waits while actions wait or work, but not for ever.
     pub(super) async fn background(&self, net: &Net) -> Result<Lent<'_>, MailError> {
         let mut pressing = self.pressing.subscribe();

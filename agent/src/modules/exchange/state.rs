@@ -207,9 +207,9 @@ impl Store {
             .collect())
     }
 
-    /// What is to be read, most urgent first, those of one mailbox together.
-    pub(super) async fn work(&self, limit: usize) -> Result<Vec<Queued>, MailError> {
-        let pairs = self.storage.scan(Table::Index, vec![b'w'], None, limit).await?;
+    /// What is to be read from behind a place, most urgent first, those of one mailbox together.
+    pub(super) async fn work(&self, after: Option<Vec<u8>>, limit: usize) -> Result<Vec<Queued>, MailError> {
+        let pairs = self.storage.scan(Table::Index, vec![b'w'], after, limit).await?;
         pairs
             .into_iter()
             .map(|(place, value)| {

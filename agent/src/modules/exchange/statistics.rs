@@ -77,30 +77,36 @@ impl Runner {
         let mut batch = Batch::new();
         let mut slice = Slice::default();
         let mut trouble = None;
-        let queued = store.work(limits::WORK_PER_READ).await?;
-        let whole = queued.len() < limits::WORK_PER_READ;
-        let mut queued = queued.into_iter().peekable();
-        while let Some(first) = queued.next() {
-            let mut group = vec![first];
-            while let Some(one) =
-                queued.next_if(|one| one.work.record.mailbox == group[0].work.record.mailbox)
-            {
-                group.push(one);
-            }
-            let count = group.len() as u64;
-            let read = Reading { net: &net, store: &store, now_ms: cx.clock.now_ms() };
-            if let Err(error) = self.read_group(read, group, &mut output, &mut batch).await {
-                trouble = Some(error);
+        let mut after = None;
+        'slice: loop {
+            let queued = store.work(after.take(), limits::WORK_PER_READ).await?;
+            let Some(last) = queued.last() else {
+                slice.is_done = true;
                 break;
-            }
-            slice.read += count;
-            let left = self.work_done(count);
-            self.say_progress(&mut output, count, left);
-            if Instant::now() >= until || interrupted() {
-                break;
+            };
+            after = Some(last.place.clone());
+            let mut queued = queued.into_iter().peekable();
+            while let Some(first) = queued.next() {
+                let mut group = vec![first];
+                while let Some(one) =
+                    queued.next_if(|one| one.work.record.mailbox == group[0].work.record.mailbox)
+                {
+                    group.push(one);
+                }
+                let count = group.len() as u64;
+                let read = Reading { net: &net, store: &store, now_ms: cx.clock.now_ms() };
+                if let Err(error) = self.read_group(read, group, &mut output, &mut batch).await {
+                    trouble = Some(error);
+                    break 'slice;
+                }
+                slice.read += count;
+                let left = self.work_done(count);
+                self.say_progress(&mut output, count, left);
+                if Instant::now() >= until || batch.len() >= limits::OPS_PER_COMMIT || interrupted() {
+                    break 'slice;
+                }
             }
         }
-        slice.is_done = whole && queued.peek().is_none() && trouble.is_none();
         // What was read before the trouble counts all the same.
         if let Some(committed) = output.commit().await? {
             next.epoch = committed.epoch;
