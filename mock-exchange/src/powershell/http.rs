@@ -89,7 +89,7 @@ impl Connection {
             return Ok(response);
         }
         let mut guest = self.guest.lock().await;
-        let kerberos_word = powershell.steers(&self.front, "authenticate", "", "kerberos_header");
+        let kerberos_word = powershell.steers(&self.front, "authenticate", "kerberos_header");
         let door = powershell.door(&self.front, kerberos_word);
         let verdict = door.judge(&mut guest, headers.get(header::AUTHORIZATION));
         let (account, last_token) = match verdict {

@@ -60,7 +60,7 @@ pub(super) enum BadFragments {
     Twice,
     /// The fragments come last first.
     Reversed,
-    /// A message with objects nested 10,000 deep.
+    /// A message with objects nested 1,000 deep.
     Deep,
     /// A message whose references unfold to 2^40 objects.
     Laughs,
@@ -99,10 +99,12 @@ impl PowerShell {
         }
     }
 
-    /// Whether a rule with this word strikes here.
-    pub(super) fn steers(&self, front: &Front, operation: &str, subject: &str, wanted: &str) -> bool {
-        let point = Point { front: front.name, operation, subject };
-        matches!(self.cx.faults.protocol_fault(&point), Some(Fault::Custom { word, .. }) if word == wanted)
+    /// Whether a rule with this word strikes here. Other rules are not asked, and so not used up, unless there is one.
+    pub(super) fn steers(&self, front: &Front, operation: &str, wanted: &str) -> bool {
+        let is_wanted = |fault: &Fault| matches!(fault, Fault::Custom { word, .. } if word == wanted);
+        let point = Point { front: front.name, operation, subject: "" };
+        self.cx.faults.list().iter().any(|installed| is_wanted(&installed.rule.fault))
+            && self.cx.faults.protocol_fault(&point).is_some_and(|fault| is_wanted(&fault))
     }
 }
 
