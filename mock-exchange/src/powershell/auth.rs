@@ -95,7 +95,9 @@ impl Door<'_> {
 
     fn basic(&self, token: &[u8]) -> Verdict {
         let text = String::from_utf8_lossy(token);
-        let Some((user, password)) = text.split_once(':') else { return self.refuse("unreadable credentials") };
+        let Some((user, password)) = text.split_once(':') else {
+            return self.refuse("unreadable credentials");
+        };
         // An empty password is a mistake, never a proof.
         if password.is_empty() {
             return self.refuse("empty password");

@@ -121,6 +121,8 @@ pub(super) struct Command {
     last: Option<Delivered>,
     objects: u64,
     calls: i64,
+    /// A fault has put something of its own between the outputs.
+    disturbed: bool,
 }
 
 impl Command {
@@ -134,6 +136,7 @@ impl Command {
             last: None,
             objects: 0,
             calls: 0,
+            disturbed: false,
         }
     }
 
@@ -205,8 +208,12 @@ impl Command {
                     let object = Value::Object(Box::new(object));
                     bench.post(&mut self.out, self.pipeline, Message::PipelineOutput(object));
                 }
-                Some(Output::Warning(text)) => bench.post(&mut self.out, self.pipeline, Message::Warning(text)),
-                Some(Output::Error(error)) => bench.post(&mut self.out, self.pipeline, Message::ErrorRecord(error)),
+                Some(Output::Warning(text)) => {
+                    bench.post(&mut self.out, self.pipeline, Message::Warning(text))
+                }
+                Some(Output::Error(error)) => {
+                    bench.post(&mut self.out, self.pipeline, Message::ErrorRecord(error))
+                }
                 Some(Output::Failed(error)) => self.end(bench, PipelineState::Failed, Some(error)),
                 None => self.end(bench, PipelineState::Completed, None),
             }
@@ -292,21 +299,29 @@ impl Command {
         bench.post(&mut self.out, self.pipeline, Message::PipelineState { state, error });
     }
 
-    /// Faults that put something of their own between what the cmdlet gives.
+    /// Faults that put something of their own before what the cmdlet gives next, once for each pipeline.
     fn twisted(&mut self, bench: &mut Bench<'_>) {
         let Stage::Running { from_ms, .. } = &mut self.stage else { return };
-        if let Some(ms) = bench.twist.micro_delay_ms {
+        let twist = bench.twist;
+        if self.disturbed {
+            return;
+        }
+        if let Some(ms) = twist.micro_delay_ms {
             *from_ms = bench.now_ms.saturating_add_unsigned(ms);
-            let warning = language::micro_delay(ms);
-            bench.post(&mut self.out, self.pipeline, Message::Warning(warning));
+            bench.post(&mut self.out, self.pipeline, Message::Warning(language::micro_delay(ms)));
+            self.disturbed = true;
         }
-        match bench.twist.fragments {
-            Some(BadFragments::Deep) => bench.post_hostile(&mut self.out, self.pipeline, &language::deep()),
-            Some(BadFragments::Laughs) => bench.post_hostile(&mut self.out, self.pipeline, &language::laughs()),
-            Some(BadFragments::Doctype) => bench.post_hostile(&mut self.out, self.pipeline, language::DOCTYPE),
-            _ => {}
+        let hostile = match twist.fragments {
+            Some(BadFragments::Deep) => Some(language::deep()),
+            Some(BadFragments::Laughs) => Some(language::laughs()),
+            Some(BadFragments::Doctype) => Some(language::DOCTYPE.to_owned()),
+            _ => None,
+        };
+        if let Some(text) = hostile {
+            bench.post_hostile(&mut self.out, self.pipeline, &text);
+            self.disturbed = true;
         }
-        if bench.twist.host_call {
+        if twist.host_call {
             let call = HostCall {
                 call: i64::MAX,
                 method: language::READ_LINE,
@@ -314,6 +329,7 @@ impl Command {
                 parameters: Value::list(Vec::new()),
             };
             bench.post(&mut self.out, self.pipeline, Message::PipelineHostCall(call));
+            self.disturbed = true;
         }
     }
 }

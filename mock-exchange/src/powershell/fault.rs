@@ -110,7 +110,9 @@ pub(super) fn unreadable(error: &causeway_protocol::wsman::SoapError) -> Fault {
 
 fn causeway_words(error: &dyn std::error::Error) -> String {
     let source = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-    format!("The WS-Management service cannot process the request. The request is not valid: {error}{source}.")
+    format!(
+        "The WS-Management service cannot process the request. The request is not valid: {error}{source}."
+    )
 }
 
 pub(super) fn broken_pool() -> Fault {

@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use causeway_protocol::wsman::encryption::{Protocol, Sealed};
 use ::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ::http::{Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use causeway_protocol::wsman::encryption::{Protocol, Sealed};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,6 +18,7 @@ use super::answer::{Answer, Body};
 use super::auth::{Guest, Verdict};
 use super::gzip;
 use super::settings::Scheme;
+use super::twist::Steer;
 use super::{Call, Front, PowerShell};
 use crate::limits::{HEAD_TIMEOUT, REQUEST_MAX_BYTES};
 use crate::server::Shared;
@@ -45,8 +46,7 @@ pub(super) async fn serve<S>(shared: Arc<Shared>, front: Front, stream: S, peer:
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let connection =
-        Arc::new(Connection { shared, front, peer, guest: Mutex::new(Guest::default()) });
+    let connection = Arc::new(Connection { shared, front, peer, guest: Mutex::new(Guest::default()) });
     let service = hyper::service::service_fn(move |request| {
         let connection = Arc::clone(&connection);
         async move { connection.respond(request).await }
@@ -89,7 +89,11 @@ impl Connection {
             return Ok(response);
         }
         let mut guest = self.guest.lock().await;
-        let kerberos_word = powershell.steers(&self.front, "authenticate", "kerberos_header");
+        let kerberos_word = match powershell.steer_at_the_door(&self.front).await {
+            Steer::Go(twist) => twist.kerberos_word,
+            Steer::Status(status, text) => return Ok(plain_with(status, text)),
+            _ => return Err(Dropped),
+        };
         let door = powershell.door(&self.front, kerberos_word);
         let verdict = door.judge(&mut guest, headers.get(header::AUTHORIZATION));
         let (account, last_token) = match verdict {
@@ -139,7 +143,8 @@ impl Connection {
         if body.is_empty() {
             return Ok(Opened::Nothing);
         }
-        let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+        let content_type =
+            headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
         let Some(protocol) = Protocol::of_content_type(content_type) else {
             let config = &powershell.config;
             let clear = self.front.tls.is_some() || config.unencrypted || config.basic_over_http;
@@ -158,7 +163,9 @@ impl Connection {
             return Err(StatusCode::BAD_REQUEST);
         }
         match known.session.unwrap(&[sealed.token, sealed.content].concat()) {
-            Ok(clear) if clear.len() == sealed.plain_bytes => Ok(Opened::Envelope { clear, sealed: Some(protocol) }),
+            Ok(clear) if clear.len() == sealed.plain_bytes => {
+                Ok(Opened::Envelope { clear, sealed: Some(protocol) })
+            }
             _ => {
                 // Both ends count messages and share a key stream: nothing later on this connection could be read.
                 *guest = Guest::Unknown;
@@ -172,7 +179,10 @@ impl Connection {
 enum Opened {
     /// Only a token of the authentication.
     Nothing,
-    Envelope { clear: Vec<u8>, sealed: Option<Protocol> },
+    Envelope {
+        clear: Vec<u8>,
+        sealed: Option<Protocol>,
+    },
 }
 
 /// Seals an answer as the request was sealed, or compresses it, or leaves it.
@@ -212,7 +222,11 @@ fn close(
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
-    let further = [encoding.map(|it| (header::CONTENT_ENCODING, it)), cookie.map(|it| (header::SET_COOKIE, it)), header];
+    let further = [
+        encoding.map(|it| (header::CONTENT_ENCODING, it)),
+        cookie.map(|it| (header::SET_COOKIE, it)),
+        header,
+    ];
     headers.extend(further.into_iter().flatten());
     response
 }
@@ -229,13 +243,24 @@ fn with_space(framed: &[u8], content_bytes: usize) -> Vec<u8> {
     const BOUNDARY: &str = "--Encrypted Boundary";
     let (head, rest) = framed.split_at(framed.len() - TAIL_BYTES - content_bytes - SIGNATURE_BYTES - 4);
     let (binary, tail) = rest.split_at(rest.len() - TAIL_BYTES);
-    let spaced = |text: &[u8]| String::from_utf8_lossy(text).replace(BOUNDARY, "-- Encrypted Boundary").into_bytes();
+    let spaced =
+        |text: &[u8]| String::from_utf8_lossy(text).replace(BOUNDARY, "-- Encrypted Boundary").into_bytes();
     [spaced(head), binary.to_vec(), spaced(tail)].concat()
 }
 
 fn accepts_gzip(headers: &HeaderMap) -> bool {
     let accepted = headers.get(header::ACCEPT_ENCODING).and_then(|value| value.to_str().ok()).unwrap_or("");
     accepted.split(',').any(|coding| coding.trim().split(';').next() == Some("gzip"))
+}
+
+/// An answer that is not WSMan's, with where to go or when to come back.
+fn plain_with(status: StatusCode, text: Option<String>) -> Response<Body> {
+    let mut response = plain(status);
+    let name = if status.is_redirection() { header::LOCATION } else { header::RETRY_AFTER };
+    if let Some(value) = text.and_then(|text| HeaderValue::from_str(&text).ok()) {
+        response.headers_mut().insert(name, value);
+    }
+    response
 }
 
 /// An answer that is not WSMan's.

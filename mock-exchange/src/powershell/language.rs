@@ -191,7 +191,8 @@ pub(super) fn choice(value: &Value) -> Option<i32> {
 }
 
 /// A document with entities of its own.
-pub(super) const DOCTYPE: &str = "<!DOCTYPE Obj [<!ENTITY a \"aaaaaaaa\">]><Obj RefId=\"0\"><MS><S N=\"x\">&a;</S></MS></Obj>";
+pub(super) const DOCTYPE: &str =
+    "<!DOCTYPE Obj [<!ENTITY a \"aaaaaaaa\">]><Obj RefId=\"0\"><MS><S N=\"x\">&a;</S></MS></Obj>";
 
 /// Objects inside each other, 1,000 deep: one answer holds them.
 pub(super) fn deep() -> String {
@@ -211,7 +212,9 @@ pub(super) fn laughs() -> String {
     let mut text = "<Obj RefId=\"0\"><LST><Obj RefId=\"1\"><LST><S>ha</S></LST></Obj>".to_owned();
     for number in 2..=40 {
         let before = number - 1;
-        text.push_str(&format!("<Obj RefId=\"{number}\"><LST><Ref RefId=\"{before}\"/><Ref RefId=\"{before}\"/></LST></Obj>"));
+        text.push_str(&format!(
+            "<Obj RefId=\"{number}\"><LST><Ref RefId=\"{before}\"/><Ref RefId=\"{before}\"/></LST></Obj>"
+        ));
     }
     text.push_str("</LST></Obj>");
     text

@@ -130,7 +130,9 @@ impl PowerShell {
         let path = path.strip_suffix('/').unwrap_or(path);
         let profile = self.organisation.facts().profile;
         match (profile.remoting, profile.online) {
-            (true, true) => ["/powershell", "/powershell-liveid"].iter().any(|own| path.eq_ignore_ascii_case(own)),
+            (true, true) => {
+                ["/powershell", "/powershell-liveid"].iter().any(|own| path.eq_ignore_ascii_case(own))
+            }
             (true, false) => path.eq_ignore_ascii_case("/powershell"),
             (false, _) => ["/wsman", "/powershell"].iter().any(|own| path.eq_ignore_ascii_case(own)),
         }

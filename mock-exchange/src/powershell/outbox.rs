@@ -63,7 +63,9 @@ impl Outbox {
             self.size_bytes -= fragment.len();
             text_bytes += more;
             match elements.last_mut() {
-                Some(last) if last.len() + fragment.len() <= how.element_max_bytes => last.extend_from_slice(&fragment),
+                Some(last) if last.len() + fragment.len() <= how.element_max_bytes => {
+                    last.extend_from_slice(&fragment)
+                }
                 _ => elements.push(fragment),
             }
         }
@@ -79,7 +81,8 @@ impl Outbox {
     /// Cuts at every `size` bytes and keeps the odd rest for the next answer, unless nothing else follows.
     fn split(&mut self, bytes: &[u8], size: usize) -> Vec<Vec<u8>> {
         let whole = bytes.len() - bytes.len() % size;
-        let (now, later) = if whole == 0 || self.is_empty() { (bytes, &[][..]) } else { bytes.split_at(whole) };
+        let (now, later) =
+            if whole == 0 || self.is_empty() { (bytes, &[][..]) } else { bytes.split_at(whole) };
         if !later.is_empty() {
             self.size_bytes += later.len();
             self.fragments.push_front(later.to_vec());
@@ -114,7 +117,9 @@ fn spoil(mut elements: Vec<Vec<u8>>, bad: BadFragments) -> Vec<Vec<u8>> {
             elements
         }
         // Those are made where the text or the message is.
-        BadFragments::NotBase64 | BadFragments::Deep | BadFragments::Laughs | BadFragments::Doctype => elements,
+        BadFragments::NotBase64 | BadFragments::Deep | BadFragments::Laughs | BadFragments::Doctype => {
+            elements
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::http::{HeaderValue, StatusCode, header};
 use causeway_protocol::psrp::Guid;
 use causeway_protocol::wsman::{
-    CommandState, Created, CreateShell, Fault, Identity, Operation, Reply, Request, Response, Signal, Stream,
+    CommandState, CreateShell, Created, Fault, Identity, Operation, Reply, Request, Response, Signal, Stream,
     blob_budget, resource_uri,
 };
 use causeway_protocol::wsman::{EXCHANGE_CONFIGURATION, POWERSHELL_CONFIGURATION};
@@ -206,8 +206,10 @@ impl PowerShell {
         if self.organisation.roles_of(call.account).is_empty() {
             return Err(fault::no_roles(&self.origin(), &self.owner(call)));
         }
-        let creation = create.creation.as_deref().ok_or_else(|| fault::invalid_parameter("creationXml is missing."))?;
-        let permit = self.organisation.open_session(call.account).map_err(|refusal| self.refused(call, &refusal))?;
+        let creation =
+            create.creation.as_deref().ok_or_else(|| fault::invalid_parameter("creationXml is missing."))?;
+        let permit =
+            self.organisation.open_session(call.account).map_err(|refusal| self.refused(call, &refusal))?;
         let id = match &create.shell_id {
             Some(id) if !self.config.chooses_shell_id => id.clone(),
             _ => new_id(),
@@ -228,7 +230,8 @@ impl PowerShell {
             version: self.version(),
             permit,
         };
-        let shell = Shell::open(&self.config, opening, creation, terms).map_err(|error| self.refuse_input(&error))?;
+        let shell =
+            Shell::open(&self.config, opening, creation, terms).map_err(|error| self.refuse_input(&error))?;
         let shell = Arc::new(shell);
         let key = shell.id.to_ascii_uppercase();
         let mut shells = self.shells();
@@ -268,7 +271,8 @@ impl PowerShell {
                         bytes,
                     });
                     let command_id = command_id.map(str::to_owned);
-                    let state = fetched.done.then_some(CommandState { command_id, done: true, exit_code: None });
+                    let state =
+                        fetched.done.then_some(CommandState { command_id, done: true, exit_code: None });
                     return Ok(Reply::Received { streams: streams.collect(), state }.into());
                 }
                 Found::Gone => return Err(fault::shell_not_found(self.prefix().as_ref(), &shell.id)),
@@ -322,7 +326,8 @@ impl PowerShell {
             InputError::TooMany => fault::too_many_commands(),
             InputError::Broken => fault::broken_pool(),
             other => {
-                let source = std::error::Error::source(other).map(|source| format!(": {source}")).unwrap_or_default();
+                let source =
+                    std::error::Error::source(other).map(|source| format!(": {source}")).unwrap_or_default();
                 fault::invalid_parameter(&format!("{other}{source}"))
             }
         }
@@ -375,7 +380,9 @@ impl PowerShell {
         let command_id = match &request.operation {
             Operation::Create(_) => return call.account.login.clone(),
             Operation::Command { .. } => return language::subject_of(&request.operation),
-            Operation::Receive { command_id, .. } | Operation::Signal { command_id, .. } => command_id.as_deref(),
+            Operation::Receive { command_id, .. } | Operation::Signal { command_id, .. } => {
+                command_id.as_deref()
+            }
             Operation::Send { streams } => streams.first().and_then(|stream| stream.command_id.as_deref()),
             _ => None,
         };
@@ -452,7 +459,8 @@ fn created(shell: &Shell) -> Created {
 }
 
 fn identity(authenticated: bool) -> Identity {
-    let version = if authenticated { "OS: 10.0.17763 SP: 0.0 Stack: 3.0" } else { "OS: 0.0.0 SP: 0.0 Stack: 3.0" };
+    let version =
+        if authenticated { "OS: 10.0.17763 SP: 0.0 Stack: 3.0" } else { "OS: 0.0.0 SP: 0.0 Stack: 3.0" };
     Identity {
         protocol: PROTOCOL_URI.to_owned(),
         vendor: "Microsoft Corporation".to_owned(),

@@ -106,7 +106,9 @@ pub(super) enum InputError {
 /// What a Receive finds.
 pub(super) enum Found {
     Output(Fetched),
-    Nothing { until_ms: Option<i64> },
+    Nothing {
+        until_ms: Option<i64>,
+    },
     /// The shell was closed.
     Gone,
     /// The command was terminated, or never was.
@@ -222,7 +224,11 @@ impl Shell {
     /// The cmdlet of a command, for fault rules and the journal.
     pub(super) fn subject(&self, command_id: Option<&str>) -> String {
         let Some(id) = command_id else { return "pool".to_owned() };
-        self.state().commands.get(&id.to_ascii_uppercase()).map(|command| command.name.clone()).unwrap_or_default()
+        self.state()
+            .commands
+            .get(&id.to_ascii_uppercase())
+            .map(|command| command.name.clone())
+            .unwrap_or_default()
     }
 
     /// Begins a command. Its first fragments come along.
@@ -284,7 +290,9 @@ impl Shell {
             self.break_pool(state, terms);
         }
         let Some(id) = command_id else { return Self::find_in_pool(state, message_id, &terms.take) };
-        let Some(mut command) = state.commands.remove(&id.to_ascii_uppercase()) else { return Found::NoCommand };
+        let Some(mut command) = state.commands.remove(&id.to_ascii_uppercase()) else {
+            return Found::NoCommand;
+        };
         let progress = match command.was_fetched(message_id) {
             true => Progress::Ready,
             false => command.work(&mut self.bench(state, terms), terms.take.text_max_bytes / 4 * 3),
@@ -368,7 +376,8 @@ impl Shell {
         {
             let input = match command_id {
                 Some(id) => {
-                    let command = state.commands.get_mut(&id.to_ascii_uppercase()).ok_or(InputError::NoCommand)?;
+                    let command =
+                        state.commands.get_mut(&id.to_ascii_uppercase()).ok_or(InputError::NoCommand)?;
                     command.input()
                 }
                 None => state.input.entry(stream.to_owned()).or_default(),

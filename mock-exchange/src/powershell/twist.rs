@@ -1,6 +1,6 @@
 //! Protocol-level faults: what a rule's words mean here. The README lists them.
 
-use causeway_mock_kit::fault::{Fault, Point};
+use causeway_mock_kit::fault::{Fault, Installed, Point};
 use http::StatusCode;
 use serde_json::Value;
 
@@ -14,6 +14,8 @@ pub(super) struct Twist {
     pub(super) cut_after_fragments: Option<usize>,
     /// Fragments are cut at every so many bytes, across elements and answers.
     pub(super) split_bytes: Option<usize>,
+    /// Before authentication: Negotiate goes by the name Kerberos.
+    pub(super) kerberos_word: bool,
     /// Overrides whether messages begin with a byte order mark.
     pub(super) byte_order_mark: Option<bool>,
     /// The boundary of a sealed answer is `-- Encrypted Boundary`.
@@ -99,12 +101,15 @@ impl PowerShell {
         }
     }
 
-    /// Whether a rule with this word strikes here. Other rules are not asked, and so not used up, unless there is one.
-    pub(super) fn steers(&self, front: &Front, operation: &str, wanted: &str) -> bool {
-        let is_wanted = |fault: &Fault| matches!(fault, Fault::Custom { word, .. } if word == wanted);
-        let point = Point { front: front.name, operation, subject: "" };
-        self.cx.faults.list().iter().any(|installed| is_wanted(&installed.rule.fault))
-            && self.cx.faults.protocol_fault(&point).is_some_and(|fault| is_wanted(&fault))
+    /// Asks the rules that name the operation `authenticate`. Rules without an operation mean what comes after it, and
+    /// are not used up here.
+    pub(super) async fn steer_at_the_door(&self, front: &Front) -> Steer {
+        const OPERATION: &str = "authenticate";
+        let named = |installed: &Installed| installed.rule.on.operation.as_deref() == Some(OPERATION);
+        match self.cx.faults.list().iter().any(named) {
+            true => self.steer(front, OPERATION, "").await,
+            false => Steer::Go(Twist::default()),
+        }
     }
 }
 
@@ -121,7 +126,10 @@ fn status(code: &str, message: String) -> Steer {
     match number {
         Ok(number @ 300..=599) => {
             let code = u16::try_from(number).ok().and_then(|code| StatusCode::from_u16(code).ok());
-            Steer::Status(code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), (!message.is_empty()).then_some(message))
+            Steer::Status(
+                code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+                (!message.is_empty()).then_some(message),
+            )
         }
         Ok(number) => Steer::Fault(fault::of_code(number, &message)),
         Err(_) => unknown(code),
@@ -153,7 +161,8 @@ fn malformed(kind: &str) -> Steer {
 }
 
 /// An envelope with entities that grow tenfold each.
-const DOCTYPE: &[u8] = b"<?xml version=\"1.0\"?><!DOCTYPE s [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;&a;\">]>\
+const DOCTYPE: &[u8] =
+    b"<?xml version=\"1.0\"?><!DOCTYPE s [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;&a;\">]>\
 <s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\"><s:Body>&b;</s:Body></s:Envelope>";
 
 fn custom(word: &str, args: &Value) -> Steer {
@@ -190,8 +199,7 @@ fn custom(word: &str, args: &Value) -> Steer {
             let limit = number("allowed").and_then(|limit| u32::try_from(limit).ok()).unwrap_or(18);
             return Steer::RefuseRunspace { limit };
         }
-        // Meant for another operation of the same front end.
-        "kerberos_header" => Twist::default(),
+        "kerberos_header" => Twist { kerberos_word: true, ..Twist::default() },
         _ => return unknown(word),
     })
 }

@@ -57,7 +57,10 @@ async fn the_session_of_the_readme() -> Result<()> {
     let printed = causeway_tests::program::run(&mut command, "", WITHIN).await?.expect_success().stdout;
     let lines: Vec<&str> = printed.lines().collect();
     anyhow::ensure!(lines.len() == 5, "five devices were asked for:\n{printed}");
-    anyhow::ensure!(lines.iter().all(|line| line.contains('\u{a7}')), "identities have a section sign:\n{printed}");
+    anyhow::ensure!(
+        lines.iter().all(|line| line.contains('\u{a7}')),
+        "identities have a section sign:\n{printed}"
+    );
     Ok(())
 }
 
@@ -78,7 +81,9 @@ async fn script(mock: &MockExchange, name: &str, more: &[&str]) -> Result<()> {
     let ca = ca.to_str().context("the CA's path is UTF-8")?;
     let mut arguments = vec![mock.url("powershell"), mock.url("powershell_http"), ca, &admin.user];
     arguments.extend(more);
-    if let Some(run) = python::run(name, &arguments, &[("CAUSEWAY_PASSWORD", &admin.password)], WITHIN).await? {
+    if let Some(run) =
+        python::run(name, &arguments, &[("CAUSEWAY_PASSWORD", &admin.password)], WITHIN).await?
+    {
         run.expect_success();
     }
     Ok(())

@@ -6,11 +6,12 @@ use causeway_mock_exchange::{Config, MockExchange};
 use causeway_protocol::clixml::{self, Value};
 use causeway_protocol::cmdlet::{Cmdlet, ErrorRecord};
 use causeway_protocol::psrp::{
-    Capability, Defragmenter, Destination, Envelope, Fragmenter, Guid, Message, Pipeline, PipelineState, PoolState,
+    Capability, Defragmenter, Destination, Envelope, Fragmenter, Guid, Message, Pipeline, PipelineState,
+    PoolState,
 };
 use causeway_protocol::wsman::{
-    CreateShell, EXCHANGE_CONFIGURATION, Fault, Header, Operation, Reply, Request, Response, Signal, SoapError,
-    resource_uri,
+    CreateShell, EXCHANGE_CONFIGURATION, Fault, Header, Operation, Reply, Request, Response, Signal,
+    SoapError, resource_uri,
 };
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -38,7 +39,10 @@ pub(super) struct Http {
 
 impl Http {
     pub(super) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -145,8 +149,10 @@ impl Client {
 
     pub(super) fn request(&mut self, operation: Operation) -> Request {
         self.requests += 1;
-        let message_id =
-            self.message_id.clone().unwrap_or_else(|| format!("uuid:00000000-0000-0000-0000-{:012}", self.requests));
+        let message_id = self
+            .message_id
+            .clone()
+            .unwrap_or_else(|| format!("uuid:00000000-0000-0000-0000-{:012}", self.requests));
         let header = Header {
             to: format!("http://{}{}", self.address, self.path),
             resource_uri: resource_uri(&self.configuration),
@@ -285,7 +291,13 @@ impl Client {
     }
 
     /// A message of the client's own making, to the pool or a pipeline.
-    pub(super) async fn send(&mut self, stream: &str, command: Option<&str>, pipeline: Guid, message: Message) {
+    pub(super) async fn send(
+        &mut self,
+        stream: &str,
+        command: Option<&str>,
+        pipeline: Guid,
+        message: Message,
+    ) {
         let mut fragments = Vec::new();
         self.fragmenter.append_whole(&envelope(pipeline, message), &mut fragments);
         let stream = causeway_protocol::wsman::Stream {

@@ -35,17 +35,42 @@ async fn statuses_become_faults_or_http() {
         ("2150859046", Some(2_150_859_046)),
         ("no such word", None),
     ] {
-        let rule = Rule::new(Rule_::status(code, "words")).on_operation("receive").on_subject("Get-MobileDevice").times(1);
+        let rule = Rule::new(Rule_::status(code, "words"))
+            .on_operation("receive")
+            .on_subject("Get-MobileDevice")
+            .times(1);
         let guard = mock.faults().guard(rule);
         let fault = client.ask(receive(&command)).await.unwrap_err();
         assert_eq!((fault.code, guard.hits()), (expected, 1), "{code}: {fault:?}");
     }
-    for (code, header, value) in [(503, "retry-after", "7"), (302, "location", "https://mail2.acme.example/powershell"), (401, "", "")] {
+    for (code, header, value) in
+        [(503, "retry-after", "7"), (302, "location", "https://mail2.acme.example/powershell"), (401, "", "")]
+    {
         let _guard = mock.faults().guard(Rule::new(Rule_::status(code, value)).times(1));
         let (_, http) = client.ask_http(receive(&command)).await.unwrap();
         assert_eq!((u32::from(http.status), http.header(header).unwrap_or_default()), (code, value));
     }
     assert_eq!(client.finish(&command).await.unwrap().objects.len(), 25, "nothing was lost meanwhile");
+}
+
+#[tokio::test]
+async fn faults_at_the_door_come_before_authentication() {
+    let mock = start(|_| {}).await;
+    let mut client = Client::connect(&mock).await;
+    client.authorization = "Basic bm9ib2R5Og==".to_owned();
+    let identify = client.request(Operation::Identify).write();
+    let there = "https://mail2.acme.example/powershell";
+    for (rule, status, header, value) in [
+        (Rule::new(Rule_::status(302, there)), 302, "location", there),
+        (Rule::new(Rule_::status(503, "3")), 503, "retry-after", "3"),
+        (word("kerberos_header", Value::Null), 401, "www-authenticate", "Kerberos"),
+    ] {
+        let _guard = mock.faults().guard(rule.on_operation("authenticate"));
+        let http = client.post(identify.as_bytes()).await.unwrap();
+        assert_eq!((http.status, http.header(header)), (status, Some(value)));
+    }
+    let _guard = mock.faults().guard(Rule::new(Rule_::Close {}).on_operation("authenticate"));
+    assert!(client.post(identify.as_bytes()).await.is_err());
 }
 
 #[tokio::test]
@@ -69,7 +94,8 @@ async fn fragments_in_pieces_are_the_same_messages() {
     for bytes in [1, 7, 20, 21, 1_000] {
         let mut client = opened(&mock).await;
         client.envelope_max_bytes = 16_384;
-        let _guard = mock.faults().guard(word("split_fragments", json!({ "bytes": bytes })).on_operation("receive"));
+        let _guard =
+            mock.faults().guard(word("split_fragments", json!({ "bytes": bytes })).on_operation("receive"));
         let ran = client.run(1, &every_device()).await.unwrap();
         assert_eq!((ran.objects.len(), ran.state), (25, Some(PipelineState::Completed)), "pieces of {bytes}");
     }
@@ -78,7 +104,9 @@ async fn fragments_in_pieces_are_the_same_messages() {
 #[tokio::test]
 async fn byte_order_marks_come_and_go() {
     const MARK: &[u8] = b"\xef\xbb\xbf";
-    for (configured, rule, expected) in [(true, None, true), (true, Some(false), false), (false, None, false), (false, Some(true), true)] {
+    for (configured, rule, expected) in
+        [(true, None, true), (true, Some(false), false), (false, None, false), (false, Some(true), true)]
+    {
         let mock = start(|config| config.powershell.byte_order_mark = configured).await;
         let mut client = opened(&mock).await;
         let _guard = rule.map(|on| mock.faults().guard(word("byte_order_mark", json!({ "on": on }))));
@@ -172,10 +200,15 @@ async fn pools_that_are_refused_or_break() {
     let mock = start(|_| {}).await;
     let mut client = Client::connect(&mock).await;
     {
-        let rule = word("refuse_runspace", json!({ "allowed": 3 })).on_operation("create").on_subject("svc-causeway");
+        let rule = word("refuse_runspace", json!({ "allowed": 3 }))
+            .on_operation("create")
+            .on_subject("svc-causeway");
         let _guard = mock.faults().guard(rule);
         let fault = client.open().await.unwrap_err();
-        assert!(fault.is_load() && fault.reason.contains("allowed : 3 for the policy party : MaxConcurrency"), "{fault:?}");
+        assert!(
+            fault.is_load() && fault.reason.contains("allowed : 3 for the policy party : MaxConcurrency"),
+            "{fault:?}"
+        );
     }
     client.open().await.unwrap();
     let command = client.begin(1, &every_device()).await.unwrap();
@@ -185,7 +218,10 @@ async fn pools_that_are_refused_or_break() {
     drop(guard);
     let mut messages = Defragmenter::new();
     let (envelopes, _) = client.receive(None, &mut messages).await.unwrap();
-    assert!(matches!(envelopes[0].message, Message::PoolState { state: PoolState::Broken, .. }), "{envelopes:?}");
+    assert!(
+        matches!(envelopes[0].message, Message::PoolState { state: PoolState::Broken, .. }),
+        "{envelopes:?}"
+    );
     assert!(client.begin(2, &every_device()).await.is_err());
     let mut second = Client::connect(&mock).await;
     let _guard = mock.faults().guard(word("broken_pool", Value::Null).on_operation("create"));
@@ -197,17 +233,22 @@ async fn a_pipeline_may_succeed_in_part_or_be_slowed() {
     let mock = start(|_| {}).await;
     let mut client = opened(&mock).await;
     {
-        let rule = word("partial_success", json!({ "reason": "ADTransientException", "message": "dc2 is down" }));
+        let rule =
+            word("partial_success", json!({ "reason": "ADTransientException", "message": "dc2 is down" }));
         let _guard = mock.faults().guard(rule.on_subject("Get-MobileDevice"));
         let ran = client.run(1, &every_device()).await.unwrap();
         assert_eq!((ran.state, ran.objects.len()), (Some(PipelineState::Completed), 25));
         assert_eq!(ran.errors[0].failure_category(), Some("ADTransientException"));
         assert_eq!(ran.errors[0].message, "dc2 is down");
     }
-    let _guard = mock.faults().guard(word("micro_delay", json!({ "ms": 50 })).on_operation("receive").times(1));
+    let _guard = mock.faults().guard(word("micro_delay", json!({ "ms": 50 })).on_operation("receive"));
     let started = mock.clock().now_ms();
     let ran = client.run(2, &every_device()).await.unwrap();
-    assert!(ran.warnings[0].starts_with("Micro delay applied. Actual delayed: 50 msecs"), "{:?}", ran.warnings);
+    assert!(
+        ran.warnings[0].starts_with("Micro delay applied. Actual delayed: 50 msecs"),
+        "{:?}",
+        ran.warnings
+    );
     assert_eq!(ran.objects.len(), 25);
     assert!(mock.clock().now_ms() - started >= 50);
 }

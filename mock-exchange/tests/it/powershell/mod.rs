@@ -58,7 +58,9 @@ async fn answers_keep_to_the_clients_envelope() {
             let (id, http) = client.ask_http(operation).await.unwrap();
             assert!(http.body.len() <= envelope_max_bytes, "{} bytes", http.body.len());
             answers += 1;
-            let Reply::Received { streams, state } = Response::read(&http.body, &id).unwrap().reply else { panic!() };
+            let Reply::Received { streams, state } = Response::read(&http.body, &id).unwrap().reply else {
+                panic!()
+            };
             for stream in streams {
                 messages.push(&stream.bytes);
                 while messages.next_message().unwrap().is_some() {
@@ -143,9 +145,10 @@ async fn commands_that_nobody_terminates_use_up_the_quota() {
 
 #[tokio::test]
 async fn more_pools_than_the_policy_allows_are_refused() {
-    for (personality, words) in
-        [("exchange2019", "for the policy party : MaxConcurrency"), ("exchange2010", "a maximum number of 1 concurrent shells")]
-    {
+    for (personality, words) in [
+        ("exchange2019", "for the policy party : MaxConcurrency"),
+        ("exchange2010", "a maximum number of 1 concurrent shells"),
+    ] {
         let mock = start(|config| {
             config.personality = personality.to_owned();
             config.throttling.max_concurrency = 1;
@@ -260,7 +263,11 @@ async fn a_shell_belongs_to_who_opened_it() {
     other.shell = None;
     other.open().await.unwrap();
     let ran = other.run(1, &Cmdlet::new("Set-CASMailbox").with("Identity", "x")).await.unwrap();
-    assert_eq!(ran.failure.unwrap().reason, "CommandNotFoundException", "what a role does not grant does not exist");
+    assert_eq!(
+        ran.failure.unwrap().reason,
+        "CommandNotFoundException",
+        "what a role does not grant does not exist"
+    );
     let mut nobody = Client::connect_as(&mock, "ACME\\nobody", "Nobody-1").await;
     let fault = nobody.open().await.unwrap_err();
     assert!(fault.reason.contains("isn't assigned to any management roles"), "{}", fault.reason);
@@ -328,13 +335,14 @@ async fn paths_methods_and_envelopes_that_are_none() {
         }
     }
     let mut unknown = client.request(Operation::Create(Default::default())).write();
-    unknown = unknown.replace("<s:Body>", "<s:Body><!-- -->").replace(
-        "</s:Header>",
-        "<x:New xmlns:x=\"urn:x\" s:mustUnderstand=\"true\"/></s:Header>",
-    );
+    unknown = unknown
+        .replace("<s:Body>", "<s:Body><!-- -->")
+        .replace("</s:Header>", "<x:New xmlns:x=\"urn:x\" s:mustUnderstand=\"true\"/></s:Header>");
     let http = client.post(unknown.as_bytes()).await.unwrap();
     assert!(String::from_utf8_lossy(&http.body).contains("header New must be understood"), "{http:?}");
-    let other = Operation::Other { action: "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/Disconnect".to_owned() };
+    let other = Operation::Other {
+        action: "http://schemas.microsoft.com/wbem/wsman/1/windows/shell/Disconnect".to_owned(),
+    };
     client.open().await.unwrap();
     let fault = client.ask(other).await.unwrap_err();
     assert_eq!(fault.subcode, "ActionNotSupported");
@@ -356,5 +364,8 @@ async fn who_is_not_let_in_is_told_how_to_sign_in() {
     client.more_headers = "WSMANIDENTIFY: unauthenticated\r\n".to_owned();
     let http = client.post(request.as_bytes()).await.unwrap();
     let Reply::Identified(identity) = Response::read(&http.body, "").unwrap().reply else { panic!() };
-    assert_eq!((identity.vendor.as_str(), identity.version.starts_with("OS: 0.0.0")), ("Microsoft Corporation", true));
+    assert_eq!(
+        (identity.vendor.as_str(), identity.version.starts_with("OS: 0.0.0")),
+        ("Microsoft Corporation", true)
+    );
 }
