@@ -13,6 +13,7 @@ use causeway_protocol::wsman::{
     CommandState, Created, Event, Fault, FaultCode, Operation, RemoteSession, Reply, Request, Response,
     SessionError, SessionSettings, Signal, SoapError, Stream,
 };
+use proptest::prelude::*;
 
 const POOL: Guid = Guid::from_bytes([1; 16]);
 const PIPELINE: Guid = Guid::from_bytes([2; 16]);
@@ -602,4 +603,27 @@ fn endless_errors_and_warnings_are_bounded() {
     assert!(long.errors.iter().all(|error| error.message.len() <= 16_384));
     assert_eq!(long.errors.len(), 128, "two mebibytes, of which the last is what says that there was more");
     assert_eq!(long.errors.last().unwrap().message, "further errors are left out");
+}
+
+proptest! {
+    /// Whatever the streams carry, the session goes on or says why not, and can be closed.
+    #[test]
+    fn arbitrary_streams_never_panic(
+        pool in proptest::collection::vec(any::<u8>(), 0..120),
+        pipeline in proptest::collection::vec(any::<u8>(), 0..120),
+        flags in 0u8..4,
+    ) {
+        // Random headers are refused at once, so some of the bytes are the blob of a good one.
+        let framed = |blob: &[u8]| {
+            let length = u32::try_from(blob.len()).unwrap().to_be_bytes();
+            [&7u64.to_be_bytes()[..], &0u64.to_be_bytes(), &[flags], &length, blob].concat()
+        };
+        let mut server = Server::new(vec![Part::Bytes(framed(&pipeline)), Part::Bytes(pipeline), Part::Done]);
+        server.pool.push_back(Part::Bytes(pool));
+        let mut session = open(&mut server);
+        session.run(&Cmdlet::new("Get-MobileDevice"), PIPELINE).unwrap();
+        let _ = pump(&mut session, &mut server);
+        session.close();
+        prop_assert_eq!(pump(&mut session, &mut server).unwrap(), [Event::Closed]);
+    }
 }

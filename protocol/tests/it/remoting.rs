@@ -213,6 +213,34 @@ fn every_answer_of_the_recorded_server_drives_our_session_to_its_end() {
     assert!(server.replies.is_empty());
 }
 
+#[test]
+fn names_and_arguments_cannot_smuggle_script() {
+    for hostile in [
+        "Get-MobileDevice; Remove-Mailbox bob",
+        "$(Remove-Mailbox bob)",
+        "x' ; Remove-Mailbox 'bob",
+        "</S><B N=\"IsScript\">true</B><S>",
+        "_x003C_/S_x003E_",
+        "a\u{2028}b\u{0}c`n|%{iex $_}",
+    ] {
+        let cmdlet = Cmdlet::new(hostile).with("Identity", hostile).with(hostile, true);
+        let envelope = Envelope {
+            destination: Destination::Server,
+            pool: Guid::NIL,
+            pipeline: Guid::NIL,
+            message: Message::CreatePipeline(Box::new(Pipeline::from(&cmdlet))),
+        };
+        let Message::CreatePipeline(read) =
+            Envelope::read(&envelope.write(), &mut Reader::new()).unwrap().message
+        else {
+            panic!("{envelope:?}")
+        };
+        let [command] = &read.commands[..] else { panic!("{read:?}") };
+        assert!(!command.is_script && read.more_statements.is_empty());
+        assert_eq!(command.cmdlet(), Some(cmdlet));
+    }
+}
+
 fn record() -> impl Strategy<Value = ErrorRecord> {
     let text = "[ -~§é\n]{0,20}";
     ("[ -~]{1,20}", "[A-Z][A-Za-z]{0,20}", text, any::<i32>(), text).prop_map(
