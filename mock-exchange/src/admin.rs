@@ -9,14 +9,15 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::phone::{self, Phones};
 use crate::server::Shared;
 
-pub(crate) fn router(cx: KitContext, shared: Arc<Shared>) -> Router {
-    let extra = OpenApiRouter::new();
-    causeway_mock_kit::admin::router(cx, Arc::new(Adapter(shared)), extra)
+pub(crate) fn router(cx: KitContext, shared: Arc<Shared>, phones: Arc<Phones>) -> Router {
+    let extra = OpenApiRouter::new().merge(phone::routes(Arc::clone(&phones)));
+    causeway_mock_kit::admin::router(cx, Arc::new(Adapter(shared, phones)), extra)
 }
 
-struct Adapter(Arc<Shared>);
+struct Adapter(Arc<Shared>, Arc<Phones>);
 
 impl AdminWorld for Adapter {
     fn world(&self) -> BoxFuture<'_, Value> {
@@ -30,6 +31,7 @@ impl AdminWorld for Adapter {
     fn reset(&self) -> BoxFuture<'_, Result<(), AdminError>> {
         Box::pin(async {
             let config = self.0.config();
+            self.1.clear();
             self.0
                 .replace(config)
                 .map_err(|error| AdminError::Failed { detail: crate::Chain(&error).to_string() })

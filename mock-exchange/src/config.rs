@@ -1,9 +1,12 @@
 //! Settings of the mock: the flags every mock has, and everything else in TOML.
 
+use std::collections::BTreeMap;
+
 use causeway_mock_kit::cli::{CommonArgs, CommonConfig, ConfigError, load_config};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::activesync::RefusalNumbers;
 pub use crate::powershell::{ChannelBinding, PowerShellConfig};
 use crate::world::{AccessState, ThrottlingPolicy};
 
@@ -214,11 +217,14 @@ pub struct ActiveSyncConfig {
     /// Shortest and longest heartbeat of Ping and Sync, in seconds. Default 60 and 3540.
     pub heartbeat_min_secs: u32,
     pub heartbeat_max_secs: u32,
+    /// How refusals are said, by name, where it differs from [`crate::activesync::refusals`]: most of those numbers are
+    /// not verified against a server.
+    pub refusals: BTreeMap<String, RefusalNumbers>,
 }
 
 impl Default for ActiveSyncConfig {
     fn default() -> Self {
-        Self { messages: 3, heartbeat_min_secs: 60, heartbeat_max_secs: 3540 }
+        Self { messages: 3, heartbeat_min_secs: 60, heartbeat_max_secs: 3540, refusals: BTreeMap::new() }
     }
 }
 

@@ -4,10 +4,12 @@
 //! `world` is pure state with its rules; `cmdlets` is what administrators can do with it; the front ends speak protocols
 //! and decide nothing. [`MockExchange::start`] gives a running organisation with its ports; dropping it stops everything.
 
+pub mod activesync;
 pub mod admin;
 pub mod cmdlets;
 pub mod config;
 pub mod limits;
+pub mod phone;
 pub mod powershell;
 pub mod profile;
 pub mod rest;

@@ -12,14 +12,17 @@ use causeway_mock_kit::ntlm::{channel_binding_hash, tls_server_end_point};
 use causeway_mock_kit::pki::{LeafUse, PkiError, TestCa};
 use causeway_mock_kit::world::{Company, PersonState};
 use causeway_mock_kit::{Clock, Faults, Journal, KitContext};
+use causeway_protocol::Secret;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
+use crate::activesync;
 use crate::config::{Config, FRONTS};
 use crate::limits::{DOMAIN_CONTROLLERS_MAX, TLS_HANDSHAKE_TIMEOUT};
+use crate::phone::Phones;
 use crate::powershell::{self, Front, Shells};
 use crate::profile::Profile;
 use crate::rest::Rest;
@@ -113,6 +116,7 @@ pub struct Login {
 /// A running organisation. Everything stops when it is dropped.
 pub struct MockExchange {
     shared: Arc<Shared>,
+    phones: Arc<Phones>,
     ca: TestCa,
     tasks: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -165,8 +169,9 @@ impl MockExchange {
             channel_binding,
             urls,
         });
-        let tasks = serve(&shared, listeners);
-        Ok(Self { shared, ca, tasks: Mutex::new(tasks) })
+        let phones = Arc::new(phones(&shared, &ca));
+        let tasks = serve(&shared, &phones, listeners);
+        Ok(Self { shared, phones, ca, tasks: Mutex::new(tasks) })
     }
 
     /// Front end name to URL.
@@ -198,6 +203,11 @@ impl MockExchange {
     /// What the front ends share.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
+    }
+
+    /// The simulated phones, which talk to the ActiveSync front end as any phone does.
+    pub fn phones(&self) -> &Arc<Phones> {
+        &self.phones
     }
 
     pub fn faults(&self) -> &Faults {
@@ -246,12 +256,14 @@ impl MockExchange {
     /// # Errors
     /// [`StartError`] when the settings no longer make one.
     pub fn reset(&self) -> Result<(), StartError> {
+        self.phones.clear();
         self.shared.replace(self.shared.config())
     }
 }
 
 impl Drop for MockExchange {
     fn drop(&mut self) {
+        self.phones.clear();
         self.shared.cx.stop.cancel();
     }
 }
@@ -315,10 +327,14 @@ fn build(config: &Config, clock: Clock) -> Result<Organisation, StartError> {
 }
 
 /// Serves each front end on its listener.
-fn serve(shared: &Arc<Shared>, mut listeners: BTreeMap<&'static str, TcpListener>) -> Vec<JoinHandle<()>> {
-    let mut tasks = Vec::new();
+fn serve(
+    shared: &Arc<Shared>,
+    phones: &Arc<Phones>,
+    mut listeners: BTreeMap<&'static str, TcpListener>,
+) -> Vec<JoinHandle<()>> {
+    let mut tasks = activesync::serve(shared, &mut listeners);
     if let Some(listener) = listeners.remove("admin") {
-        let router = admin::router(shared.cx.clone(), Arc::clone(shared));
+        let router = admin::router(shared.cx.clone(), Arc::clone(shared), Arc::clone(phones));
         let stop = shared.cx.stop.clone();
         tasks.push(tokio::spawn(causeway_mock_kit::admin::serve_admin(listener, router, stop)));
     }
@@ -350,6 +366,15 @@ async fn powershell_connection(shared: Arc<Shared>, front: Front, stream: FaultS
         Ok(Err(error)) => tracing::debug!(front = front.name, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(front = front.name, "TLS handshake took too long"),
     }
+}
+
+/// The simulated phones of this mock: they trust its certificates and know its people's passwords.
+fn phones(shared: &Arc<Shared>, ca: &TestCa) -> Phones {
+    let organisation = shared.organisation();
+    let known = Arc::clone(shared);
+    let passwords = Arc::new(move |user: &str| known.organisation().password_of(user).map(Secret::new));
+    let url = shared.urls.get("activesync").map_or("", String::as_str);
+    Phones::new(url, ca.client_config(), shared.cx.clock.clone(), organisation.company(), passwords)
 }
 
 fn url_of(front: &str, address: &str, tenant: &str) -> String {

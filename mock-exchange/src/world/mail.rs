@@ -94,6 +94,17 @@ struct Position {
     before: Option<(u32, u64)>,
 }
 
+impl Position {
+    /// Where the changes after this key begin: the present key, or the one before.
+    fn from(&self, key: u32) -> Option<u64> {
+        match self.before {
+            _ if self.key == key => Some(self.at),
+            Some((before, at)) if before == key => Some(at),
+            _ => None,
+        }
+    }
+}
+
 /// The mailboxes somebody has looked into, and how far each phone has read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mail {
@@ -168,11 +179,7 @@ impl Mail {
             return Ok(SyncPage { key: 1, ..SyncPage::default() });
         }
         let position = self.positions.get_mut(&(phone, folder)).ok_or(SyncError::InvalidKey)?;
-        let from = match position.before {
-            _ if position.key == key => position.at,
-            Some((before, at)) if before == key => at,
-            _ => return Err(SyncError::InvalidKey),
-        };
+        let from = position.from(key).ok_or(SyncError::InvalidKey)?;
         let empty = Store::default();
         let store = match held {
             true => self.notices.get(&phone),
@@ -182,6 +189,29 @@ impl Mail {
         page.key = key + 1;
         *position = Position { key: page.key, at, before: Some((key, from)) };
         Ok(page)
+    }
+
+    /// How many changes a phone with this key has to fetch; tells a valid key from another without moving on.
+    pub(super) fn pending(
+        &self,
+        phone: PartnershipId,
+        mailbox: MailboxId,
+        held: bool,
+        folder: &str,
+        key: u32,
+    ) -> Result<usize, SyncError> {
+        let folder = folder_id(folder).ok_or(SyncError::NoSuchFolder)?;
+        if held && folder != INBOX {
+            return Err(SyncError::NoSuchFolder);
+        }
+        let position = self.positions.get(&(phone, folder)).ok_or(SyncError::InvalidKey)?;
+        let from = position.from(key).ok_or(SyncError::InvalidKey)?;
+        let store = match held {
+            true => self.notices.get(&phone),
+            false => self.stores.get(&(mailbox, folder)),
+        };
+        let page = store.map(|store| store.since(from, usize::MAX).0);
+        Ok(page.map_or(0, |page| page.adds.len() + page.changes.len() + page.deletes.len()))
     }
 
     /// Whether a phone has something to fetch in a folder.

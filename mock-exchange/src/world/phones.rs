@@ -28,7 +28,7 @@ pub struct DeviceRequest<'a> {
     pub user_agent: &'a str,
     /// Protocol version, for example 141.
     pub version: u16,
-    /// `X-MS-PolicyKey`; 0 and absent mean the same.
+    /// `X-MS-PolicyKey`. A phone that does policies says 0 before it has one; absent means that it does none.
     pub policy_key: Option<u32>,
     /// Name of the command, for example `FolderSync`.
     pub command: &'a str,
@@ -456,6 +456,17 @@ impl Organisation {
         Ok(page)
     }
 
+    /// How many changes a phone with this key has to fetch in a folder; nothing moves on.
+    ///
+    /// # Errors
+    /// [`SyncError`] says what the phone must do.
+    pub fn pending(&self, id: PartnershipId, folder: &str, key: u32) -> Result<usize, SyncError> {
+        let mut state = self.state_mut();
+        let (mailbox, held) = whose(&state, id).ok_or(SyncError::Gone)?;
+        self.fill(&mut state, mailbox);
+        state.mail.pending(id, mailbox, held, folder, key)
+    }
+
     /// Whether a phone has something to fetch in any of these folders.
     pub fn has_news(&self, id: PartnershipId, folders: &[&str]) -> bool {
         let mut state = self.state_mut();
@@ -568,7 +579,11 @@ fn provision_need(
     let (policy_id, policy) = reader.policy_of(mailbox.cas)?;
     let contact = device.contact;
     let shown = request.policy_key.filter(|key| *key != 0);
-    let Some(shown) = shown else { return Some(ProvisionNeed::NotProvisioned) };
+    let Some(shown) = shown else {
+        // A phone that does policies says 0 until it has a key; one that sends no key at all does none.
+        let forgiven = request.policy_key.is_none() && policy.is_on("AllowNonProvisionableDevices");
+        return (!forgiven).then_some(ProvisionNeed::NotProvisioned);
+    };
     if contact.policy_key != Some(shown) {
         return Some(ProvisionNeed::InvalidKey);
     }

@@ -212,7 +212,7 @@ impl Policy {
     }
 
     /// Puts a value in. True when that changes what phones must obey.
-    pub(crate) fn set(&mut self, setting: &'static Setting, value: PolicyValue) -> bool {
+    pub fn set(&mut self, setting: &'static Setting, value: PolicyValue) -> bool {
         let changes = self.value(setting) != value;
         if changes {
             self.values.insert(setting.name, value);

@@ -42,8 +42,6 @@ pub mod header {
     pub const SERVER: &str = "MS-Server-ActiveSync";
     /// Where the mailbox is now, with HTTP 451.
     pub const LOCATION: &str = "X-MS-Location";
-    /// A status in the header, for clients that do not read the body of a refusal.
-    pub const AS_ERROR: &str = "X-MS-ASError";
     /// Why a server throttles, with HTTP 503.
     pub const THROTTLE: &str = "X-MS-ASThrottle";
     /// When to come again, with HTTP 503: seconds.

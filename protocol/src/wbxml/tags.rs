@@ -218,6 +218,7 @@ tags!(
     "ItemOperations",
     ITEM_OPERATIONS = "ItemOperations",
     FETCH = "Fetch",
+    OPTIONS = "Options",
     STORE = "Store",
     PROPERTIES = "Properties",
     STATUS = "Status",
