@@ -45,8 +45,8 @@ pub const BATCH_REQUESTS_MAX: usize = 20;
 /// Objects of one REST page, whatever `odata.maxpagesize` asks for.
 pub const REST_PAGE_MAX: usize = 1000;
 
-/// Results waiting for their next page; the oldest is dropped, as the service drops abandoned ones.
-pub const REST_CURSORS_MAX: usize = 64;
+/// Results waiting for their next page, each with a page at most; the oldest is dropped, as the service drops abandoned ones.
+pub const REST_CURSORS_MAX: usize = 16;
 
 /// Longest life of a client assertion, from its nbf or iat to its exp (the sheet: at most 10 minutes).
 pub const ASSERTION_LIFE_MAX_SECS: i64 = 600;

@@ -97,7 +97,10 @@ pub(super) fn get(call: Call) -> Result<Answer, ErrorRecord> {
             Err(error) if !call.organisation.facts().unknown_identity_returns_all => return Err(error),
             Err(_) => {}
             Ok(object) => {
-                return Ok(Answer { outputs: object.map(Output::Object).into_iter().collect(), source: None });
+                return Ok(Answer {
+                    outputs: object.map(Output::Object).into_iter().collect(),
+                    source: None,
+                });
             }
         }
     }

@@ -195,10 +195,6 @@ impl Task {
         self.record("SuitabilityDirectoryException", category::RESOURCE_UNAVAILABLE, message, name)
     }
 
-    pub(super) fn invalid_argument(&self, message: String, target: &str) -> ErrorRecord {
-        self.record("ArgumentException", category::INVALID_ARGUMENT, message, target)
-    }
-
     pub(super) fn invalid_operation(&self, message: String, target: &str) -> ErrorRecord {
         self.record("InvalidOperationException", category::INVALID_OPERATION, message, target)
     }

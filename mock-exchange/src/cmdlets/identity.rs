@@ -4,8 +4,9 @@ use causeway_mock_kit::world::Person;
 use causeway_protocol::cmdlet::ErrorRecord;
 
 use super::errors::Task;
-use super::object::parse_guid;
-use crate::world::{Device, DeviceView, MailboxId, MailboxView, Organisation, Policy, PolicyId, Reader};
+use crate::world::{
+    Device, DeviceView, MailboxId, MailboxView, Organisation, Policy, PolicyId, Reader, parse_guid,
+};
 
 /// Container of a mailbox's phones in the directory.
 pub(super) const CONTAINER: &str = "ExchangeActiveSyncDevices";
@@ -167,14 +168,12 @@ fn owner_of(
     task: &Task,
     identity: &str,
 ) -> Result<Option<MailboxId>, ErrorRecord> {
-    let folder = format!("/{CONTAINER}/");
-    let alias = format!("\\{CONTAINER}\\");
-    let dn = format!(",CN={CONTAINER},");
-    let owner = [&folder, &alias]
-        .into_iter()
-        .find_map(|part| identity.split_once(part.as_str()))
-        .map(|(owner, _)| owner);
-    let owner = owner.or_else(|| identity.split_once(dn.as_str()).map(|(_, owner)| owner));
+    let lower = identity.to_ascii_lowercase();
+    let container = CONTAINER.to_ascii_lowercase();
+    let place = |part: String| lower.find(&part).map(|at| (at, at + part.len()));
+    let before = [format!("/{container}/"), format!("\\{container}\\")].into_iter().find_map(place);
+    let owner = before.map(|(at, _)| &identity[..at]);
+    let owner = owner.or_else(|| place(format!(",cn={container},")).map(|(_, end)| &identity[end..]));
     let Some(owner) = owner else { return Ok(None) };
     match find_mailbox(organisation, reader, task, owner) {
         Ok(mailbox) => Ok(Some(mailbox.id)),

@@ -83,7 +83,7 @@ fn field<'a>(
         "activesyncmailboxpolicy" => reader
             .policy_of(view.cas)
             .map_or(Field::Null, |(_, policy)| Field::Text(policy.name.to_string().into())),
-        "guid" => Field::Text(super::object::guid_text(&person.guid()).into()),
+        "guid" => Field::Text(crate::world::guid_text(&person.guid()).into()),
         _ => Field::Null,
     }
 }
@@ -246,7 +246,7 @@ fn cas_object(organisation: &Organisation, reader: &Reader<'_>, view: &MailboxVi
         .bool("EwsEnabled", cas.ews_enabled)
         .bool("OWAforDevicesEnabled", cas.owa_for_devices_enabled);
     if profile.online {
-        object = object.text("ExternalDirectoryObjectId", super::object::guid_text(&person.guid()));
+        object = object.text("ExternalDirectoryObjectId", crate::world::guid_text(&person.guid()));
     }
     finish(organisation, reader, view, object, cas.changed_ms)
 }
@@ -277,7 +277,7 @@ fn mailbox_object(organisation: &Organisation, reader: &Reader<'_>, view: &Mailb
         object =
             object.text("HomeMTA", format!("CN={},{}", view.database.server, configuration_dn(organisation)));
     } else {
-        object = object.text("ExternalDirectoryObjectId", super::object::guid_text(&person.guid()));
+        object = object.text("ExternalDirectoryObjectId", crate::world::guid_text(&person.guid()));
     }
     finish(organisation, reader, view, object, person.created_ms)
 }

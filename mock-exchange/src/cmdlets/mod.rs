@@ -142,9 +142,7 @@ fn prepare(
         }
         Charge::LockedOut { for_ms } => return Err(task.over_budget(&caller.account.login, for_ms)),
     }
-    if let Some(note) = spec.deprecated {
-        running.outputs.push_back(Output::Warning(note.to_owned()));
-    }
+    running.outputs.extend(spec.farewell(organisation.facts().profile.version).map(Output::Warning));
     let call = Call {
         organisation: Arc::clone(organisation),
         account: caller.account.clone(),
@@ -244,6 +242,17 @@ impl Running {
                 Err(error) => self.outputs.push_back(Output::Failed(error)),
             }
         }
+    }
+
+    /// Whether anything but a warning follows; makes what follows, as far as it must.
+    pub fn has_more(&mut self) -> bool {
+        while !self.outputs.iter().any(|output| !matches!(output, Output::Warning(_)))
+            && let Some(mut source) = self.source.take()
+        {
+            let more = self.organisation.read(self.controller, |reader| source(reader, &mut self.outputs));
+            self.source = more.then_some(source);
+        }
+        self.outputs.iter().any(|output| !matches!(output, Output::Warning(_)))
     }
 
     fn adopt(&mut self, answer: Answer) {

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use causeway_protocol::clixml::{Content, ListKind, Members, Object, Value};
 use time::OffsetDateTime;
 
+use crate::world::guid_text;
+
 thread_local! {
     /// Names of properties, each allocated once a thread; found by where the literal is, which is cheaper than its text.
     static NAMES: RefCell<HashMap<usize, Arc<str>>> = RefCell::default();
@@ -121,16 +123,4 @@ pub(super) fn date_text(ms: i64) -> String {
         at.second(),
         ms.rem_euclid(1_000)
     )
-}
-
-/// A GUID as Windows writes it: the directory keeps the first three parts in the other byte order (MS-DTYP 2.3.4.2).
-pub(super) fn guid_text(guid: &[u8; 16]) -> String {
-    uuid::Uuid::from_bytes_le(*guid).to_string()
-}
-
-/// Reads a GUID with or without braces.
-pub(super) fn parse_guid(text: &str) -> Option<[u8; 16]> {
-    let text = text.trim();
-    let bare = text.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap_or(text);
-    (bare.len() == 36).then(|| uuid::Uuid::parse_str(bare).ok().map(|guid| guid.to_bytes_le())).flatten()
 }

@@ -6,11 +6,13 @@ use causeway_protocol::clixml::{Object, Value};
 use causeway_protocol::cmdlet::ErrorRecord;
 
 use super::identity::configuration_dn;
-use super::object::{Builder, Types, parse_guid};
+use super::object::{Builder, Types};
 use super::{Answer, Call, Output};
 use crate::config::DefaultAccess;
 use crate::limits::ACCESS_RULES_MAX;
-use crate::world::{AccessRule, AutoblockThreshold, Characteristic, Reader, Refusal, parse_span, span_text};
+use crate::world::{
+    AccessRule, AutoblockThreshold, Characteristic, Reader, Refusal, parse_guid, parse_span, span_text,
+};
 
 /// Name of the one settings object.
 const SETTINGS_NAME: &str = "Mobile Mailbox Settings";

@@ -17,7 +17,8 @@ pub(super) struct Spec {
     pub(super) effect: Effect,
     /// Asks before it does anything unless `Confirm` is false.
     pub(super) prompts: bool,
-    pub(super) deprecated: Option<&'static str>,
+    /// The cmdlet that replaces it from Exchange 2013 on.
+    pub(super) replaced_by: Option<&'static str>,
     /// .NET class of the task, as error identifiers name it.
     pub(super) class: &'static str,
     pub(super) run: fn(Call) -> Result<Answer, ErrorRecord>,
@@ -81,6 +82,16 @@ impl Spec {
 
     pub(super) fn is_destructive(&self) -> bool {
         self.effect == Effect::Destroys
+    }
+
+    /// The warning of a cmdlet that has a newer one beside it.
+    pub(super) fn farewell(&self, version: Version) -> Option<String> {
+        let newer = self.replaced_by.filter(|_| version >= Version::E2013)?;
+        let name = self.name;
+        Some(format!(
+            "The {name} cmdlet will be removed in a future version of Exchange. Use the {newer} cmdlet instead. If you have \
+             any scripts that use the {name} cmdlet, update them to use the {newer} cmdlet."
+        ))
     }
 
     /// What the prompt says it is about to do.
@@ -222,7 +233,7 @@ const READ: Spec = Spec {
     settings: Settings::None,
     effect: Effect::Reads,
     prompts: false,
-    deprecated: None,
+    replaced_by: None,
     class: "",
     run: org::get_config,
 };
@@ -245,6 +256,7 @@ static TABLE: &[Spec] = &[
     },
     Spec {
         name: "Get-ActiveSyncDevice",
+        replaced_by: Some("Get-MobileDevice"),
         versions: (Version::E2010, Version::E2019),
         parameters: GET_DEVICE,
         class: "Microsoft.Exchange.Management.Tasks.GetActiveSyncDevice",
@@ -261,6 +273,7 @@ static TABLE: &[Spec] = &[
     },
     Spec {
         name: "Get-ActiveSyncDeviceStatistics",
+        replaced_by: Some("Get-MobileDeviceStatistics"),
         versions: OLD,
         parameters: GET_STATISTICS,
         class: "Microsoft.Exchange.Management.Tasks.GetActiveSyncDeviceStatistics",
@@ -277,6 +290,7 @@ static TABLE: &[Spec] = &[
     },
     Spec {
         name: "Clear-ActiveSyncDevice",
+        replaced_by: Some("Clear-MobileDevice"),
         versions: OLD,
         parameters: CLEAR_DEVICE,
         class: "Microsoft.Exchange.Management.Tasks.ClearActiveSyncDevice",
@@ -293,6 +307,7 @@ static TABLE: &[Spec] = &[
     },
     Spec {
         name: "Remove-ActiveSyncDevice",
+        replaced_by: Some("Remove-MobileDevice"),
         versions: OLD,
         parameters: MUST_ID,
         class: "Microsoft.Exchange.Management.Tasks.RemoveActiveSyncDevice",
@@ -344,6 +359,7 @@ static TABLE: &[Spec] = &[
     },
     Spec {
         name: "Get-ActiveSyncMailboxPolicy",
+        replaced_by: Some("Get-MobileDeviceMailboxPolicy"),
         versions: OLD,
         parameters: ID_ONLY,
         class: "Microsoft.Exchange.Management.SystemConfigurationTasks.GetActiveSyncMailboxPolicy",
@@ -361,6 +377,7 @@ static TABLE: &[Spec] = &[
     },
     Spec {
         name: "New-ActiveSyncMailboxPolicy",
+        replaced_by: Some("New-MobileDeviceMailboxPolicy"),
         versions: OLD,
         parameters: &[mandatory("Name", Kind::Text), parameter("IsDefaultPolicy", Kind::Bool)],
         settings: Settings::Old,
@@ -379,6 +396,7 @@ static TABLE: &[Spec] = &[
     },
     Spec {
         name: "Set-ActiveSyncMailboxPolicy",
+        replaced_by: Some("Set-MobileDeviceMailboxPolicy"),
         versions: OLD,
         parameters: &[MUST_IDENTITY, parameter("Name", Kind::Text), parameter("IsDefaultPolicy", Kind::Bool)],
         settings: Settings::Old,
@@ -396,6 +414,7 @@ static TABLE: &[Spec] = &[
     },
     Spec {
         name: "Remove-ActiveSyncMailboxPolicy",
+        replaced_by: Some("Remove-MobileDeviceMailboxPolicy"),
         versions: OLD,
         parameters: &[MUST_IDENTITY, parameter("Force", Kind::Switch)],
         class: "Microsoft.Exchange.Management.SystemConfigurationTasks.RemoveActiveSyncMailboxPolicy",

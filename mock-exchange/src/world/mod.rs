@@ -9,6 +9,7 @@ mod accounts;
 mod audit;
 mod build;
 mod device;
+mod guid;
 mod mail;
 mod mailbox;
 mod phones;
@@ -35,6 +36,7 @@ pub use audit::AuditEntry;
 pub use device::{
     Autoblock, ClientType, Contact, Device, DeviceInformation, PartnershipId, PolicyApplication,
 };
+pub use guid::{guid_text, parse_guid};
 pub use mail::{FOLDERS, Folder, INBOX, Mark, Message, SyncError, SyncPage};
 pub use mailbox::{CasSettings, MailboxId};
 pub use phones::{Access, DeviceRequest, KeyMismatch, Provision, ProvisionNeed, Verdict};

@@ -4,12 +4,12 @@ use crate::config::{DomainController, Replication};
 
 /// When and where a change was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp {
-    pub at_ms: i64,
+pub(super) struct Stamp {
+    at_ms: i64,
     /// Counts changes of the organisation.
-    pub number: u64,
+    number: u64,
     /// Index of the controller it was made on.
-    pub origin: usize,
+    origin: usize,
 }
 
 /// The domain controllers, and how far each has come.
@@ -153,8 +153,10 @@ impl<T: Clone> Versioned<T> {
     pub(super) fn set(&mut self, controllers: &Controllers, value: Option<T>, stamp: Stamp) {
         let before = std::mem::replace(&mut self.current, value);
         let mut older = self.older.take().unwrap_or_default();
-        older.retain(|older| !controllers.settled(&older.until, stamp.at_ms));
-        if !controllers.settled(&stamp, stamp.at_ms) {
+        if controllers.settled(&stamp, stamp.at_ms) {
+            // Whoever has a change has those it was made on top of.
+            older.clear();
+        } else {
             older.push(Older { value: before, until: stamp });
         }
         self.older = (!older.is_empty()).then_some(older);
@@ -223,6 +225,20 @@ mod tests {
         assert!(!object.is_gone(&dcs, 8));
         dcs.push();
         assert!(object.is_gone(&dcs, 8));
+    }
+
+    #[test]
+    fn a_change_brings_those_it_was_made_on_top_of() {
+        let mut dcs = two(Replication::Manual);
+        let mut object = Versioned::settled(vec![0]);
+        for (number, origin) in [(1, 0), (2, 1)] {
+            let stamp = dcs.stamp(5, origin);
+            object.change(&dcs, stamp, |value| value.push(number));
+        }
+        assert_eq!(object.seen(dcs.view(1, 5)), Some(&vec![0, 1, 2]));
+        let stamp = dcs.stamp(6, 0);
+        object.change(&dcs, stamp, |value| value.push(3));
+        assert_eq!(object.seen(dcs.view(1, 6)), Some(&vec![0, 1, 2]));
     }
 
     #[test]
