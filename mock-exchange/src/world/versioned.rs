@@ -157,6 +157,9 @@ impl<T: Clone> Versioned<T> {
             // Whoever has a change has those it was made on top of.
             older.clear();
         } else {
+            if let Some(at) = older.iter().rposition(|older| controllers.settled(&older.until, stamp.at_ms)) {
+                older.drain(..=at);
+            }
             older.push(Older { value: before, until: stamp });
         }
         self.older = (!older.is_empty()).then_some(older);

@@ -110,7 +110,13 @@ pub(crate) struct Phone {
 impl Phone {
     pub(crate) fn new(organisation: &Arc<Organisation>, user: &str, id: &str) -> Self {
         let mailbox = organisation.mailbox(user).unwrap();
-        Self { organisation: Arc::clone(organisation), mailbox, id: id.to_owned(), version: 161, key: Some(0) }
+        Self {
+            organisation: Arc::clone(organisation),
+            mailbox,
+            id: id.to_owned(),
+            version: 161,
+            key: Some(0),
+        }
     }
 
     pub(crate) fn command(&self, command: &str) -> world::Access {
