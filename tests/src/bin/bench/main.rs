@@ -9,6 +9,7 @@ mod channel;
 mod clixml;
 mod cuts;
 mod delta;
+mod exchange_server;
 mod failover;
 mod herd;
 mod ldap_server;
@@ -58,6 +59,11 @@ const BENCHES: &[Bench] = &[
         name: "clixml",
         shows: "device objects: our decoder beside pypsrp's; memory of a long answer",
         run: clixml::run,
+    },
+    Bench {
+        name: "exchange_server",
+        shows: "mock-exchange serving every phone beside our client reading them",
+        run: exchange_server::run,
     },
     Bench { name: "failover", shows: "kill -9 of the serving agent under load", run: failover::run },
     Bench { name: "cuts", shows: "links cut 1,000 times while actions run", run: cuts::run },
