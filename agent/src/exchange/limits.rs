@@ -109,3 +109,9 @@ pub const CHECK_WITHIN: Duration = Duration::from_secs(20);
 
 /// Pause before an answer that got lost is asked for again; multiplied by the try.
 pub const RECEIVE_PAUSE: Duration = Duration::from_millis(250);
+
+/// Answers without content that may follow each other at once; a command and its further fragments are some.
+pub const EMPTY_ANSWERS_MAX: u32 = 4;
+
+/// What an answer without content takes at least when more of them follow each other.
+pub const EMPTY_ANSWER_AFTER: Duration = Duration::from_millis(250);

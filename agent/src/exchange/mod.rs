@@ -11,6 +11,8 @@ pub mod pacing;
 pub mod remote;
 pub mod servers;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 pub mod transport;
 
 use std::time::Duration;

@@ -2,6 +2,8 @@
 //! so nothing outside this folder knows of it.
 
 mod json;
+#[cfg(test)]
+mod tests;
 mod token;
 
 use std::sync::Arc;

@@ -307,12 +307,12 @@ impl Shell {
         self.begun = 0;
         self.machine.run(cmdlet, id).map_err(|source| OpenError::Session { server: self.name(), source })?;
         let silence_max = Duration::from_secs(self.shared.common.settings.silence_max_secs);
-        let mut heard = Instant::now();
+        let (mut heard, mut quick) = (Instant::now(), 0);
         let mut completed = None;
         let (mut stopping, mut hung) = (false, false);
         loop {
             while let Some(event) = self.next_event()? {
-                heard = Instant::now();
+                (heard, quick) = (Instant::now(), 0);
                 match event {
                     // Full means that the server is read no further until there is room.
                     Event::Object(object) => {
@@ -333,7 +333,14 @@ impl Shell {
                 (stopping, hung, heard) = (true, true, Instant::now());
                 self.machine.stop();
             }
-            match self.ask(limits::ANSWER_WITHIN).await {
+            // A server that says at once that it has nothing yet must not be asked without pause.
+            if quick > limits::EMPTY_ANSWERS_MAX {
+                sleep(limits::EMPTY_ANSWER_AFTER).await;
+            }
+            let asked = Instant::now();
+            let answered = self.ask(limits::ANSWER_WITHIN).await;
+            quick = if asked.elapsed() < limits::EMPTY_ANSWER_AFTER { quick + 1 } else { 0 };
+            match answered {
                 Ok(true) => self.begun = self.begun.saturating_add(1),
                 Ok(false) => {
                     let completed = completed.filter(|_| !hung);
