@@ -274,7 +274,8 @@ impl Transport {
                 let sealed = context.seal(envelope).map_err(closed)?;
                 let content_type = HeaderValue::from_str(&protocol.content_type());
                 headers.insert(CONTENT_TYPE, content_type.expect("our own content type is ASCII"));
-                let (protocol, plain_bytes) = (*protocol, envelope.len());
+                // Padding counts (MS-WSMV 2.2.9.1.1.2.2); sealing itself keeps the length.
+                let (protocol, plain_bytes) = (*protocol, sealed.body.len());
                 let framed =
                     encryption::Sealed { protocol, plain_bytes, token: &sealed.token, content: &sealed.body };
                 Bytes::from(framed.write())

@@ -14,6 +14,7 @@ pub(crate) struct WindowsContexts;
 struct Context {
     native: Option<NativeContext>,
     ntlm_allowed: bool,
+    complete: bool,
 }
 
 impl SecurityContexts for WindowsContexts {
@@ -34,9 +35,10 @@ impl SecurityContexts for WindowsContexts {
         });
         let native =
             NativeContext::new(name, &format!("{}/{}", service.class, service.host), account.as_ref())
-                .map_err(|error| SecurityError::NotPossible { why: error.to_string() })?;
+                .map_err(|error| SecurityError::NotPossible { why: error.to_string() })?
+            .protecting(service.seal, service.binding);
         let ntlm_allowed = package == Package::Ntlm || login.negotiate_ntlm;
-        Ok(Box::new(Context { native: Some(native), ntlm_allowed }))
+        Ok(Box::new(Context { native: Some(native), ntlm_allowed, complete: false }))
     }
 
     fn own_logon(&self) -> bool {
@@ -57,12 +59,36 @@ impl SecurityContext for Context {
             });
             let (native, step) = worked.await.map_err(|_| not_possible("the thread of SSPI ended"))?;
             self.native = Some(native);
-            let token = step.map_err(|error| judged(&error))?.token;
+            let step = step.map_err(|error| judged(&error))?;
+            self.complete = step.finished;
+            let token = step.token;
             if !self.ntlm_allowed && token.windows(NTLM.len()).any(|window| window == NTLM) {
                 return Err(not_possible("Windows chose NTLM inside Negotiate, which is not allowed here"));
             }
             Ok(token)
         })
+    }
+
+    fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    fn seal(&mut self, message: &[u8]) -> Result<Sealed, SecurityError> {
+        let sealed = self.native()?.seal(message);
+        let (token, body) = sealed.map_err(|error| SecurityError::NotPossible { why: error.to_string() })?;
+        Ok(Sealed { token, body })
+    }
+
+    fn unseal(&mut self, sealed: Sealed) -> Result<Vec<u8>, SecurityError> {
+        let opened = self.native()?.unseal(sealed.token, sealed.body);
+        opened.map_err(|error| SecurityError::BadToken { why: error.to_string() })
+    }
+}
+
+impl Context {
+    fn native(&mut self) -> Result<&mut NativeContext, SecurityError> {
+        let given_up = || SecurityError::NotPossible { why: "an earlier step was given up".to_owned() };
+        self.native.as_mut().ok_or_else(given_up)
     }
 }
 
