@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use causeway_mock_exchange::{ChannelBinding, Config, MockExchange};
+use causeway_mock_exchange::config::ChannelBinding;
+use causeway_mock_exchange::{Config, MockExchange};
 use causeway_mock_kit::fault::{Fault, Rule};
 use causeway_protocol::Secret;
 use causeway_protocol::clixml::Object;
@@ -238,7 +239,8 @@ async fn the_second_account_is_for_when_the_first_is_refused() {
 async fn a_401_in_the_middle_is_answered_by_signing_in_again() {
     for (front, auth) in [("powershell", "ntlm"), ("powershell_http", "ntlm")] {
         let mock = mock(|_| {}).await;
-        let mut session = open(&Site::new(&[(&mock, front)], &[auth]).organisation()).await.unwrap();
+        let site = Site::new(&[(&mock, front)], &[auth]);
+        let mut session = open(&site.organisation()).await.unwrap();
         let rule = Rule::new(Fault::status("401", "")).on_operation("receive").times(1);
         let guard = mock.faults().guard(rule);
         let (objects, _) = run(&mut *session, devices()).await.unwrap();
@@ -321,7 +323,8 @@ async fn no_runspace_left_means_come_back_later() {
 async fn a_session_that_nobody_closes_closes_itself() {
     let mock = mock(|_| {}).await;
     for front in ["powershell", "powershell_http"] {
-        drop(open(&Site::new(&[(&mock, front)], &["ntlm"]).organisation()).await.unwrap());
+        let site = Site::new(&[(&mock, front)], &["ntlm"]);
+        drop(open(&site.organisation()).await.unwrap());
         shells(&mock, 0).await;
     }
 }
@@ -329,7 +332,8 @@ async fn a_session_that_nobody_closes_closes_itself() {
 #[tokio::test]
 async fn an_action_does_not_wait_for_scans() {
     let mock = mock(|_| {}).await;
-    let organisation = Site::new(&[(&mock, "powershell")], &["basic"]).organisation();
+    let site = Site::new(&[(&mock, "powershell")], &["basic"]);
+    let organisation = site.organisation();
     let scan = open(&organisation).await.unwrap();
     let second = timeout(Duration::from_millis(300), organisation.open(net(), Urgency::Background)).await;
     assert!(second.is_err(), "a second scan waits for the first");
@@ -359,7 +363,8 @@ async fn nobody_to_take_objects_stops_the_pipeline_and_not_the_session() {
 async fn an_answer_lost_on_the_way_is_asked_for_again() {
     let mock = mock(|config| config.powershell.fragment_max_bytes = 1_000).await;
     for (front, auth) in [("powershell", "basic"), ("powershell_http", "ntlm")] {
-        let mut session = open(&Site::new(&[(&mock, front)], &[auth]).organisation()).await.unwrap();
+        let site = Site::new(&[(&mock, front)], &[auth]);
+        let mut session = open(&site.organisation()).await.unwrap();
         let rule = word("drop_after_fragments", json!({ "fragments": 3 })).on_operation("receive").times(2);
         let guard = mock.faults().guard(rule);
         let (objects, _) = run(&mut *session, devices()).await.unwrap();
@@ -370,7 +375,8 @@ async fn an_answer_lost_on_the_way_is_asked_for_again() {
 #[tokio::test]
 async fn a_shell_that_is_gone_is_opened_again_before_a_cmdlet_and_not_within() {
     let mock = mock(|_| {}).await;
-    let organisation = Site::new(&[(&mock, "powershell")], &["basic"]).organisation();
+    let site = Site::new(&[(&mock, "powershell")], &["basic"]);
+    let organisation = site.organisation();
     let mut session = open(&organisation).await.unwrap();
     let gone = |operation| Rule::new(Fault::status("shell_not_found", "x")).on_operation(operation).times(1);
     let guard = mock.faults().guard(gone("command"));
@@ -404,7 +410,8 @@ async fn empty_answers_without_end_come_to_an_end() {
 #[tokio::test]
 async fn what_no_server_may_send_ends_in_an_error() {
     let mock = mock(|_| {}).await;
-    let organisation = Site::new(&[(&mock, "powershell_http")], &["ntlm"]).organisation();
+    let site = Site::new(&[(&mock, "powershell_http")], &["ntlm"]);
+    let organisation = site.organisation();
     let mut rules: Vec<(String, Rule)> = Vec::new();
     for kind in [
         "missing_relates_to",
@@ -444,7 +451,8 @@ async fn what_no_server_may_send_ends_in_an_error() {
 #[tokio::test]
 async fn odd_pieces_byte_order_marks_and_partial_success_pass() {
     let mock = mock(|_| {}).await;
-    let organisation = Site::new(&[(&mock, "powershell")], &["basic"]).organisation();
+    let site = Site::new(&[(&mock, "powershell")], &["basic"]);
+    let organisation = site.organisation();
     let mut session = open(&organisation).await.unwrap();
     for rule in [
         word("split_fragments", json!({ "bytes": 7 })).on_operation("receive"),
@@ -463,7 +471,8 @@ async fn odd_pieces_byte_order_marks_and_partial_success_pass() {
 #[tokio::test]
 async fn a_cmdlet_that_asks_somebody_fails_and_the_session_goes_on() {
     let mock = mock(|_| {}).await;
-    let mut session = open(&Site::new(&[(&mock, "powershell")], &["basic"]).organisation()).await.unwrap();
+    let site = Site::new(&[(&mock, "powershell")], &["basic"]);
+    let mut session = open(&site.organisation()).await.unwrap();
     {
         let _asks = mock.faults().guard(word("host_call", json!({})));
         let (_, completed) = run(&mut *session, devices()).await.unwrap();

@@ -443,7 +443,9 @@ impl Transport {
             }
             // Over plain http only what is sealed comes from the server we signed in to.
             Signed::Sealed { .. } => Err(self.judged(&answer)),
-            Signed::Basic { .. } | Signed::Bound if usable && says("application/soap+xml") => {
+            Signed::Basic { .. } | Signed::Bound
+                if usable && says("application/soap+xml") && !answer.body.is_empty() =>
+            {
                 Ok(answer.body.to_vec())
             }
             Signed::Basic { .. } | Signed::Bound => Err(self.judged(&answer)),

@@ -279,6 +279,8 @@ impl Shell {
                 if let Some(server) = self.server.as_ref().filter(|_| error.is_servers_fault()) {
                     server.failed(Instant::now());
                 }
+                // Whoever holds a session that is over must not stand in the way of the next one.
+                self.room = None;
                 Err(error.into())
             }
         }

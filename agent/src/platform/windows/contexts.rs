@@ -36,7 +36,7 @@ impl SecurityContexts for WindowsContexts {
         let native =
             NativeContext::new(name, &format!("{}/{}", service.class, service.host), account.as_ref())
                 .map_err(|error| SecurityError::NotPossible { why: error.to_string() })?
-            .protecting(service.seal, service.binding);
+                .protecting(service.seal, service.binding);
         let ntlm_allowed = package == Package::Ntlm || login.negotiate_ntlm;
         Ok(Box::new(Context { native: Some(native), ntlm_allowed, complete: false }))
     }
