@@ -122,6 +122,11 @@ impl HttpError {
         matches!(self, Self::Dial { .. } | Self::Tls { .. } | Self::Closed { .. } | Self::BadRequest { .. })
     }
 
+    /// Whether an answer got lost, so that asking for it again makes sense.
+    pub fn is_loss(&self) -> bool {
+        matches!(self, Self::Dial { .. } | Self::Closed { .. } | Self::Broken { .. } | Self::TimedOut { .. })
+    }
+
     /// Whether another server, or the same one later, may do better.
     pub fn is_servers_fault(&self) -> bool {
         !matches!(self, Self::BadRequest { .. })

@@ -345,8 +345,8 @@ async fn an_action_does_not_wait_for_scans() {
 #[tokio::test]
 async fn nobody_to_take_objects_stops_the_pipeline_and_not_the_session() {
     let mock = mock(|config| config.partnerships = Some(2_000)).await;
-    let mut session =
-        open(&Site::new(&[(&mock, "powershell_http")], &["ntlm"]).organisation()).await.unwrap();
+    let site = Site::new(&[(&mock, "powershell_http")], &["ntlm"]);
+    let mut session = open(&site.organisation()).await.unwrap();
     let (objects, mut some) = mpsc::channel(1);
     let cmdlet = devices();
     let leave = async {

@@ -73,7 +73,11 @@ impl OpenError {
 
     /// Whether nothing came back, which a second try of something harmless may change.
     fn is_loss(&self) -> bool {
-        matches!(self, Self::Transport(TransportError::Http(_) | TransportError::Busy { .. }))
+        match self {
+            Self::Transport(TransportError::Http(error)) => error.is_loss(),
+            Self::Transport(TransportError::Busy { .. }) => true,
+            _ => false,
+        }
     }
 }
 
