@@ -430,7 +430,6 @@ async fn what_no_server_may_send_ends_in_an_error() {
     ] {
         rules.push((kind.to_owned(), Rule::new(Fault::Malformed { kind: kind.to_owned() })));
     }
-    rules.push(("broken_pool".to_owned(), word("broken_pool", json!({}))));
     for (name, rule) in rules {
         // Servers that misbehave are left alone for a while; here there is only one.
         let mut session = open(&organisation).await.unwrap();
@@ -442,6 +441,23 @@ async fn what_no_server_may_send_ends_in_an_error() {
         drop(guard);
         session.close().await;
     }
+}
+
+#[tokio::test]
+async fn a_pool_that_breaks_fails_its_cmdlet_and_then_the_session() {
+    let mock = mock(|_| {}).await;
+    let site = Site::new(&[(&mock, "powershell")], &["basic"]);
+    let organisation = site.organisation();
+    let mut session = open(&organisation).await.unwrap();
+    {
+        let _breaks = mock.faults().guard(word("broken_pool", json!({})).on_operation("receive"));
+        let (_, completed) = run(&mut *session, devices()).await.unwrap();
+        assert!(completed.failure.is_some(), "{completed:?}");
+    }
+    let error = run(&mut *session, devices()).await.unwrap_err();
+    assert!(matches!(error, ExchangeError::Unreachable { .. }), "{error:?}");
+    let mut session = open(&organisation).await.unwrap();
+    assert_eq!(run(&mut *session, devices()).await.unwrap().0.len(), PHONES);
 }
 
 #[tokio::test]
