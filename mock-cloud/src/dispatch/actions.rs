@@ -376,6 +376,8 @@ fn agents_share(left_ms: i64) -> u64 {
 pub(super) async fn watch_deadlines(cloud: Arc<Cloud>) {
     loop {
         let changed = cloud.dispatch.deadline_changed.notified();
+        // Whoever orders while we look cannot know what we will find, so every order is news meanwhile.
+        cloud.dispatch.next_deadline_ms.store(i64::MAX, Ordering::Release);
         let next_ms = match end_overdue(&cloud).await {
             Ok(next_ms) => next_ms,
             Err(error) => {
