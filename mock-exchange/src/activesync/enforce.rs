@@ -52,8 +52,8 @@ const fn row(refusal: Refusal, name: &'static str, status: Status, http: u16) ->
     Row { refusal, name, status, http }
 }
 
-/// The status numbers are those of MS-ASCMD 2.2.2, except those of `blocked`, `disabled` and `wipe` the HTTP ones are not
-/// verified against a server; both can be set in the configuration.
+/// The status numbers are those of MS-ASCMD 2.2.2. The HTTP ones, and which of the two is used where, are not verified
+/// against a server: both can be set in the configuration, and the README lists them.
 static ROWS: &[Row] = &[
     row(Refusal::Blocked, "blocked", Status::DEVICE_IS_BLOCKED_FOR_THIS_USER, 403),
     row(Refusal::Disabled, "disabled", Status::USER_DISABLED_FOR_SYNC, 403),

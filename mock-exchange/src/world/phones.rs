@@ -485,6 +485,7 @@ impl Organisation {
         if let Some(contact) = contact_mut(&mut self.state_mut(), id) {
             contact.ping_heartbeat_secs = Some(seconds);
         }
+        self.tell();
     }
 
     /// Puts a message into a mailbox's inbox and wakes its phones. `None` when the mailbox is full.

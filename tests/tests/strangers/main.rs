@@ -12,6 +12,7 @@ mod ldap_utils;
 mod pacparser;
 mod prosody;
 mod psrpcore;
+mod pyactivesync;
 mod pypsrp;
 mod python_ldap3;
 mod slapd_consumer;
