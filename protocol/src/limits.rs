@@ -127,8 +127,9 @@ pub const SOAP_MAX_BYTES: usize = 2 << 20;
 /// How deep elements of a SOAP message may be inside each other. The deepest of ours has eight levels.
 pub const XML_DEPTH_MAX: usize = 64;
 
-/// Elements of a SOAP message: the biggest of ours has a stream element for each fragment of an envelope.
-pub const XML_ELEMENTS_MAX: usize = 20_000;
+/// Elements and attributes of a SOAP message together: the biggest of ours has a stream element with two attributes for
+/// each fragment of an envelope, and a fragment of a device object has a kilobyte.
+pub const XML_PARTS_MAX: usize = 20_000;
 
 /// Attributes of one element of a SOAP message, declarations of namespaces among them.
 pub const XML_ATTRIBUTES_MAX: usize = 64;

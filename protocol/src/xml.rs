@@ -9,7 +9,7 @@ use quick_xml::name::ResolveResult;
 use quick_xml::reader::NsReader;
 use thiserror::Error;
 
-use crate::limits::{XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_ELEMENTS_MAX};
+use crate::limits::{XML_ATTRIBUTES_MAX, XML_DEPTH_MAX, XML_PARTS_MAX};
 
 /// Why bytes are no XML that is taken. Never carries what they say.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -30,7 +30,7 @@ pub enum XmlError {
     /// Deeper than [`XML_DEPTH_MAX`].
     #[error("elements are nested more than {XML_DEPTH_MAX} deep")]
     TooDeep,
-    /// More elements than [`XML_ELEMENTS_MAX`], or more attributes than [`XML_ATTRIBUTES_MAX`].
+    /// More elements and attributes than [`XML_PARTS_MAX`], or more of one element than [`XML_ATTRIBUTES_MAX`].
     #[error("the document has more elements or attributes than are taken")]
     TooMany,
     /// Longer than the caller takes.
@@ -159,17 +159,14 @@ struct Misplaced;
 struct Tree {
     root: Option<Element>,
     open: Vec<Element>,
-    elements: usize,
+    parts: usize,
     /// Namespaces met so far: a document has a handful, and every element names one.
     namespaces: Vec<Arc<str>>,
 }
 
 impl Tree {
     fn element(&mut self, source: &NsReader<&[u8]>, tag: &BytesStart<'_>) -> Result<Element, XmlError> {
-        self.elements += 1;
-        if self.elements > XML_ELEMENTS_MAX {
-            return Err(XmlError::TooMany);
-        }
+        self.part()?;
         if self.open.len() >= XML_DEPTH_MAX {
             return Err(XmlError::TooDeep);
         }
@@ -183,6 +180,7 @@ impl Tree {
             if count >= XML_ATTRIBUTES_MAX {
                 return Err(XmlError::TooMany);
             }
+            self.part()?;
             let attribute = attribute.map_err(|_| malformed(source))?;
             if attribute.key.as_namespace_binding().is_some() {
                 continue;
@@ -195,6 +193,12 @@ impl Tree {
             });
         }
         Ok(element)
+    }
+
+    /// One more element or attribute.
+    fn part(&mut self) -> Result<(), XmlError> {
+        self.parts += 1;
+        if self.parts > XML_PARTS_MAX { Err(XmlError::TooMany) } else { Ok(()) }
     }
 
     /// Shared with what was met; `None` for a prefix nobody declared.
@@ -398,10 +402,12 @@ mod tests {
     fn every_dimension_is_bounded() {
         let deep = "<a>".repeat(100_000);
         assert_eq!(read(deep.as_bytes(), MAX), Err(XmlError::TooDeep));
-        let wide = format!("<a>{}</a>", "<b/>".repeat(XML_ELEMENTS_MAX));
+        let wide = format!("<a>{}</a>", "<b/>".repeat(XML_PARTS_MAX));
         assert_eq!(read(wide.as_bytes(), MAX), Err(XmlError::TooMany));
         let attributes: String = (0..=XML_ATTRIBUTES_MAX).map(|n| format!(" x{n}='1'")).collect();
         assert_eq!(read(format!("<a{attributes}/>").as_bytes(), MAX), Err(XmlError::TooMany));
+        let many = format!("<a>{}</a>", "<b x='1' y='2'/>".repeat(XML_PARTS_MAX / 3 + 1));
+        assert_eq!(read(many.as_bytes(), MAX), Err(XmlError::TooMany));
         assert_eq!(read(b"<a/>", 3), Err(XmlError::TooLong { max_bytes: 3 }));
     }
 

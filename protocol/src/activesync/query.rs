@@ -134,8 +134,8 @@ impl Query {
                 put(&mut bytes, value.as_bytes())?;
             }
         }
-        let options = u8::from(self.save_in_sent) * parameter::SAVE_IN_SENT
-            | u8::from(self.accept_multipart) * parameter::ACCEPT_MULTIPART;
+        let options = (u8::from(self.save_in_sent) * parameter::SAVE_IN_SENT)
+            | (u8::from(self.accept_multipart) * parameter::ACCEPT_MULTIPART);
         if options != 0 {
             bytes.extend([parameter::OPTIONS, 1, options]);
         }
