@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use causeway_mock_cloud::MockCloud;
+use causeway_mock_exchange::MockExchange;
 use causeway_mock_kit::cli::{CommonArgs, load_config, run_mock};
 use causeway_mock_ldap::MockLdap;
 use causeway_scenarios::demo;
@@ -72,6 +73,8 @@ enum Command {
 enum Mock {
     /// The directory server
     Ldap(CommonArgs),
+    /// The mail system
+    Exchange(CommonArgs),
     /// The management cloud
     Cloud {
         #[command(flatten)]
@@ -128,6 +131,13 @@ async fn run_one(mock: Mock) -> Result<()> {
         Mock::Ldap(common) => {
             run_mock(async { Ok(MockLdap::start(causeway_mock_ldap::Config::from_args(&common)?).await?) })
                 .await
+        }
+        Mock::Exchange(common) => {
+            run_mock(async {
+                let config = causeway_mock_exchange::Config::from_args(&common)?;
+                Ok(MockExchange::start(config).await?)
+            })
+            .await
         }
         Mock::Cloud { common, data_dir } => {
             run_mock(async {

@@ -93,7 +93,9 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Bench { names } => {
             // The benchmarks start these as processes of their own, from the folder they are in themselves.
-            let programs = ["-p", "causeway-agent", "-p", "causeway-mock-ldap", "-p", "causeway-mock-cloud"];
+            let packages =
+                ["causeway-agent", "causeway-mock-ldap", "causeway-mock-exchange", "causeway-mock-cloud"];
+            let programs = packages.iter().flat_map(|package| ["-p", *package]);
             session.stream(session.cargo(&["build", "--release", "--bins"]).args(programs))?;
             if names.is_empty() || names.iter().any(|name| name == "agent") {
                 dist::agent_for_linux(&session)?;
