@@ -209,7 +209,7 @@ async fn a_host_is_asked_before_something_is_removed() {
     client.open().await.unwrap();
     let devices = client.run(1, &every_device()).await.unwrap().objects;
     let identity = devices[0].text("Guid").unwrap().into_owned();
-    // The second choice that means yes is the second one; the third means no.
+    // By their places: 2 is No, 0 is Yes.
     for (number, choice, left) in [(2, 2, 25), (3, 0, 24)] {
         let remove = Cmdlet::new("Remove-MobileDevice").with("Identity", identity.as_str());
         let command = client.begin(number, &remove).await.unwrap();
