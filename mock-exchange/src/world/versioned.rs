@@ -110,7 +110,10 @@ pub(super) struct View<'a> {
 pub(super) struct Versioned<T> {
     current: Option<T>,
     /// Oldest first.
-    #[expect(clippy::box_collection, reason = "nearly all objects have none, and one word is a third of a Vec")]
+    #[expect(
+        clippy::box_collection,
+        reason = "nearly all objects have none, and one word is a third of a Vec"
+    )]
     older: Option<Box<Vec<Older<T>>>>,
 }
 
