@@ -48,6 +48,9 @@ pub struct Autodiscover {
     tls: TlsAcceptor,
 }
 
+/// An answer, and a word for the journal.
+type Told = (Response<Full<Bytes>>, &'static str);
+
 /// What a client asks for.
 struct Wanted {
     address: String,
@@ -106,7 +109,7 @@ impl Autodiscover {
         Ok(answer)
     }
 
-    fn tell(&self, organisation: &Organisation, wanted: &Wanted) -> (Response<Full<Bytes>>, &'static str) {
+    fn tell(&self, organisation: &Organisation, wanted: &Wanted) -> Told {
         let Some(mailbox) = organisation.mailbox(&wanted.address) else {
             return (document(&failed(NO_SUCH_ADDRESS, "The email address can't be found.")), "500");
         };
@@ -180,10 +183,7 @@ fn read(body: &[u8]) -> Option<Wanted> {
 
 /// Faults: `status` answers with HTTP, `close` closes, `custom redirect {url}` sends elsewhere with 302,
 /// `custom redirect_address {address}` says that the mailbox has another address.
-fn redirect(
-    fault: &Fault,
-    understood: bool,
-) -> Option<Result<(Response<Full<Bytes>>, &'static str), Closed>> {
+fn redirect(fault: &Fault, understood: bool) -> Option<Result<Told, Closed>> {
     match fault {
         Fault::Close {} => Some(Err(Closed)),
         Fault::Status { .. } => {

@@ -64,9 +64,8 @@ impl ActiveSync {
             return Ok(empty(StatusCode::NOT_FOUND));
         }
         let organisation = (self.organisation)();
-        let account = match self.sign_in(&organisation, &head.headers) {
-            Ok(account) => account,
-            Err(answer) => return Ok(answer),
+        let Some(account) = self.sign_in(&organisation, &head.headers) else {
+            return Ok(unauthorized(&organisation.facts().domain));
         };
         match head.method {
             Method::OPTIONS => self.options(&organisation, &account).await,
@@ -81,17 +80,14 @@ impl ActiveSync {
         }
     }
 
-    fn sign_in(
-        &self,
-        organisation: &Organisation,
-        headers: &HeaderMap,
-    ) -> Result<Account, Response<Full<Bytes>>> {
-        let host = &organisation.facts().domain;
-        let Some((user, password)) = basic(headers) else { return Err(unauthorized(host)) };
-        organisation.sign_in(&user, &password).map_err(|error| {
+    /// Whoever the request proves to come from.
+    fn sign_in(&self, organisation: &Organisation, headers: &HeaderMap) -> Option<Account> {
+        let (user, password) = basic(headers)?;
+        let account = organisation.sign_in(&user, &password);
+        if let Err(error) = &account {
             self.cx.journal.record("activesync", "sign_in", &user, error.word(), serde_json::Value::Null);
-            unauthorized(host)
-        })
+        }
+        account.ok()
     }
 
     /// What the server speaks (MS-ASHTTP 2.2.3).

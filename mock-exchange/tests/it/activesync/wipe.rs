@@ -114,5 +114,5 @@ async fn a_confirmation_that_gets_lost() {
     assert_eq!(stands(&mock), "DeviceWipePending");
     drop(lost);
     assert_eq!(phone.folder_sync().await, (200, Some(140)), "the order stands");
-    assert_eq!(mock.world().partnership(mailbox(&mock), "WIPED1").is_some(), true);
+    assert!(mock.world().partnership(mailbox(&mock), "WIPED1").is_some());
 }
