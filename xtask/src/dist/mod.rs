@@ -151,7 +151,11 @@ impl<'a> Dist<'a> {
             command.args(SMALL_STD).env("RUSTC_BOOTSTRAP", "1");
         }
         for_target(&mut command);
-        command.env(format!("CFLAGS_{}", target.replace('-', "_")), format!("{ONLY_FAST_ZSTD} {for_c}"));
+        let short = format!("-ffile-prefix-map={}=.", self.session.root.display());
+        command.env(
+            format!("CFLAGS_{}", target.replace('-', "_")),
+            format!("{ONLY_FAST_ZSTD} {short} {for_c}").trim_end(),
+        );
         command.env("SOURCE_DATE_EPOCH", self.epoch.to_string());
         self.session.stream(&mut command)?;
         Ok(self.session.root.join("target").join(target).join(PROFILE))

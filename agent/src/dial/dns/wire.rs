@@ -210,7 +210,7 @@ impl<'a> Reader<'a> {
     }
 
     fn u32(&mut self) -> Result<u32, WireError> {
-        Ok(u32::from(self.u16()?) << 16 | u32::from(self.u16()?))
+        Ok((u32::from(self.u16()?) << 16) | u32::from(self.u16()?))
     }
 
     /// A name without its final dot. Pointers lead backwards only, so that there is no circle (RFC 1035 §4.1.4).
@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
                     }
                 }
                 0xc0..=0xff => {
-                    let target = usize::from(length & 0x3f) << 8 | usize::from(self.u8()?);
+                    let target = (usize::from(length & 0x3f) << 8) | usize::from(self.u8()?);
                     if target >= before {
                         return Err(WireError::Malformed);
                     }
