@@ -108,7 +108,7 @@ pub(crate) fn run(session: &mut Session, arguments: &Arguments) -> anyhow::Resul
         println!("== {}: ok in {:.1} s", part.name, started.elapsed().as_secs_f64());
     }
     made.push(sbom::write(&dist)?);
-    made.push(checksums(&dist, &made)?);
+    made.push(checksums(&dist)?);
     table(&made)?;
     for (what, reason) in skipped {
         session.skip(what, reason);
@@ -218,14 +218,18 @@ fn epoch(session: &Session) -> anyhow::Result<u64> {
     text.trim().parse().with_context(|| format!("SOURCE_DATE_EPOCH={text:?} is no number of seconds"))
 }
 
-/// As `sha256sum -c SHA256SUMS` wants it.
-fn checksums(dist: &Dist<'_>, made: &[PathBuf]) -> anyhow::Result<PathBuf> {
-    let mut command = dist.session.command("sha256sum");
-    command.current_dir(&dist.out).arg("--");
-    for path in made {
-        command.arg(path.strip_prefix(&dist.out).context("what is delivered lies in one folder")?);
+/// As `sha256sum -c SHA256SUMS` wants it: of everything in the folder, also of what an earlier run has made.
+fn checksums(dist: &Dist<'_>) -> anyhow::Result<PathBuf> {
+    const NAME: &str = "SHA256SUMS";
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(&dist.out).with_context(|| format!("read {}", dist.out.display()))? {
+        names.push(entry.context("read the folder of what is delivered")?.file_name());
     }
-    let path = dist.out.join("SHA256SUMS");
+    names.retain(|name| name != NAME);
+    names.sort();
+    let mut command = dist.session.command("sha256sum");
+    command.current_dir(&dist.out).arg("--").args(names);
+    let path = dist.out.join(NAME);
     std::fs::write(&path, process::quiet(&mut command)?)
         .with_context(|| format!("write {}", path.display()))?;
     Ok(path)
