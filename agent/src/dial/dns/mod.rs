@@ -52,8 +52,11 @@ pub(super) struct Stub {
     given: Vec<SocketAddr>,
     random: RandomSource,
     machine: Mutex<(Instant, Arc<Machine>)>,
-    known: Mutex<HashMap<(String, Kind), (Instant, Option<Vec<Data>>)>>,
+    known: Mutex<HashMap<(String, Kind), Known>>,
 }
+
+/// Until when an answer holds, and what it is; none says that there is nothing.
+type Known = (Instant, Option<Vec<Data>>);
 
 /// What this machine is set to.
 struct Machine {
