@@ -1,4 +1,5 @@
 mod acting;
+mod against_mock;
 mod collecting;
 mod fake;
 mod quarantine;

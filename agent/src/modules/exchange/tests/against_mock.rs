@@ -1,0 +1,274 @@
+//! The module against mock-exchange over its real front ends: every generation, end to end.
+
+use std::collections::BTreeMap;
+
+use causeway_mock_exchange::world::{AccessState, DeviceRequest, MailboxId, PartnershipId, WipeKind};
+use causeway_mock_exchange::{Config, MockExchange};
+use causeway_protocol::Secret;
+use causeway_protocol::mobile::DeviceRecord;
+use tempfile::TempDir;
+
+use super::*;
+use crate::secrets::SecretStore;
+
+const PHONES: usize = 30;
+
+/// A module, its organisation and a cloud in memory.
+struct Site {
+    mock: MockExchange,
+    cloud: MemoryCloud,
+    module: Arc<ExchangeModule>,
+    cx: ModuleContext,
+    _folder: TempDir,
+}
+
+impl Site {
+    async fn start(personality: &str, change: impl FnOnce(&mut Config), desired: Value) -> Self {
+        let mut config = Config::of(personality);
+        config.common.users = 20;
+        config.partnerships = Some(PHONES);
+        change(&mut config);
+        let mock = MockExchange::start(config).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (exchange, secret) = if personality == "online" {
+            let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+            let params = rcgen::CertificateParams::new(vec!["app".into()]).unwrap();
+            let pem = params.self_signed(&key).unwrap().pem();
+            let certificate_file = folder.path().join("app.pem");
+            std::fs::write(&certificate_file, &pem).unwrap();
+            mock.register_app_certificate(&pem).unwrap();
+            let facts = mock.world();
+            let exchange = json!({
+                "kind": "online", "tenant": facts.facts().tenant, "client_id": facts.facts().client_id,
+                "certificate_file": certificate_file, "token_url": mock.url("token"), "rest_url": mock.url("rest"),
+                "ca_file": mock.ca().pem_path(),
+            });
+            (exchange, ("exchange.default.key", key.serialize_pem()))
+        } else {
+            let login = mock.service_account();
+            let exchange = json!({
+                "servers": [mock.url("powershell")], "accounts": [{ "user": login.user }], "auth": ["basic", "ntlm"],
+                "ca_file": mock.ca().pem_path(), "snap_in": personality == "exchange2007",
+            });
+            (exchange, ("exchange.default", login.password))
+        };
+        let settings = ModuleSettings {
+            desired,
+            exchanges: BTreeMap::from([("default".to_owned(), exchange)]),
+            secrets: SecretStore::new([(secret.0.to_owned(), Secret::new(secret.1))]),
+            ..ModuleSettings::default()
+        };
+        let organisation = Arc::new(Organisation::new("default", &settings).unwrap());
+        let module = ExchangeModule::new(&settings, organisation.clone()).unwrap();
+        let module = Arc::new(ExchangeModule { organisation: Some(organisation), ..module });
+        let cloud = MemoryCloud::default();
+        let cx = context(Arc::new(MemoryStorage::new()), Arc::new(cloud.clone()));
+        Self { mock, cloud, module, cx, _folder: folder }
+    }
+
+    /// A listing and all statistics.
+    async fn sync(&self) -> Found {
+        let lease = self.cx.cloud.lease("exchange/default").await.unwrap();
+        let done = async {
+            let found = self.module.runner.list(&self.cx, &lease, &Task::default()).await?;
+            loop {
+                let until = Instant::now() + Duration::from_secs(60);
+                if self.module.runner.read_slice(&self.cx, &lease, until, || false).await?.is_done {
+                    return Ok::<_, MailError>(found);
+                }
+            }
+        };
+        match done.await {
+            Ok(found) => found,
+            Err(error) => panic!("{}\n{}", crate::chain::Chain(&error), self.shown()),
+        }
+    }
+
+    fn records(&self) -> BTreeMap<String, DeviceRecord> {
+        let values = self.cloud.values(Kind::Device);
+        values.into_iter().map(|(key, value)| (key, serde_json::from_value(value).unwrap())).collect()
+    }
+
+    fn target(&self, n: usize) -> (Value, DeviceRecord) {
+        let (key, record) = self.records().into_iter().nth(n).unwrap();
+        let target = json!({ "key": key, "device_id": record.device_id, "mailbox": record.mailbox });
+        (target, record)
+    }
+
+    /// The phone of a record in the mock's world.
+    fn phone(&self, record: &DeviceRecord) -> (PartnershipId, MailboxId) {
+        let world = self.mock.world();
+        world.read(None, |reader| {
+            let devices = (0..reader.device_slots()).filter_map(|n| reader.device_at(n));
+            let mut mine = devices.filter(|view| *view.device.id == *record.device_id);
+            mine.next().map(|view| (view.id, view.device.mailbox)).expect("the phone is in the world")
+        })
+    }
+
+    fn state(&self, record: &DeviceRecord) -> AccessState {
+        let (id, _) = self.phone(record);
+        self.mock.world().read(None, |reader| reader.decide(&reader.device(id).unwrap()).state)
+    }
+
+    async fn settle(&self, name: &str, target: Value, params: Value) -> Outcome {
+        let order = action(&format!("{name}{target}{params}"), name, target, params);
+        for _ in 0..200 {
+            match self.module.act(self.cx.clone(), order.clone()).await {
+                Outcome::Pending { result, next_check } if next_check > Duration::from_secs(10) => {
+                    panic!("{name} waits: {result}\n{}", self.shown())
+                }
+                Outcome::Pending { next_check, .. } => tokio::time::sleep(next_check).await,
+                ended => return ended,
+            }
+        }
+        panic!("{name} does not end\n{}", self.shown());
+    }
+
+    fn shown(&self) -> String {
+        let entries = self.mock.journal().after(0);
+        let last = entries.len().saturating_sub(25);
+        entries[last..].iter().map(|entry| format!("{entry}\n")).collect()
+    }
+}
+
+#[tokio::test]
+async fn every_generation_is_listed_and_acted_on() {
+    for (personality, version) in [
+        ("exchange2010", "2010"),
+        ("exchange2013", "2013"),
+        ("exchange2016", "2016"),
+        ("exchange2019", "2019"),
+        ("online", "online"),
+    ] {
+        let site = Site::start(personality, |_| {}, json!({})).await;
+        let found = site.sync().await;
+        assert!(found.complete, "{personality}");
+        let records = site.records();
+        assert_eq!(records.len(), PHONES, "{personality}\n{}", site.shown());
+        assert_eq!(site.cloud.values(Kind::MailOrganization)["default"]["version"], version);
+        assert!(site.cloud.count(Kind::DevicePolicy) > 0, "{personality}");
+        for record in records.values() {
+            assert_eq!(record.mailbox.len(), 36, "{personality}: {record:?}");
+            assert!(
+                record.address.as_deref().is_some_and(|it| it.contains('@')),
+                "{personality}: {record:?}"
+            );
+        }
+        assert!(records.values().any(|record| record.last_sync.is_some()), "{personality}");
+        let uploads = site.cloud.uploads().len();
+        site.sync().await;
+        assert_eq!(
+            site.cloud.uploads().len(),
+            uploads,
+            "{personality}: nothing changed and something was sent"
+        );
+
+        let (target, record) = site.target(3);
+        success(site.settle("block_device", target.clone(), Value::Null).await);
+        assert_eq!(site.state(&record), AccessState::Blocked, "{personality}");
+        success(site.settle("approve_device", target.clone(), Value::Null).await);
+        assert_eq!(site.state(&record), AccessState::Allowed, "{personality}");
+        success(site.settle("remove_device", target, Value::Null).await);
+        site.sync().await;
+        assert_eq!(site.records().len(), PHONES - 1, "{personality}");
+    }
+}
+
+#[tokio::test]
+async fn exchange_2007_is_listed_and_acted_on() {
+    let site = Site::start("exchange2007", |_| {}, json!({})).await;
+    assert!(site.sync().await.complete);
+    assert_eq!(site.records().len(), PHONES, "{}", site.shown());
+    let (target, record) = site.target(0);
+    success(site.settle("approve_device", target.clone(), Value::Null).await);
+    assert_eq!(failure(site.settle("quarantine_on", Value::Null, Value::Null).await).code, "not_supported");
+    assert_eq!(failure(site.settle("block_device", target.clone(), Value::Null).await).code, "not_supported");
+    success(site.settle("remove_device", target, Value::Null).await);
+    site.sync().await;
+    assert!(
+        !site.records().values().any(|it| it.device_id == record.device_id && it.mailbox == record.mailbox)
+    );
+}
+
+#[tokio::test]
+async fn a_wipe_is_confirmed_by_the_phone() {
+    let site = Site::start("exchange2019", |_| {}, json!({"phone_check_secs": 1})).await;
+    site.sync().await;
+    let records = site.records();
+    let n = records.values().position(|it| it.client_type.as_deref() == Some("EAS")).unwrap();
+    let (target, record) = site.target(n);
+    let order = action("w", "wipe_device", target, json!({"scope": "full"}));
+    let (result, _) = pending(site.module.act(site.cx.clone(), order.clone()).await);
+    assert_eq!(result["waits_for"], "the phone", "{result}\n{}", site.shown());
+    let (id, mailbox) = site.phone(&record);
+    let world = site.mock.world();
+    world.device_command(&DeviceRequest {
+        mailbox,
+        device_id: &record.device_id,
+        device_type: "iPhone",
+        user_agent: "test",
+        version: 161,
+        policy_key: None,
+        command: "FolderSync",
+    });
+    assert!(world.wipe_acknowledge(id, WipeKind::Full));
+    let result = success(site.settle_same(order).await);
+    assert!(result["acknowledged"].is_string(), "{result}");
+}
+
+impl Site {
+    async fn settle_same(&self, order: Action) -> Outcome {
+        for _ in 0..20 {
+            match self.module.act(self.cx.clone(), order.clone()).await {
+                Outcome::Pending { .. } => tokio::time::sleep(Duration::from_millis(100)).await,
+                ended => return ended,
+            }
+        }
+        panic!("it does not end\n{}", self.shown());
+    }
+}
+
+#[tokio::test]
+async fn quarantine_holds_new_phones_and_no_old_one() {
+    let site = Site::start("exchange2016", |_| {}, json!({})).await;
+    let result = success(site.settle("quarantine_on", Value::Null, Value::Null).await);
+    assert_eq!(result["default_access"], "quarantined");
+    let world = site.mock.world();
+    let states: Vec<AccessState> = world.read(None, |reader| {
+        let devices = (0..reader.device_slots()).filter_map(|n| reader.device_at(n));
+        devices.map(|view| reader.decide(&view).state).collect()
+    });
+    assert_eq!(states.len(), PHONES);
+    assert!(states.iter().all(|state| *state == AccessState::Allowed), "{states:?}");
+    success(site.settle("quarantine_off", Value::Null, Value::Null).await);
+}
+
+#[tokio::test]
+async fn policies_are_made_and_given_to_mailboxes() {
+    for personality in ["exchange2010", "exchange2019", "online"] {
+        let site = Site::start(personality, |_| {}, json!({})).await;
+        site.sync().await;
+        let settings = json!({"PasswordEnabled": true, "AllowCamera": false, "MinPasswordLength": 6});
+        let params = json!({ "name": "Managers", "settings": settings });
+        success(site.settle("create_policy", Value::Null, params).await);
+        let change = json!({"name": "Managers", "settings": {"AllowCamera": true}});
+        success(site.settle("change_policy", Value::Null, change).await);
+        let (target, record) = site.target(1);
+        success(site.settle("assign_policy", target.clone(), json!({"policy": "Managers"})).await);
+        site.sync().await;
+        let mine = site.records().into_values().find(|it| it.device_id == record.device_id).unwrap();
+        let key = site.cloud.values(Kind::DevicePolicy);
+        assert!(key.values().any(|it| it["name"] == "Managers"), "{personality}");
+        assert!(mine.policy.is_some(), "{personality}: {mine:?}");
+        success(site.settle("assign_policy", target, json!({"policy": null})).await);
+    }
+}
+
+#[tokio::test]
+async fn the_doctor_is_content_with_a_good_account() {
+    let site = Site::start("exchange2019", |_| {}, json!({})).await;
+    let results = site.module.check(site.cx.clone()).await;
+    let bad: Vec<_> = results.iter().filter(|it| it.verdict() == crate::modules::Verdict::Fail).collect();
+    assert!(bad.is_empty(), "{bad:#?}");
+    assert!(results.iter().any(|it| it.name() == "exchange.version"), "{results:#?}");
+}
