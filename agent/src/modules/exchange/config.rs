@@ -16,8 +16,6 @@ const PATH: &str = "modules.exchange";
 pub(super) struct Settings {
     /// Which `[exchange.<name>]` to talk to. Default `default`.
     pub(super) organization: String,
-    /// Which `[directory.<name>]` tells on which server and database a mailbox is. Default: none; Exchange is asked.
-    pub(super) directory: Option<String>,
     /// Whether phones are collected. Default true.
     pub(super) devices: bool,
     /// Whether statistics (last synchronisation, wipes) are read, one cmdlet a phone. Default true.
@@ -151,7 +149,6 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             organization: "default".to_owned(),
-            directory: None,
             devices: true,
             statistics: true,
             policies: true,

@@ -130,13 +130,6 @@ pub enum MailError {
     /// The agent stops.
     #[error("the agent is stopping")]
     Stopping,
-    /// The directory that tells where mailboxes are.
-    #[error("read the directory")]
-    Directory {
-        /// What went wrong.
-        #[source]
-        source: crate::directory::error::DirectoryError,
-    },
     /// Parameters of an action do not fit.
     #[error("parameters of {action}: {problem}")]
     BadParameters {
@@ -257,7 +250,7 @@ pub(super) fn is_missing_parameter(record: &ErrorRecord) -> bool {
 }
 
 impl MailError {
-    /// Code, retry class and remedy of every code; those of the directory are in its own table.
+    /// Code, retry class and remedy of every code.
     pub const TABLE: &[(&str, Retry, &str)] = &[
         (
             "exchange_unreachable",
@@ -315,9 +308,7 @@ impl MailError {
                 _ => Class::Unreachable,
             },
             Self::Cmdlet { record, .. } => class_of(record),
-            Self::TimedOut { .. } | Self::Storage { .. } | Self::Stopping | Self::Directory { .. } => {
-                Class::Unreachable
-            }
+            Self::TimedOut { .. } | Self::Storage { .. } | Self::Stopping => Class::Unreachable,
             Self::NoCmdlets { .. } => Class::Forbidden,
             Self::NotFound { .. } => Class::NotFound,
             Self::NotKept { .. }
@@ -374,7 +365,6 @@ impl MailError {
             Self::Link { .. } => "cloud_refused",
             Self::Storage { .. } => "storage",
             Self::BadState { .. } => "bad_state",
-            Self::Directory { source } => source.code(),
             Self::BadParameters { .. } => codes::BAD_PARAMETERS,
             Self::ForbiddenHere { .. } => codes::FORBIDDEN_LOCALLY,
             Self::Unknown { .. } => codes::UNKNOWN_ACTION,
@@ -384,13 +374,8 @@ impl MailError {
 
     /// What a person can do.
     pub fn remedy(&self) -> &'static str {
-        match self {
-            Self::Directory { source } => source.remedy(),
-            other => {
-                let code = other.code();
-                Self::TABLE.iter().find(|row| row.0 == code).expect("every code has a row; tested").2
-            }
-        }
+        let code = self.code();
+        Self::TABLE.iter().find(|row| row.0 == code).expect("every code has a row; tested").2
     }
 
     /// As the cloud and the portal see it.

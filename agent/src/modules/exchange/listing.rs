@@ -25,6 +25,7 @@ use super::state::{
     put_mailbox, put_row, put_work,
 };
 use crate::directory::Net;
+use crate::exchange::ExchangeError;
 use crate::link::{LeaseGuard, LinkError};
 use crate::modules::ModuleContext;
 use crate::storage::Batch;
@@ -199,16 +200,17 @@ impl<'a> Listing<'a> {
             let objects = lent.ask(&Cmdlet::new(cmdlet)).await?;
             settings = objects.into_iter().next();
         }
-        let display = match lent.ask_for(&Cmdlet::new("Get-ExchangeServer"), limits::POLICIES_MAX).await {
-            Ok(objects) => objects.first().and_then(|object| mapping::text(object, "AdminDisplayVersion")),
-            Err(MailError::Cmdlet { .. }) => None,
-            Err(error) => return Err(error),
+        // Exchange Online shows no servers.
+        let display = if server.online {
+            None
+        } else {
+            optional(lent.ask_for(&Cmdlet::new("Get-ExchangeServer"), limits::POLICIES_MAX).await)?
+                .and_then(|object| mapping::text(&object, "AdminDisplayVersion"))
         };
-        let name = match lent.ask(&Cmdlet::new("Get-OrganizationConfig")).await {
-            Ok(objects) => objects.first().and_then(|object| mapping::text(object, "Name")),
-            Err(MailError::Cmdlet { .. }) => None,
-            Err(error) => return Err(error),
-        };
+        drop(lent);
+        let mut lent = self.runner.sessions.background(&self.net).await?;
+        let name = optional(lent.ask(&Cmdlet::new("Get-OrganizationConfig")).await)?
+            .and_then(|object| mapping::text(&object, "Name"));
         drop(lent);
         let name = name.unwrap_or_else(|| self.runner.settings.organization.clone());
         let version = mapping::version(&display.unwrap_or_default(), &server, &recipe.title);
@@ -272,8 +274,32 @@ impl<'a> Listing<'a> {
         units.iter().map(|unit| cmdlet.clone().with("OrganizationalUnit", unit.as_str())).collect()
     }
 
+    /// Finds out which mailboxes are in the databases of the scope: what is told of phones does not say.
+    async fn databases(&mut self) -> Result<(), MailError> {
+        let databases = &self.runner.settings.scope.databases;
+        let mut found = HashSet::new();
+        for database in databases {
+            let cmdlet = Cmdlet::new("Get-Mailbox")
+                .with("Database", database.as_str())
+                .with("ResultSize", "Unlimited");
+            let mut lent = self.runner.sessions.background(&self.net).await?;
+            let mut listing = lent.list(cmdlet)?;
+            while let Some(page) = listing.next_page(limits::STALLED_AFTER).await? {
+                let mailboxes = page.iter().filter_map(Mailbox::read);
+                found.extend(mailboxes.filter_map(|mailbox| Uuid::parse_str(&mailbox.guid).ok()));
+            }
+            let completed = listing.finish().await?;
+            note_incomplete(&mut self.incomplete, &completed);
+        }
+        if !databases.is_empty() {
+            self.runner.set_in_databases(found);
+        }
+        Ok(())
+    }
+
     /// Remembers every mailbox with phones, on disk; gives their ids for versions that must be asked one by one.
     async fn mailboxes(&mut self, recipe: &'static Recipe) -> Result<Vec<String>, MailError> {
+        self.databases().await?;
         let mut ids = Vec::new();
         for cmdlet in self.by_unit(&with_phones(recipe)) {
             let mut lent = self.runner.sessions.background(&self.net).await?;
@@ -528,6 +554,17 @@ impl<'a> Listing<'a> {
         if idle.enabled && old && self.found.idle.len() < idle.removals_max as usize {
             self.found.idle.push(key);
         }
+    }
+}
+
+/// The first object of a cmdlet that the account need not be allowed.
+fn optional(asked: Result<Vec<Object>, MailError>) -> Result<Option<Object>, MailError> {
+    match asked {
+        Ok(objects) => Ok(objects.into_iter().next()),
+        Err(MailError::Cmdlet { .. } | MailError::Session { source: ExchangeError::Forbidden { .. } }) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 

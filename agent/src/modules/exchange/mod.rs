@@ -47,7 +47,6 @@ use super::{
     CheckResult, ConfigError, LocalExample, Module, ModuleContext, ModuleError, ModuleFactory,
     ModuleSettings, Outcome,
 };
-use crate::directory::Directory;
 use crate::exchange::{Exchange, Organisation};
 use crate::link::{LeaseGuard, LinkError};
 
@@ -141,14 +140,10 @@ impl ExchangeModule {
     /// Names the offending key.
     pub fn new(settings: &ModuleSettings, exchange: Arc<dyn Exchange>) -> Result<Self, ConfigError> {
         let read = Settings::read(settings)?;
-        let directory = match &read.directory {
-            Some(name) => Some(Arc::new(Directory::new(name, settings)?)),
-            None => None,
-        };
         let (orders, inbox) = mpsc::channel(limits::ORDERS);
         let (pokes, poked) = mpsc::channel(limits::POKES);
         Ok(Self {
-            runner: Runner::new(read, exchange, directory),
+            runner: Runner::new(read, exchange),
             organisation: None,
             guard: Guard::default(),
             orders,
@@ -506,10 +501,6 @@ impl Module for ExchangeModule {
 
     fn answer(&self, _cx: ModuleContext, request: Request) -> BoxFuture<'_, Result<Value, ErrorReport>> {
         Box::pin(async move { Err(MailError::Unknown { name: request.request }.report()) })
-    }
-
-    fn directories(&self) -> Vec<Arc<Directory>> {
-        self.runner.directory.iter().cloned().collect()
     }
 
     fn check(&self, cx: ModuleContext) -> BoxFuture<'_, Vec<CheckResult>> {

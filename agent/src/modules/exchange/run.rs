@@ -1,6 +1,6 @@
 //! What the jobs of the module share, and the order in which the collector does them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -17,7 +17,6 @@ use super::mapping::Mailbox;
 use super::sessions::Sessions;
 use super::state::Store;
 use super::statistics::Pace;
-use crate::directory::Directory;
 use crate::exchange::Exchange;
 use crate::link::LeaseGuard;
 use crate::modules::ModuleContext;
@@ -39,8 +38,6 @@ pub(super) struct Task {
 pub(super) struct Runner {
     pub(super) settings: Settings,
     pub(super) sessions: Sessions,
-    /// Tells where mailboxes are, if the settings name one.
-    pub(super) directory: Option<Arc<Directory>>,
     /// Enrolled phones: device id to the mailboxes it may be in; none means any.
     enrolled: HashMap<String, Vec<Option<String>>>,
     /// Statistics that are still to be read.
@@ -51,16 +48,12 @@ pub(super) struct Runner {
     pace: Mutex<Pace>,
     /// The quarantine job is worked on by one at a time.
     pub(super) job: tokio::sync::Mutex<()>,
-    /// Ids of mailboxes in the databases of the scope.
-    pub(super) in_databases: Mutex<std::collections::HashSet<Uuid>>,
+    /// Ids of mailboxes in the databases of the scope, as the last listing found them.
+    in_databases: Mutex<HashSet<Uuid>>,
 }
 
 impl Runner {
-    pub(super) fn new(
-        settings: Settings,
-        exchange: Arc<dyn Exchange>,
-        directory: Option<Arc<Directory>>,
-    ) -> Self {
+    pub(super) fn new(settings: Settings, exchange: Arc<dyn Exchange>) -> Self {
         let mut enrolled: HashMap<String, Vec<Option<String>>> = HashMap::new();
         for phone in &settings.enrolled {
             let mailbox = phone.mailbox.as_ref().map(|mailbox| mailbox.to_lowercase());
@@ -69,7 +62,6 @@ impl Runner {
         Self {
             settings,
             sessions: Sessions::new(exchange),
-            directory,
             enrolled,
             work: AtomicU64::new(0),
             statistics_missing: AtomicBool::new(false),
@@ -140,6 +132,11 @@ impl Runner {
 
     pub(super) fn reads_well(&self, well: bool) {
         self.reading_well.store(well, Ordering::Relaxed);
+    }
+
+    /// These mailboxes are in the databases of the scope.
+    pub(super) fn set_in_databases(&self, mailboxes: HashSet<Uuid>) {
+        *self.in_databases.lock().unwrap_or_else(PoisonError::into_inner) = mailboxes;
     }
 
     /// Whether a mailbox belongs to this agent's part of the organisation; units are chosen by the servers.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use causeway_mock_exchange::world::{AccessState, DeviceRequest, MailboxId, PartnershipId, WipeKind};
+use causeway_mock_exchange::world::{AccessState, PartnershipId, Provision, WipeKind};
 use causeway_mock_exchange::{Config, MockExchange};
 use causeway_protocol::Secret;
 use causeway_protocol::mobile::DeviceRecord;
@@ -96,17 +96,17 @@ impl Site {
     }
 
     /// The phone of a record in the mock's world.
-    fn phone(&self, record: &DeviceRecord) -> (PartnershipId, MailboxId) {
+    fn phone(&self, record: &DeviceRecord) -> PartnershipId {
         let world = self.mock.world();
         world.read(None, |reader| {
             let devices = (0..reader.device_slots()).filter_map(|n| reader.device_at(n));
             let mut mine = devices.filter(|view| *view.device.id == *record.device_id);
-            mine.next().map(|view| (view.id, view.device.mailbox)).expect("the phone is in the world")
+            mine.next().map(|view| view.id).expect("the phone is in the world")
         })
     }
 
     fn state(&self, record: &DeviceRecord) -> AccessState {
-        let (id, _) = self.phone(record);
+        let id = self.phone(record);
         self.mock.world().read(None, |reader| reader.decide(&reader.device(id).unwrap()).state)
     }
 
@@ -200,17 +200,9 @@ async fn a_wipe_is_confirmed_by_the_phone() {
     let order = action("w", "wipe_device", target, json!({"scope": "full"}));
     let (result, _) = pending(site.module.act(site.cx.clone(), order.clone()).await);
     assert_eq!(result["waits_for"], "the phone", "{result}\n{}", site.shown());
-    let (id, mailbox) = site.phone(&record);
+    let id = site.phone(&record);
     let world = site.mock.world();
-    world.device_command(&DeviceRequest {
-        mailbox,
-        device_id: &record.device_id,
-        device_type: "iPhone",
-        user_agent: "test",
-        version: 161,
-        policy_key: None,
-        command: "FolderSync",
-    });
+    assert_eq!(world.provision(id, 161, None), Provision::Wipe(WipeKind::Full));
     assert!(world.wipe_acknowledge(id, WipeKind::Full));
     let result = success(site.settle_same(order).await);
     assert!(result["acknowledged"].is_string(), "{result}");
@@ -271,4 +263,34 @@ async fn the_doctor_is_content_with_a_good_account() {
     let bad: Vec<_> = results.iter().filter(|it| it.verdict() == crate::modules::Verdict::Fail).collect();
     assert!(bad.is_empty(), "{bad:#?}");
     assert!(results.iter().any(|it| it.name() == "exchange.version"), "{results:#?}");
+}
+
+#[tokio::test]
+async fn databases_and_servers_divide_the_organisation() {
+    let mut seen = 0;
+    for n in 0..2 {
+        let scope = |mock: &MockExchange| mock.world().servers()[n].clone();
+        let plain = Site::start("exchange2019", |_| {}, json!({})).await;
+        let server = scope(&plain.mock);
+        let by_server =
+            Site::start("exchange2019", |_| {}, json!({"scope": {"name": "s", "servers": [server.clone()]}}))
+                .await;
+        by_server.sync().await;
+        let databases: Vec<String> = plain
+            .mock
+            .world()
+            .databases()
+            .iter()
+            .filter(|database| database.server == server)
+            .map(|database| database.name.clone())
+            .collect();
+        let by_database =
+            Site::start("exchange2019", |_| {}, json!({"scope": {"name": "d", "databases": databases}}))
+                .await;
+        by_database.sync().await;
+        let ids = |site: &Site| site.records().into_values().map(|it| it.device_id).collect::<Vec<_>>();
+        assert_eq!(ids(&by_server), ids(&by_database));
+        seen += by_server.records().len();
+    }
+    assert_eq!(seen, PHONES);
 }
