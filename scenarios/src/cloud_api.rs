@@ -137,6 +137,22 @@ impl Tenant {
         self.http.get(&self.path(rest)).await?.ok()
     }
 
+    /// `POST` below the tenant.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn post(&self, rest: &str, body: &Value) -> Result<Value> {
+        self.http.post(&self.path(rest), body).await?.ok()
+    }
+
+    /// `PUT` below the tenant.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn put(&self, rest: &str, body: &Value) -> Result<Value> {
+        self.http.call(Method::PUT, &self.path(rest), Some(body)).await?.ok()
+    }
+
     /// Every item of a paged list.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 pub mod cloud_api;
 pub mod demo;
 pub mod http;
+pub mod portal;
 pub mod progress;
 pub mod report;
 pub mod run;

@@ -3,6 +3,7 @@
 //! Every choice is externally tagged (`do = { kill_agent = { agent = "agent1" } }`), so that a typing error is reported
 //! at its own line and column.
 
+mod mail;
 mod step;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
+pub use mail::*;
 pub use step::*;
 
 /// A whole scenario.
@@ -44,6 +46,8 @@ pub struct WorldSpec {
     pub agents: usize,
     /// The directory.
     pub ldap: LdapSpec,
+    /// The mail system; none by default.
+    pub exchange: Option<ExchangeSpec>,
     /// The cloud.
     pub cloud: CloudSpec,
     /// Desired config by module kind; merged over the defaults of a working setup.
@@ -63,6 +67,7 @@ impl Default for WorldSpec {
             seed: 7,
             agents: 1,
             ldap: LdapSpec::default(),
+            exchange: None,
             cloud: CloudSpec::default(),
             modules: BTreeMap::new(),
             directory: serde_json::Map::new(),
@@ -160,6 +165,7 @@ const BUILT_IN: &[(&str, &str)] = cases![
     "captive_portal",
     "certificate_renewed",
     "cloud_restarted",
+    "compliance_blocks_by_itself",
     "cookie_refused",
     "corrupt_state",
     "delta_by_syncrepl",
@@ -169,14 +175,32 @@ const BUILT_IN: &[(&str, &str)] = cases![
     "domino",
     "ds389",
     "edirectory",
+    "exchange_2007",
+    "exchange_online",
+    "exchange_partial_success",
+    "exchange_runspace_limit",
+    "exchange_sealed_http",
+    "exchange_throttled",
     "first_sync",
     "group_membership",
     "link_cut",
+    "mail_collector_killed",
+    "mail_password_expired",
+    "mail_server_lost",
     "mass_deletion_guard",
     "node_drained",
+    "phone_account_wiped",
+    "phone_blocked",
+    "phone_held_and_approved",
+    "phone_policy_changed",
+    "phone_removed_comes_back",
+    "phone_wipe_cancelled",
+    "phone_wiped",
+    "quarantine_on_agent_killed",
     "slow_directory",
     "starttls",
     "sync_server_lost",
+    "wipes_held_by_guard",
     "wrong_ca",
 ];
 

@@ -5,6 +5,10 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::mail::{
+    DeviceCounts, DeviceExpectation, DeviceStep, EnrolStep, MailStep, PhoneStep, SecretStep,
+};
+
 /// One step: what a person reads while it runs, and what is done.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,9 +65,29 @@ pub enum Verb {
     Expect(ExpectStep),
     /// Count what a mock received.
     ExpectJournal(JournalStep),
+    /// Let a simulated phone do something.
+    Phone(PhoneStep),
+    /// Order something about a phone.
+    Device(DeviceStep),
+    /// Enrol a phone in device management, or say whether it is compliant.
+    Enrol(EnrolStep),
+    /// Set the tenant's compliance rule.
+    Compliance(Value),
+    /// Let blocks through that the compliance rule's guard holds.
+    ConfirmCompliance(NoSettings),
+    /// Change the mail system, as its administrators or its world do.
+    Mail(MailStep),
+    /// Type a secret into an agent's configuration.
+    StoreSecret(SecretStep),
 }
 
-/// Names an agent: `agent1`, or `lease_holder` for whoever collects now, or `other` for the one who does not.
+/// Nothing to say.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoSettings {}
+
+/// Names an agent: `agent1`, or `lease_holder` for whoever collects people now, or `other` for the one who does not;
+/// `mail_holder` and `mail_other` are the same for phones.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentStep {
@@ -79,7 +103,7 @@ pub struct ServerStep {
     pub server: String,
 }
 
-/// Names a mock: `ldap` or `cloud`.
+/// Names a mock: `ldap`, `cloud` or `exchange`, or a server of the mail system.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TargetStep {
@@ -164,7 +188,7 @@ pub struct RestartCloud {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultStep {
-    /// `ldap` or `cloud`.
+    /// `ldap`, `cloud` or `exchange`, or a server of the mail system for what happens to its connections.
     pub target: String,
     /// The rule, as `POST /faults` of the mock's admin API takes it.
     pub rule: Value,
@@ -363,6 +387,21 @@ pub struct ExpectStep {
     /// Every action remembered under this name ended with success, exactly once.
     #[serde(default)]
     pub actions: Option<String>,
+    /// A phone as the cloud shows it.
+    #[serde(default)]
+    pub device: Option<DeviceExpectation>,
+    /// A phone, as the story calls it, that the cloud must not know.
+    #[serde(default)]
+    pub no_device: Option<String>,
+    /// Phones in the cloud by access state.
+    #[serde(default)]
+    pub devices: DeviceCounts,
+    /// Phones in the cloud are exactly those of the mail system, each in its state.
+    #[serde(default)]
+    pub mail_in_step: Option<bool>,
+    /// JSON pointers into the mail organisation the cloud shows, and the values they must have.
+    #[serde(default)]
+    pub organization: BTreeMap<String, Value>,
     /// The lease is held by this agent (names as in `kill_agent`).
     #[serde(default)]
     pub lease_holder: Option<String>,
@@ -386,6 +425,17 @@ pub enum Count {
     AtLeast(u64),
 }
 
+impl Count {
+    /// Whether so many are right; `all` is for those who know how many there are.
+    pub fn fits(&self, got: u64) -> bool {
+        match self {
+            Self::All => false,
+            Self::Exactly(n) => got == *n,
+            Self::AtLeast(n) => got >= *n,
+        }
+    }
+}
+
 /// A person the cloud must show.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -407,7 +457,7 @@ pub struct UserExpectation {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JournalStep {
-    /// `ldap` or `cloud`.
+    /// `ldap`, `cloud` or `exchange`.
     pub target: String,
     /// Operation word.
     pub operation: String,
@@ -426,6 +476,9 @@ pub struct JournalStep {
     /// At most so many.
     #[serde(default)]
     pub at_most: Option<usize>,
+    /// How long to wait until there are enough; 0 for one look.
+    #[serde(default)]
+    pub within_secs: u64,
 }
 
 fn yes() -> bool {

@@ -58,6 +58,7 @@ async fn look(step: &ExpectStep, world: &World) -> Result<Vec<String>> {
     {
         bail!("the cloud still knows {login}");
     }
+    super::mail::look(step, world, &mut seen).await?;
     alerts(step, world, &mut seen).await?;
     module_states(step, world).await?;
     if let Some(name) = &step.actions {
@@ -178,27 +179,39 @@ async fn actions(world: &World, name: &str) -> Result<String> {
 }
 
 /// Counts what a mock received since the last look.
-pub(super) fn journal(step: &JournalStep, world: &mut World) -> Result<String> {
-    let entries = world.journal_since_last_look(&step.target)?;
+pub(super) async fn journal(step: &JournalStep, world: &mut World) -> Result<String> {
     let part =
         |text: &str, wanted: &Option<String>| wanted.as_ref().is_none_or(|wanted| text.contains(wanted));
-    let fits = entries.iter().filter(|entry| {
-        entry.operation == step.operation
-            && part(&entry.subject, &step.subject)
-            && part(&entry.front, &step.front)
-            && part(&entry.outcome, &step.outcome)
-    });
-    let count = fits.count();
-    if count < step.at_least.unwrap_or(0) || count > step.at_most.unwrap_or(usize::MAX) {
-        let last: Vec<String> = entries
-            .iter()
-            .rev()
-            .take(8)
-            .map(|entry| {
-                format!("{} {} {} -> {}", entry.front, entry.operation, entry.subject, entry.outcome)
-            })
-            .collect();
-        bail!("{} received {count} such operations; the last it received: {}", step.target, last.join("; "));
+    let deadline = Instant::now() + Duration::from_secs(step.within_secs);
+    let mut entries = Vec::new();
+    loop {
+        entries.extend(world.journal_since_last_look(&step.target)?);
+        let fits = entries.iter().filter(|entry| {
+            entry.operation == step.operation
+                && part(&entry.subject, &step.subject)
+                && part(&entry.front, &step.front)
+                && part(&entry.outcome, &step.outcome)
+        });
+        let count = fits.count();
+        let is_enough = count >= step.at_least.unwrap_or(0);
+        if is_enough && count <= step.at_most.unwrap_or(usize::MAX) {
+            return Ok(format!("{count} times"));
+        }
+        if is_enough || Instant::now() >= deadline {
+            let last: Vec<String> = entries
+                .iter()
+                .rev()
+                .take(8)
+                .map(|entry| {
+                    format!("{} {} {} -> {}", entry.front, entry.operation, entry.subject, entry.outcome)
+                })
+                .collect();
+            bail!(
+                "{} received {count} such operations; the last it received: {}",
+                step.target,
+                last.join("; ")
+            );
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
-    Ok(format!("{count} times"))
 }

@@ -4,6 +4,7 @@ mod cloud;
 mod expect;
 mod ldap;
 mod link;
+mod mail;
 
 use std::time::Duration;
 
@@ -36,6 +37,13 @@ pub(crate) fn name(verb: &Verb) -> &'static str {
         Verb::Authenticate(_) => "authenticate",
         Verb::Expect(_) => "expect",
         Verb::ExpectJournal(_) => "expect_journal",
+        Verb::Phone(_) => "phone",
+        Verb::Device(_) => "device",
+        Verb::Enrol(_) => "enrol",
+        Verb::Compliance(_) => "compliance",
+        Verb::ConfirmCompliance(_) => "confirm_compliance",
+        Verb::Mail(_) => "mail",
+        Verb::StoreSecret(_) => "store_secret",
     }
 }
 
@@ -63,6 +71,16 @@ pub(crate) fn describe(verb: &Verb) -> String {
         Verb::Authenticate(step) => format!("Check the password of {}: {}", step.user, step.outcome),
         Verb::Expect(_) => "Look at the cloud".to_owned(),
         Verb::ExpectJournal(step) => format!("Look at what {} received: {}", step.target, step.operation),
+        Verb::Phone(step) => match &step.standing {
+            Some(standing) => format!("The phone {:?} is {}", step.name, standing.replace('_', " ")),
+            None => format!("Look at the phone {:?}", step.name),
+        },
+        Verb::Device(step) => format!("Order {} for the phone {:?}", step.action, step.phone),
+        Verb::Enrol(step) => format!("Enrol the phone {:?}", step.phone),
+        Verb::Compliance(_) => "Set the compliance rule".to_owned(),
+        Verb::ConfirmCompliance(_) => "Let the held blocks through".to_owned(),
+        Verb::Mail(step) => format!("Change the mail system: {} {}", step.method, step.path),
+        Verb::StoreSecret(step) => format!("Type a new password for {} into {}", step.table, step.agent),
     }
 }
 
@@ -81,8 +99,8 @@ pub(crate) async fn perform(verb: &Verb, world: &mut World) -> Result<String> {
         Verb::Drain(step) => link::drain(step, world).await,
         Verb::AgentSays(step) => link::agent_says(step, world).await,
         Verb::RestartCloud(step) => world.restart_cloud(Duration::from_millis(step.down_ms)).await,
-        Verb::ServerDown(step) => world.ldap.set_server_down(&step.server, true),
-        Verb::ServerUp(step) => world.ldap.set_server_down(&step.server, false),
+        Verb::ServerDown(step) => world.set_server_down(&step.server, true),
+        Verb::ServerUp(step) => world.set_server_down(&step.server, false),
         Verb::Fault(step) => world.add_fault(&step.target, &step.rule),
         Verb::ClearFaults(step) => world.clear_faults(&step.target),
         Verb::AdvanceClock(step) => world.advance_clock(&step.target, Duration::from_secs(step.secs)),
@@ -91,7 +109,17 @@ pub(crate) async fn perform(verb: &Verb, world: &mut World) -> Result<String> {
         Verb::Action(step) => cloud::act(step, world).await,
         Verb::Authenticate(step) => cloud::authenticate(step, world).await,
         Verb::Expect(step) => expect::hold(step, world).await,
-        Verb::ExpectJournal(step) => expect::journal(step, world),
+        Verb::ExpectJournal(step) => expect::journal(step, world).await,
+        Verb::Phone(step) => mail::phone(step, world).await,
+        Verb::Device(step) => mail::order(step, world).await,
+        Verb::Enrol(step) => mail::enrol(step, world).await,
+        Verb::Compliance(rule) => world.tenant().put("compliance", rule).await.map(|_| String::new()),
+        Verb::ConfirmCompliance(_) => {
+            let confirmed = world.tenant().post("compliance/confirm", &Value::Null).await?;
+            Ok(format!("{} blocks", confirmed["blocks"]))
+        }
+        Verb::Mail(step) => mail::admin(step, world).await,
+        Verb::StoreSecret(step) => mail::store_secret(step, world).await,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod agent;
 mod directory;
+mod mail;
 mod vocabulary;
 
 use std::collections::BTreeMap;
@@ -21,14 +22,19 @@ use tempfile::TempDir;
 
 pub use agent::{Agent, AgentProgram};
 pub use directory::{Census, Directory, Person};
+pub use mail::Mail;
 
 use crate::cloud_api::Tenant;
 use crate::http::Client;
+use crate::portal::Browser;
 use crate::report::EventMark;
 use crate::spec::WorldSpec;
 
-/// The collection that is leased.
+/// The collection of people that is leased.
 const RESOURCE: &str = "user_visibility/default";
+
+/// The collection of phones.
+const MAIL_RESOURCE: &str = "exchange/default";
 
 /// Lease time in scenarios: long enough for a slow machine, short enough to wait for.
 const LEASE_TTL_MS: i64 = 6_000;
@@ -46,6 +52,7 @@ const EVENTS_MAX: usize = 500;
 pub struct World {
     /// The directory.
     pub ldap: Directory,
+    mail: Option<Mail>,
     cloud: Option<MockCloud>,
     cloud_settings: toml::Table,
     cloud_url: String,
@@ -79,6 +86,10 @@ impl World {
         let folder =
             tempfile::Builder::new().prefix("causeway-").tempdir().context("make a folder for the world")?;
         let ldap = Directory::start(&spec.ldap, spec.users, spec.seed).await?;
+        let mail = match &spec.exchange {
+            Some(exchange) => Some(Mail::start(exchange, spec.users, spec.seed).await?),
+            None => None,
+        };
         let cloud_settings = cloud_settings(spec, &folder)?;
         let (cloud, cloud_settings) = start_cloud(cloud_settings).await?;
         let cloud_url = cloud.urls()["api"].clone();
@@ -86,6 +97,7 @@ impl World {
         let tenant = Tenant::create(http, "Acme").await?;
         let mut world = Self {
             ldap,
+            mail,
             cloud: Some(cloud),
             cloud_settings,
             cloud_url,
@@ -101,7 +113,8 @@ impl World {
             second_address: None,
             folder,
         };
-        for module in ["user_auth", "user_visibility"] {
+        let mail_module = world.mail.is_some().then_some("exchange");
+        for module in ["user_auth", "user_visibility"].into_iter().chain(mail_module) {
             let settings = spec.modules.get(module).cloned().unwrap_or_else(|| json!({}));
             world.configure(module, true, &settings).await?;
         }
@@ -183,6 +196,7 @@ impl World {
         let before = self.instances().await?;
         agent.command(&["enroll", "--cloud", &url, "--key", &key, "--ca", ca, "--name", name], None).await?;
         self.write_directory_settings(&agent).await?;
+        self.write_mail_settings(&agent).await?;
         let after = self.instances().await?;
         let new = after.into_iter().find(|instance| !before.contains(instance));
         Ok(Member { agent, instance: new.context("the cloud does not list the enrolled agent")?, link })
@@ -207,6 +221,78 @@ impl World {
             table.extend(self.directory_settings.clone());
         }
         agent.configure_directory(&settings, &password).await
+    }
+
+    /// Tells an agent about the mail system, if there is one.
+    async fn write_mail_settings(&self, agent: &Agent) -> Result<()> {
+        let Some(mail) = &self.mail else { return Ok(()) };
+        let ca_file = agent.data_dir().join("mail-ca.pem");
+        let ca = mail.mock().ready().ca_pem;
+        std::fs::copy(ca.context("no CA file")?, &ca_file).context("copy the mail system's CA")?;
+        let (settings, password) = mail.agent_settings(&ca_file)?;
+        agent.configure("exchange", &settings, &password).await
+    }
+
+    /// Types a secret into an agent's configuration, as an administrator does while it runs.
+    ///
+    /// # Errors
+    /// When the agent does not take it, with what it says.
+    pub async fn store_secret(&mut self, name: &str, table: &str, value: &str) -> Result<String> {
+        let name = self.agent_name(name).await?;
+        let agent = &self.member(&name)?.agent;
+        agent.configure(table, &json!({}), value).await?;
+        Ok(format!("{name} has it"))
+    }
+
+    /// The mail system.
+    ///
+    /// # Errors
+    /// When the scenario has none.
+    pub fn mail(&self) -> Result<&Mail> {
+        self.mail.as_ref().context("this world has no mail system; add [world.exchange]")
+    }
+
+    /// Compares the phones in the cloud with those of the mail system.
+    ///
+    /// # Errors
+    /// The first difference.
+    pub async fn mail_in_step(&self) -> Result<String> {
+        let theirs = self.mail()?.states().await?;
+        let text = |device: &Value, key: &str| device[key].as_str().unwrap_or_default().to_lowercase();
+        let devices = self.tenant.all("devices").await?;
+        let ours: BTreeMap<String, String> =
+            devices.iter().map(|device| (text(device, "id"), text(device, "access_state"))).collect();
+        let (here, there) = (ours.len(), theirs.len());
+        if let Some((key, state)) = theirs.iter().find(|(key, state)| ours.get(*key) != Some(*state)) {
+            let known = ours.get(key).map_or("not there", String::as_str);
+            bail!("the phone {key} is {state}, in the cloud it is {known} ({there} phones, {here} in the cloud)");
+        }
+        if let Some(key) = ours.keys().find(|key| !theirs.contains_key(*key)) {
+            bail!("the cloud has the phone {key}, the mail system does not");
+        }
+        Ok(format!("{there} phones agree"))
+    }
+
+    /// Someone signed in at the portal.
+    ///
+    /// # Errors
+    /// When the cloud is away.
+    pub async fn browser(&self) -> Result<Browser> {
+        let cloud = self.cloud.as_ref().context("the cloud is away")?;
+        let portal = cloud.urls().get("portal").context("the cloud has no portal")?.clone();
+        let admin = cloud.admin();
+        Browser::sign_in(&portal, &admin.user, admin.password.expose()).await
+    }
+
+    /// Takes a server of the directory or the mail system off the network, or brings it back.
+    ///
+    /// # Errors
+    /// When there is no such server.
+    pub fn set_server_down(&mut self, server: &str, down: bool) -> Result<String> {
+        match &mut self.mail {
+            Some(mail) if mail.has_server(server) => mail.set_server_down(server, down),
+            _ => self.ldap.set_server_down(server, down),
+        }
     }
 
     /// Kills an agent.
@@ -345,7 +431,10 @@ impl World {
         match target {
             "ldap" => Ok(self.ldap.mock().faults()),
             "cloud" => Ok(self.cloud.as_ref().context("the cloud is away")?.faults()),
-            other => bail!("no mock is called {other:?}; there are ldap and cloud"),
+            other => {
+                let found = self.mail.as_ref().and_then(|mail| mail.faults(other));
+                found.with_context(|| format!("no mock is called {other:?}; there are ldap, cloud, exchange"))
+            }
         }
     }
 
@@ -357,7 +446,8 @@ impl World {
         match target {
             "ldap" => self.ldap.mock().clock().advance(by),
             "cloud" => self.cloud.as_ref().context("the cloud is away")?.cloud().kit.clock.advance(by),
-            other => bail!("no mock is called {other:?}; there are ldap and cloud"),
+            "exchange" => self.mail()?.mock().clock().advance(by),
+            other => bail!("no mock is called {other:?}; there are ldap, cloud and exchange"),
         }
         Ok(String::new())
     }
@@ -391,13 +481,17 @@ impl World {
             .with_context(|| format!("no actions are remembered as {name:?}"))
     }
 
-    /// The agent that collects now.
+    /// The agent that collects people now.
     ///
     /// # Errors
     /// What the API says.
     pub async fn lease_holder(&self) -> Result<Option<String>> {
+        self.holder_of(RESOURCE).await
+    }
+
+    async fn holder_of(&self, resource: &str) -> Result<Option<String>> {
         let leases = self.tenant.all("leases").await?;
-        let Some(lease) = leases.iter().find(|lease| lease["resource"] == RESOURCE) else { return Ok(None) };
+        let Some(lease) = leases.iter().find(|lease| lease["resource"] == *resource) else { return Ok(None) };
         let holder = self.agents.iter().find(|(_, member)| lease["holder"] == *member.instance);
         Ok(holder.map(|(name, _)| name.clone()))
     }
@@ -441,7 +535,8 @@ impl World {
         let journal = match target {
             "ldap" => self.ldap.mock().journal(),
             "cloud" => self.cloud.as_ref().context("the cloud is away")?.journal(),
-            other => bail!("no mock is called {other:?}; there are ldap and cloud"),
+            "exchange" => self.mail.as_ref().context("this world has no mail system")?.mock().journal(),
+            other => bail!("no mock is called {other:?}; there are ldap, cloud and exchange"),
         };
         let seen = self.journal_seen.entry(target.to_owned()).or_default();
         let entries = journal.after(*seen);
@@ -463,12 +558,17 @@ impl World {
         events.into_iter().map(mark).collect()
     }
 
-    /// Resolves `lease_holder` and `other`.
+    /// Resolves `lease_holder`, `other`, `mail_holder` and `mail_other`.
     async fn agent_name(&self, name: &str) -> Result<String> {
         match name {
             "lease_holder" => self.lease_holder().await?.context("nobody holds the lease"),
             "other" => {
                 let holder = self.lease_holder().await?.context("nobody holds the lease")?;
+                self.agents.keys().find(|name| **name != holder).cloned().context("there is no other agent")
+            }
+            "mail_holder" => self.holder_of(MAIL_RESOURCE).await?.context("nobody holds the lease of the phones"),
+            "mail_other" => {
+                let holder = self.holder_of(MAIL_RESOURCE).await?.context("nobody holds the lease of the phones")?;
                 self.agents.keys().find(|name| **name != holder).cloned().context("there is no other agent")
             }
             name => Ok(name.to_owned()),

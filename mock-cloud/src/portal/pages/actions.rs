@@ -84,6 +84,13 @@ fn line(row: ActionRow, hosts: &HashMap<String, String>, now_ms: i64) -> ActionL
 /// What it is done to, in a few words.
 fn subject(row: &ActionRow) -> String {
     let mut words = Vec::new();
+    // Of the names of a phone, the one people know.
+    if let Some(device_id) = row.target.get("device_id").and_then(Value::as_str) {
+        words.push(device_id.to_owned());
+        let params = row.params.as_object().into_iter().flatten();
+        words.extend(params.filter_map(|(_, value)| Some(value.as_str()?.replace('_', " "))));
+        return words.join(", ");
+    }
     for value in [&row.target, &row.params] {
         for (name, value) in value.as_object().into_iter().flatten() {
             match value {

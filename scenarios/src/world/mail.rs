@@ -1,0 +1,185 @@
+//! The company's mail system: mock-exchange, the addresses agents reach it at, and the phones that fetch mail from it.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, bail};
+use causeway_mock_exchange::MockExchange;
+use causeway_mock_kit::fault::{FaultId, Faults};
+use causeway_mock_kit::proxy::TcpProxy;
+use hyper::Method;
+use serde_json::{Value, json};
+
+use crate::http::Client;
+use crate::spec::ExchangeSpec;
+
+/// The front end of a link, as fault rules name it.
+const LINK_FRONT: &str = "tcp";
+
+/// The mail system of a world.
+pub struct Mail {
+    mock: MockExchange,
+    spec: ExchangeSpec,
+    admin: Client,
+    /// What stands before the front end agents use, by the names of the story.
+    links: BTreeMap<String, TcpProxy>,
+    down: BTreeMap<String, FaultId>,
+}
+
+impl Mail {
+    /// Starts the mail system of a scenario, with the people of the directory.
+    ///
+    /// # Errors
+    /// When a setting is wrong or a port is taken.
+    pub async fn start(spec: &ExchangeSpec, users: usize, seed: u64) -> Result<Self> {
+        let mut settings: toml::Table = toml::toml! { [common] };
+        let common = settings["common"].as_table_mut().context("common is a table")?;
+        common.insert("users".into(), i64::try_from(users)?.into());
+        common.insert("seed".into(), i64::try_from(seed)?.into());
+        settings.insert("personality".into(), spec.personality.clone().into());
+        super::merge(&mut settings, &spec.settings);
+        let config: causeway_mock_exchange::Config =
+            settings.try_into().context("settings of mock-exchange")?;
+        let mock = MockExchange::start(config).await.context("start mock-exchange")?;
+        let admin = Client::new(url(&mock, "admin")?, None, None)?;
+        let mut links = BTreeMap::new();
+        let target = super::authority(url(&mock, &spec.transport)?)?.parse()?;
+        for name in &spec.servers {
+            let link = TcpProxy::start(target).await.context("start the link to the mail system")?;
+            links.insert(name.clone(), link);
+        }
+        Ok(Self { mock, spec: spec.clone(), admin, links, down: BTreeMap::new() })
+    }
+
+    /// The mock itself.
+    pub fn mock(&self) -> &MockExchange {
+        &self.mock
+    }
+
+    /// What an administrator writes into an agent's `[exchange.default]`, and the account's password.
+    ///
+    /// # Errors
+    /// When the mock does not say what is needed.
+    pub fn agent_settings(&self, ca_file: &std::path::Path) -> Result<(Value, String)> {
+        let ready = self.mock.ready();
+        let admin = ready.accounts.get("admin").context("mock-exchange names no account")?;
+        let word = |key: &str| {
+            admin[key].as_str().map(str::to_owned).with_context(|| format!("the account has no {key}"))
+        };
+        let front = url(&self.mock, &self.spec.transport)?;
+        let (scheme, rest) = front.split_once("://").context("the front end's URL has no scheme")?;
+        let path = rest.split_once('/').map_or(String::new(), |(_, path)| format!("/{path}"));
+        let server = |name: &String| {
+            let link = self.links.get(name).context("every server has a link")?;
+            Ok(format!("{scheme}://{}{path}", link.address()))
+        };
+        let servers = self.spec.servers.iter().map(server).collect::<Result<Vec<String>>>()?;
+        let mut settings = json!({
+            "servers": servers, "accounts": [{ "user": word("user")? }], "auth": self.spec.auth, "ca_file": ca_file,
+        });
+        if let Some(table) = settings.as_object_mut() {
+            table.extend(self.spec.agent.clone());
+        }
+        Ok((settings, word("password")?))
+    }
+
+    /// Whether a server of the mail system has that name.
+    pub fn has_server(&self, name: &str) -> bool {
+        self.links.contains_key(name)
+    }
+
+    /// Takes a server off the network, or brings it back.
+    ///
+    /// # Errors
+    /// When there is no such server.
+    pub fn set_server_down(&mut self, name: &str, down: bool) -> Result<String> {
+        let link = self.links.get(name).with_context(|| format!("no mail server is called {name}"))?;
+        if let Some(rule) = self.down.remove(name) {
+            link.faults().remove(rule);
+        }
+        if down {
+            self.down.insert(name.to_owned(), link.faults().set_down(LINK_FRONT));
+            return Ok(format!("{} connections were cut", link.cut()));
+        }
+        Ok(String::new())
+    }
+
+    /// Where faults of the mock, or of a server's connections, are installed.
+    pub fn faults(&self, target: &str) -> Option<&Faults> {
+        match target {
+            "exchange" => Some(self.mock.faults()),
+            name => self.links.get(name).map(TcpProxy::faults),
+        }
+    }
+
+    /// Calls the mock's admin API.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        let method: Method = method.parse().with_context(|| format!("{method:?} is no method"))?;
+        let body = Some(body).filter(|body| !body.is_null());
+        self.admin.call(method, path, body).await?.ok()
+    }
+
+    /// Makes a phone that the story calls `name`, and lets it talk to the server.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn set_up_phone(&self, name: &str, phone: &Value) -> Result<Value> {
+        let mut phone = phone.clone();
+        let Some(fields) = phone.as_object_mut() else { bail!("a phone is described by a table") };
+        fields.insert("id".to_owned(), name.into());
+        Ok(self.call("POST", "/world/phones", &phone).await?["phone"].take())
+    }
+
+    /// Lets a phone do something: `sync`, `on`, `off`, `set-up-again`; shows it afterwards.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn let_phone(&self, name: &str, act: &str) -> Result<Value> {
+        Ok(self.call("POST", &format!("/world/phones/{name}/{act}"), &Value::Null).await?["phone"].take())
+    }
+
+    /// What a phone knows.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn phone(&self, name: &str) -> Result<Value> {
+        Ok(self.call("GET", &format!("/world/phones/{name}"), &Value::Null).await?["phone"].take())
+    }
+
+    /// The ActiveSync id of a phone of the story.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn device_id(&self, name: &str) -> Result<String> {
+        let phone = self.phone(name).await?;
+        Ok(phone["device_id"].as_str().context("the phone has no device id")?.to_owned())
+    }
+
+    /// Access state of every partnership, by device id and mailbox address in lower case.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn states(&self) -> Result<BTreeMap<String, String>> {
+        let mut states = BTreeMap::new();
+        let mut after = String::new();
+        loop {
+            let page = self.call("GET", &format!("/world/devices?limit=1000{after}"), &Value::Null).await?;
+            let items = page["items"].as_array().context("mock-exchange lists no devices")?;
+            for device in items {
+                let text = |key: &str| device[key].as_str().unwrap_or_default().to_lowercase();
+                states.insert(text("guid"), text("access_state"));
+            }
+            match page["next"].as_str() {
+                Some(next) => after = format!("&after={next}"),
+                None => return Ok(states),
+            }
+        }
+    }
+}
+
+fn url<'a>(mock: &'a MockExchange, front: &str) -> Result<&'a str> {
+    let urls = mock.urls();
+    urls.get(front).map(String::as_str).with_context(|| format!("mock-exchange has no front end {front}"))
+}
