@@ -11,6 +11,8 @@ use causeway_agent::cli::{self, Arguments};
 use causeway_agent::secrets::{FileModeSealer, SecretStore};
 use causeway_agent::{Agent, AgentConfig, RunningAgent, config};
 use causeway_mock_cloud::{Config as CloudConfig, MockCloud};
+use causeway_mock_exchange::config::DefaultAccess;
+use causeway_mock_exchange::{Config as MailConfig, MockExchange};
 use causeway_mock_ldap::{Config as LdapConfig, MockLdap};
 use causeway_protocol::Secret;
 use causeway_scenarios::cloud_api::Tenant;
@@ -27,6 +29,8 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// The company. Everything stops when it is dropped.
 pub struct Company {
     pub ldap: MockLdap,
+    /// The mail system, if it has one.
+    pub mail: Option<MockExchange>,
     pub cloud: MockCloud,
     pub tenant: Tenant,
     /// Where cloud and agents keep their files.
@@ -52,7 +56,33 @@ impl Company {
         for module in ["user_auth", "user_visibility"] {
             tenant.configure(module, true, &json!({})).await?;
         }
-        Ok(Self { ldap, cloud, tenant, folder, agents: BTreeMap::new() })
+        Ok(Self { ldap, mail: None, cloud, tenant, folder, agents: BTreeMap::new() })
+    }
+
+    /// The same with a mail system that holds new phones; `phones` are there already.
+    ///
+    /// # Errors
+    /// When a part does not start.
+    pub async fn with_mail(people: usize, phones: usize) -> Result<Self> {
+        let mut company = Self::start(people).await?;
+        let mut config = MailConfig::of("exchange2019");
+        config.common.users = people;
+        config.partnerships = Some(phones);
+        config.default_access = DefaultAccess::Quarantine;
+        company.mail = Some(MockExchange::start(config).await.context("start mock-exchange")?);
+        company.tenant.configure("exchange", true, &json!({})).await?;
+        Ok(company)
+    }
+
+    /// Calls the mail system's admin API.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn mail_admin(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
+        let mail = self.mail.as_ref().context("the company has no mail system")?;
+        let http = Client::new(mail.url("admin"), None, None)?;
+        let body = Some(body).filter(|body| !body.is_null());
+        http.call(method.parse()?, path, body).await?.ok()
     }
 
     /// Enrols an agent with a new key and tells it about the directory; gives its data directory.
@@ -81,12 +111,26 @@ impl Company {
         std::fs::write(&ca_file, self.ldap.ca().ca_pem())?;
         let directory =
             json!({ "servers": [self.ldap.url("ldaps")], "bind_dn": account.dn, "ca_file": ca_file });
-        let table = BTreeMap::from([("directory", BTreeMap::from([("default", directory)]))]);
+        let mut table = BTreeMap::from([("directory", BTreeMap::from([("default", directory)]))]);
+        let mut secrets = SecretStore::load(data_dir, &FileModeSealer)?
+            .with("directory.default", Secret::new(account.password));
+        if let Some(mail) = &self.mail {
+            let ready = mail.ready();
+            let admin = ready.accounts.get("admin").context("mock-exchange names no account")?;
+            let word = |key: &str| admin[key].as_str().unwrap_or_default().to_owned();
+            let ca_file = data_dir.join("mail-ca.pem");
+            std::fs::copy(ready.ca_pem.as_ref().context("mock-exchange has no CA")?, &ca_file)?;
+            let exchange = json!({
+                "servers": [mail.url("powershell")], "accounts": [{ "user": word("user") }],
+                "auth": ["negotiate", "basic"], "ca_file": ca_file,
+            });
+            table.insert("exchange", BTreeMap::from([("default", exchange)]));
+            secrets = secrets.with("exchange.default", Secret::new(word("password")));
+        }
         let path = data_dir.join(config::FILE_NAME);
         let text = std::fs::read_to_string(&path).context("read agent.toml")?;
         std::fs::write(&path, format!("{text}\n{}", toml::to_string(&table)?))?;
-        let secrets = SecretStore::load(data_dir, &FileModeSealer)?;
-        secrets.with("directory.default", Secret::new(account.password)).save(data_dir, &FileModeSealer)?;
+        secrets.save(data_dir, &FileModeSealer)?;
         Ok(())
     }
 
@@ -142,12 +186,20 @@ impl Company {
         }
     }
 
-    /// Orders a sync and waits for its end; gives the finished action.
+    /// Orders a sync of people and waits for its end; gives the finished action.
     ///
     /// # Errors
     /// When it is not over in time.
     pub async fn sync(&self) -> Result<Value> {
-        let id = self.tenant.order("user_visibility", "sync_now", &json!({}), &json!({})).await?;
+        self.sync_of("user_visibility").await
+    }
+
+    /// The same for any module that collects.
+    ///
+    /// # Errors
+    /// When it is not over in time.
+    pub async fn sync_of(&self, module: &str) -> Result<Value> {
+        let id = self.tenant.order(module, "sync_now", &json!({}), &json!({})).await?;
         self.tenant.finished(&id, WITHIN).await
     }
 }

@@ -5,7 +5,7 @@
 use anyhow::{Context, Result, ensure};
 use causeway_tests::company::Company;
 use causeway_tests::webdriver::Browser;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const PEOPLE: usize = 60;
 
@@ -31,9 +31,56 @@ async fn every_page_fits_a_telephone() -> Result<()> {
     told
 }
 
+#[tokio::test]
+async fn a_held_phone_is_approved_with_a_click() -> Result<()> {
+    let Some(browser) = Browser::start().await? else { return Ok(()) };
+    let told = approve(&browser).await;
+    browser.quit().await?;
+    told
+}
+
+async fn approve(browser: &Browser) -> Result<()> {
+    let mut company = Company::with_mail(PEOPLE, 20).await?;
+    company.add_agent("agent1").await?;
+    let alice = json!({ "user": "asmith", "id": "alice" });
+    let held = company.mail_admin("POST", "/world/phones", &alice).await?;
+    ensure!(held["phone"]["standing"] == "held", "the new phone: {held}");
+    let action = company.sync_of("exchange").await?;
+    ensure!(action["status"] == "success", "the first collection: {action}");
+
+    let portal = company.cloud.url("portal").trim_end_matches('/').to_owned();
+    browser.open(&format!("{portal}/t/{}", company.tenant.id())).await?;
+    sign_in(browser, &company.cloud.admin().user, company.cloud.admin().password.expose()).await?;
+    browser.click("#nav-devices").await?;
+    browser.click("[data-testid=state-quarantined]").await?;
+    browser.type_into("[data-testid=search]", held["phone"]["device_id"].as_str().unwrap_or_default()).await?;
+    browser.click("[data-testid=search-form] button").await?;
+    browser.shows("[data-testid=phones]", "Alice Smith").await?;
+    browser.click("[data-testid=phone]").await?;
+    browser.shows("[data-testid=phone-access]", "Quarantined").await?;
+    browser.shows("[data-testid=phone-why]", "waits for a person").await?;
+    let page = browser.script("return location.href").await?;
+
+    // A wipe is not for whoever only clicks.
+    browser.click("[data-testid=wipe-details] summary").await?;
+    browser.click("[data-testid=wipe_device]").await?;
+    browser.shows("body", "Nothing was ordered").await?;
+
+    browser.open(page.as_str().context("the page has an address")?).await?;
+    browser.click("[data-testid=approve_device]").await?;
+    browser.shows("[data-testid=action-status]", "Success").await?;
+    let synced = company.mail_admin("POST", "/world/phones/alice/sync", &Value::Null).await?;
+    ensure!(synced["phone"]["standing"] == "synced", "the approved phone: {synced}");
+    browser.open(page.as_str().context("the page has an address")?).await?;
+    browser.shows("[data-testid=phone-access]", "Allowed").await?;
+    browser.shows("[data-testid=phone-actions]", "Approve phone").await?;
+    Ok(())
+}
+
 async fn first_minutes(browser: &Browser) -> Result<()> {
     let picture = std::env::var_os("CAUSEWAY_PORTAL_PICTURE");
-    let company = world(if picture.is_some() { PEOPLE_IN_PICTURE } else { PEOPLE }).await?;
+    let people = if picture.is_some() { PEOPLE_IN_PICTURE } else { PEOPLE };
+    let company = world(Company::start(people).await?).await?;
     let portal = company.cloud.url("portal").trim_end_matches('/').to_owned();
     let tenant = format!("{portal}/t/{}", company.tenant.id());
 
@@ -79,7 +126,9 @@ async fn first_minutes(browser: &Browser) -> Result<()> {
 }
 
 async fn on_a_telephone(browser: &Browser) -> Result<()> {
-    let company = world(PEOPLE).await?;
+    let company = world(Company::with_mail(PEOPLE, 40).await?).await?;
+    let collected = company.sync_of("exchange").await?;
+    ensure!(collected["status"] == "success", "the phones: {collected}");
     let portal = company.cloud.url("portal").trim_end_matches('/').to_owned();
     let tenant = format!("{portal}/t/{}", company.tenant.id());
     browser.set_size(PHONE_WIDTH, 844, true).await?;
@@ -92,6 +141,8 @@ async fn on_a_telephone(browser: &Browser) -> Result<()> {
     let user = company.tenant.all("users").await?;
     let group = company.tenant.all("groups").await?;
     let agent = company.tenant.all("agents").await?;
+    let device = company.tenant.all("devices").await?;
+    ensure!(!device.is_empty(), "no phone has arrived");
     let action = company.sync().await?;
     let id =
         |items: &[Value]| items.first().and_then(|item| item["id"].as_str()).unwrap_or_default().to_owned();
@@ -107,6 +158,11 @@ async fn on_a_telephone(browser: &Browser) -> Result<()> {
         "/groups".to_owned(),
         format!("/groups/{}", id(&group)),
         "/units".to_owned(),
+        "/devices".to_owned(),
+        "/devices?state=quarantined&q=iphone".to_owned(),
+        format!("/devices/{}", id(&device)),
+        "/policies".to_owned(),
+        "/compliance".to_owned(),
         "/actions".to_owned(),
         format!("/actions/{}", action["id"].as_str().unwrap_or_default()),
         "/alerts".to_owned(),
@@ -122,8 +178,7 @@ async fn on_a_telephone(browser: &Browser) -> Result<()> {
     Ok(())
 }
 
-async fn world(people: usize) -> Result<Company> {
-    let mut company = Company::start(people).await?;
+async fn world(mut company: Company) -> Result<Company> {
     company.add_agent("agent1").await?;
     company.add_agent("agent2").await?;
     let action = company.sync().await?;

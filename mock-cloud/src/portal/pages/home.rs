@@ -23,6 +23,8 @@ struct HomePage {
     agents_total: u64,
     people: String,
     groups: String,
+    /// `None` while no mail system is collected.
+    phones: Option<String>,
     pending: String,
     agents: Vec<AgentCard>,
     sources: Vec<SourceCard>,
@@ -43,6 +45,7 @@ pub(in super::super) async fn show(State(portal): State<Portal>, seen: InTenant)
         agents_total: counts.agents,
         people: count(counts.users),
         groups: count(counts.groups),
+        phones: (counts.devices > 0).then(|| count(counts.devices)),
         pending: count(counts.actions_pending),
         agents: agents.into_iter().filter(|agent| !agent.view.revoked).take(SHORT).collect(),
         sources: source_cards(&portal.cloud, tenant, shell.now_ms).await?,
