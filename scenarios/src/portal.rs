@@ -65,7 +65,7 @@ impl Browser {
             .header(header::HOST, &self.address)
             .header(header::COOKIE, &self.cookie)
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .body(Full::from(body))?;
+            .body(Full::new(Bytes::from(body)))?;
         let response = sender.send_request(request).await.context("ask the portal")?;
         let text = |name: header::HeaderName| {
             let value = response.headers().get(name).and_then(|value| value.to_str().ok());

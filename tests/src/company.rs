@@ -13,6 +13,7 @@ use causeway_agent::{Agent, AgentConfig, RunningAgent, config};
 use causeway_mock_cloud::{Config as CloudConfig, MockCloud};
 use causeway_mock_exchange::config::DefaultAccess;
 use causeway_mock_exchange::{Config as MailConfig, MockExchange};
+use causeway_mock_kit::cli::RunningMock as _;
 use causeway_mock_ldap::{Config as LdapConfig, MockLdap};
 use causeway_protocol::Secret;
 use causeway_scenarios::cloud_api::Tenant;

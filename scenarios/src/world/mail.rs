@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use causeway_mock_exchange::MockExchange;
+use causeway_mock_kit::cli::RunningMock;
 use causeway_mock_kit::fault::{FaultId, Faults};
 use causeway_mock_kit::proxy::TcpProxy;
 use hyper::Method;
