@@ -167,6 +167,16 @@ pub struct MailStep {
     pub body: Value,
 }
 
+/// Another password of an account, set by the company's administrators.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MailPasswordStep {
+    /// Login.
+    pub user: String,
+    /// The new password.
+    pub password: String,
+}
+
 /// A secret typed into an agent's own configuration.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::mail::{
-    DeviceCounts, DeviceExpectation, DeviceStep, EnrolStep, MailStep, PhoneStep, SecretStep,
+    DeviceCounts, DeviceExpectation, DeviceStep, EnrolStep, MailPasswordStep, MailStep, PhoneStep, SecretStep,
 };
 
 /// One step: what a person reads while it runs, and what is done.
@@ -77,6 +77,8 @@ pub enum Verb {
     ConfirmCompliance(NoSettings),
     /// Change the mail system, as its administrators or its world do.
     Mail(MailStep),
+    /// Give an account another password.
+    MailPassword(MailPasswordStep),
     /// Type a secret into an agent's configuration.
     StoreSecret(SecretStep),
 }

@@ -11,7 +11,7 @@ use crate::cloud_api::Tenant;
 use crate::spec::{
     DeviceExpectation, DeviceStep, EnrolStep, ExpectStep, MailStep, PhoneAct, PhoneStep, SecretStep, Through,
 };
-use crate::world::World;
+use crate::world::{Mail, World};
 
 /// Stands for every phone.
 const EVERY: &str = "*";
@@ -247,8 +247,24 @@ pub(super) async fn enrol(step: &EnrolStep, world: &World) -> Result<String> {
 
 /// Calls the mail system's admin API.
 pub(super) async fn admin(step: &MailStep, world: &World) -> Result<String> {
-    let answer = world.mail()?.call(&step.method, &step.path, &step.body).await?;
+    let mail = world.mail()?;
+    let body: Value = serde_json::from_str(&expand(&step.body.to_string(), mail).await?)?;
+    let answer = mail.call(&step.method, &expand(&step.path, mail).await?, &body).await?;
     Ok(answer.to_string().chars().take(120).collect())
+}
+
+/// Replaces `${key:NAME}` by the stable id of the partnership of a phone of the story.
+async fn expand(text: &str, mail: &Mail) -> Result<String> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${key:") {
+        let (name, after) = after.split_once('}').context("${key: without its end")?;
+        let key = mail.key(&mail.device_id(name).await?);
+        out += before;
+        out += &key.with_context(|| format!("the mail system does not know {name}"))?;
+        rest = after;
+    }
+    Ok(out + rest)
 }
 
 /// Types a secret into an agent's configuration.

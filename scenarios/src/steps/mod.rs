@@ -43,6 +43,7 @@ pub(crate) fn name(verb: &Verb) -> &'static str {
         Verb::Compliance(_) => "compliance",
         Verb::ConfirmCompliance(_) => "confirm_compliance",
         Verb::Mail(_) => "mail",
+        Verb::MailPassword(_) => "mail_password",
         Verb::StoreSecret(_) => "store_secret",
     }
 }
@@ -80,6 +81,7 @@ pub(crate) fn describe(verb: &Verb) -> String {
         Verb::Compliance(_) => "Set the compliance rule".to_owned(),
         Verb::ConfirmCompliance(_) => "Let the held blocks through".to_owned(),
         Verb::Mail(step) => format!("Change the mail system: {} {}", step.method, step.path),
+        Verb::MailPassword(step) => format!("Give {} another password", step.user),
         Verb::StoreSecret(step) => format!("Type a new password for {} into {}", step.table, step.agent),
     }
 }
@@ -119,6 +121,7 @@ pub(crate) async fn perform(verb: &Verb, world: &mut World) -> Result<String> {
             Ok(format!("{} blocks", confirmed["blocks"]))
         }
         Verb::Mail(step) => mail::admin(step, world).await,
+        Verb::MailPassword(step) => world.mail()?.set_password(&step.user, &step.password),
         Verb::StoreSecret(step) => mail::store_secret(step, world).await,
     }
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 use causeway_mock_exchange::MockExchange;
+use causeway_mock_exchange::world::AccessState;
 use causeway_mock_kit::cli::RunningMock;
 use causeway_mock_kit::fault::{FaultId, Faults};
 use causeway_mock_kit::proxy::TcpProxy;
+use causeway_protocol::mobile::access;
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -158,26 +160,48 @@ impl Mail {
         Ok(phone["device_id"].as_str().context("the phone has no device id")?.to_owned())
     }
 
-    /// Access state of every partnership, by device id and mailbox address in lower case.
+    /// Access state of every partnership by its stable id, as the cloud spells both.
+    pub fn states(&self) -> BTreeMap<String, String> {
+        self.mock.world().read(None, |reader| {
+            (0..reader.device_slots())
+                .filter_map(|slot| reader.device_at(slot))
+                .map(|view| {
+                    let state = match reader.decide(&view).state {
+                        AccessState::Allowed => access::ALLOWED,
+                        AccessState::Blocked => access::BLOCKED,
+                        AccessState::Quarantined => access::QUARANTINED,
+                        AccessState::DeviceDiscovery => access::DISCOVERY,
+                        AccessState::Unknown => access::UNKNOWN,
+                    };
+                    (key_of(&view.device.guid), state.to_owned())
+                })
+                .collect()
+        })
+    }
+
+    /// Stable id of the partnership of an ActiveSync id.
+    pub fn key(&self, device_id: &str) -> Option<String> {
+        self.mock.world().read(None, |reader| {
+            let mut views = (0..reader.device_slots()).filter_map(|slot| reader.device_at(slot));
+            views.find(|view| &*view.device.id == device_id).map(|view| key_of(&view.device.guid))
+        })
+    }
+
+    /// Gives an account of the company another password.
     ///
     /// # Errors
-    /// What the API says.
-    pub async fn states(&self) -> Result<BTreeMap<String, String>> {
-        let mut states = BTreeMap::new();
-        let mut after = String::new();
-        loop {
-            let page = self.call("GET", &format!("/world/devices?limit=1000{after}"), &Value::Null).await?;
-            let items = page["items"].as_array().context("mock-exchange lists no devices")?;
-            for device in items {
-                let text = |key: &str| device[key].as_str().unwrap_or_default().to_lowercase();
-                states.insert(text("guid"), text("access_state"));
-            }
-            match page["next"].as_str() {
-                Some(next) => after = format!("&after={next}"),
-                None => return Ok(states),
-            }
+    /// When there is no such account.
+    pub fn set_password(&self, user: &str, password: &str) -> Result<String> {
+        if !self.mock.world().set_password(user, password) {
+            bail!("the mail system knows no {user}");
         }
+        Ok(String::new())
     }
+}
+
+/// The directory keeps the first three parts of a GUID in the other byte order (MS-DTYP 2.3.4.2).
+fn key_of(guid: &[u8; 16]) -> String {
+    uuid::Uuid::from_bytes_le(*guid).to_string()
 }
 
 fn url<'a>(mock: &'a MockExchange, front: &str) -> Result<&'a str> {

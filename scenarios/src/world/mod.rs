@@ -257,7 +257,7 @@ impl World {
     /// # Errors
     /// The first difference.
     pub async fn mail_in_step(&self) -> Result<String> {
-        let theirs = self.mail()?.states().await?;
+        let theirs = self.mail()?.states();
         let text = |device: &Value, key: &str| device[key].as_str().unwrap_or_default().to_lowercase();
         let devices = self.tenant.all("devices").await?;
         let ours: BTreeMap<String, String> =
