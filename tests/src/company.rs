@@ -156,15 +156,16 @@ impl Company {
         self.modules_work(&instance).await
     }
 
-    /// Waits until the cloud knows that both modules of an agent run.
+    /// Waits until the cloud knows that all modules of an agent run.
     async fn modules_work(&self, instance: &str) -> Result<()> {
         let started = Instant::now();
+        let wanted = 2 + usize::from(self.mail.is_some());
         loop {
             let agents = self.tenant.all("agents").await?;
             let agent = agents.iter().find(|agent| agent["id"] == instance);
             let running = |module: &Value| module["state"] == "ok" || module["state"] == "idle";
             let modules = agent.and_then(|agent| agent["modules"].as_array());
-            if modules.is_some_and(|modules| modules.len() == 2 && modules.iter().all(running)) {
+            if modules.is_some_and(|modules| modules.len() == wanted && modules.iter().all(running)) {
                 return Ok(());
             }
             ensure!(started.elapsed() < WITHIN, "after {WITHIN:?} the cloud sees {agent:?}");
