@@ -116,19 +116,19 @@ impl Agent {
         Ok(())
     }
 
-    /// Describes a system to it (`directory`, `exchange`): a table of settings, and the password of the account in them.
+    /// Describes a system to it (`directory`, `exchange`): a table of settings, and a secret that goes with them.
     ///
     /// # Errors
     /// When the agent does not accept them, with what it says.
-    pub async fn configure(&self, table: &str, settings: &Value, password: &str) -> Result<()> {
+    pub async fn configure(&self, table: &str, settings: &Value, (key, secret): (&str, &str)) -> Result<()> {
         let settings = settings.as_object().context("the settings are no table")?;
         let assign = |(key, value): (&String, &Value)| Ok(format!("{key}={}", toml_value(value)?));
         let assignments = settings.iter().map(assign).collect::<Result<Vec<String>>>()?;
-        let mut arguments = vec!["configure", table, "--secret-from-stdin", "password"];
+        let mut arguments = vec!["configure", table, "--secret-from-stdin", key];
         for assignment in &assignments {
             arguments.extend(["--set", assignment]);
         }
-        self.command(&arguments, Some(password)).await
+        self.command(&arguments, Some(secret)).await
     }
 
     /// Describes the directory to it.
@@ -136,7 +136,7 @@ impl Agent {
     /// # Errors
     /// As [`Agent::configure`].
     pub async fn configure_directory(&self, settings: &Value, password: &str) -> Result<()> {
-        self.configure("directory", settings, password).await
+        self.configure("directory", settings, ("password", password)).await
     }
 
     /// Starts it and waits until it says that it is online.

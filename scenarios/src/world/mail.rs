@@ -1,6 +1,7 @@
 //! The company's mail system: mock-exchange, the addresses agents reach it at, and the phones that fetch mail from it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use causeway_mock_exchange::MockExchange;
@@ -10,6 +11,7 @@ use causeway_mock_kit::fault::{FaultId, Faults};
 use causeway_mock_kit::proxy::TcpProxy;
 use causeway_protocol::mobile::access;
 use hyper::Method;
+use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 
 use crate::http::Client;
@@ -58,16 +60,11 @@ impl Mail {
         &self.mock
     }
 
-    /// What an administrator writes into an agent's `[exchange.default]`, and the account's password.
+    /// What an administrator writes into an agent's `[exchange.default]`, and the secret that goes with it: name and value.
     ///
     /// # Errors
     /// When the mock does not say what is needed.
-    pub fn agent_settings(&self, ca_file: &std::path::Path) -> Result<(Value, String)> {
-        let ready = self.mock.ready();
-        let admin = ready.accounts.get("admin").context("mock-exchange names no account")?;
-        let word = |key: &str| {
-            admin[key].as_str().map(str::to_owned).with_context(|| format!("the account has no {key}"))
-        };
+    pub fn agent_settings(&self, ca_file: &Path) -> Result<(Value, (&'static str, String))> {
         let front = url(&self.mock, &self.spec.transport)?;
         let (scheme, rest) = front.split_once("://").context("the front end's URL has no scheme")?;
         let path = rest.split_once('/').map_or(String::new(), |(_, path)| format!("/{path}"));
@@ -76,13 +73,41 @@ impl Mail {
             Ok(format!("{scheme}://{}{path}", link.address()))
         };
         let servers = self.spec.servers.iter().map(server).collect::<Result<Vec<String>>>()?;
-        let mut settings = json!({
-            "servers": servers, "accounts": [{ "user": word("user")? }], "auth": self.spec.auth, "ca_file": ca_file,
-        });
+        let (mut settings, secret) = match self.spec.transport.as_str() {
+            "rest" => self.online(&servers, ca_file)?,
+            _ => self.on_premises(&servers, ca_file)?,
+        };
         if let Some(table) = settings.as_object_mut() {
             table.extend(self.spec.agent.clone());
         }
-        Ok((settings, word("password")?))
+        Ok((settings, secret))
+    }
+
+    fn on_premises(&self, servers: &[String], ca_file: &Path) -> Result<(Value, (&'static str, String))> {
+        let ready = self.mock.ready();
+        let admin = ready.accounts.get("admin").context("mock-exchange names no account")?;
+        let settings = json!({
+            "servers": servers, "accounts": [{ "user": word(admin, "user")? }], "auth": self.spec.auth,
+            "ca_file": ca_file,
+        });
+        Ok((settings, ("password", word(admin, "password")?)))
+    }
+
+    /// Registers a certificate of the agent's own with the application, as an administrator of the tenant does.
+    fn online(&self, servers: &[String], ca_file: &Path) -> Result<(Value, (&'static str, String))> {
+        let ready = self.mock.ready();
+        let app = ready.accounts.get("app").context("mock-exchange names no application")?;
+        let key = KeyPair::generate_for(&PKCS_RSA_SHA256).context("make the application's key")?;
+        let certificate = CertificateParams::new(vec!["causeway".to_owned()])?.self_signed(&key)?;
+        self.mock.register_app_certificate(&certificate.pem()).context("register the certificate")?;
+        let certificate_file = ca_file.with_file_name("mail-app.pem");
+        std::fs::write(&certificate_file, certificate.pem()).context("write the certificate")?;
+        let settings = json!({
+            "kind": "online", "tenant": word(app, "tenant")?, "client_id": word(app, "client_id")?,
+            "certificate_file": certificate_file, "token_url": url(&self.mock, "token")?,
+            "rest_url": servers.first().context("a mail system has a server")?, "ca_file": ca_file,
+        });
+        Ok((settings, ("key", key.serialize_pem())))
     }
 
     /// Whether a server of the mail system has that name.
@@ -197,6 +222,10 @@ impl Mail {
         }
         Ok(String::new())
     }
+}
+
+fn word(account: &Value, key: &str) -> Result<String> {
+    account[key].as_str().map(str::to_owned).with_context(|| format!("the account has no {key}"))
 }
 
 /// The directory keeps the first three parts of a GUID in the other byte order (MS-DTYP 2.3.4.2).

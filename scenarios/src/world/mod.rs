@@ -229,8 +229,8 @@ impl World {
         let ca_file = agent.data_dir().join("mail-ca.pem");
         let ca = mail.mock().ready().ca_pem;
         std::fs::copy(ca.context("no CA file")?, &ca_file).context("copy the mail system's CA")?;
-        let (settings, password) = mail.agent_settings(&ca_file)?;
-        agent.configure("exchange", &settings, &password).await
+        let (settings, (key, secret)) = mail.agent_settings(&ca_file)?;
+        agent.configure("exchange", &settings, (key, &secret)).await
     }
 
     /// Types a secret into an agent's configuration, as an administrator does while it runs.
@@ -240,7 +240,7 @@ impl World {
     pub async fn store_secret(&mut self, name: &str, table: &str, value: &str) -> Result<String> {
         let name = self.agent_name(name).await?;
         let agent = &self.member(&name)?.agent;
-        agent.configure(table, &json!({}), value).await?;
+        agent.configure(table, &json!({}), ("password", value)).await?;
         Ok(format!("{name} has it"))
     }
 
