@@ -26,14 +26,13 @@ const REPEATABLE: [(&str, &str); 12] = [
     ("exchange", "quarantine_off"),
 ];
 
-/// Actions that belong to a collection, and so to the holder of its lease.
-const COLLECTING: [(&str, &str); 6] = [
+/// Actions that belong to a collection, and so to the holder of its lease. Not the switching of quarantine: it outlives
+/// leases, and what it writes is right whoever writes it.
+const COLLECTING: [(&str, &str); 4] = [
     ("user_visibility", "sync_now"),
     ("user_visibility", "sync_user"),
     ("exchange", "sync_now"),
     ("exchange", "sync_device"),
-    ("exchange", "quarantine_on"),
-    ("exchange", "quarantine_off"),
 ];
 
 /// Name of a source when the action does not say.
