@@ -115,7 +115,10 @@ mod tests {
 
     #[test]
     fn forms_are_escaped() {
-        assert_eq!(encode(&[("user", "o'brien & söhne"), ("x", "1")]), "user=o%27brien%20%26%20s%C3%B6hne&x=1");
+        assert_eq!(
+            encode(&[("user", "o'brien & söhne"), ("x", "1")]),
+            "user=o%27brien%20%26%20s%C3%B6hne&x=1"
+        );
     }
 
     #[test]

@@ -176,7 +176,6 @@ const BUILT_IN: &[(&str, &str)] = cases![
     "ds389",
     "edirectory",
     "exchange_2007",
-    "exchange_online",
     "exchange_partial_success",
     "exchange_runspace_limit",
     "exchange_sealed_http",

@@ -148,7 +148,8 @@ async fn while_pending(step: &DeviceStep, world: &World, id: &str, within: Durat
         }
         // What a pending action says last stands in its timeline.
         let last = action["timeline"].as_array().and_then(|it| it.last()).cloned().unwrap_or_default();
-        let said: Value = serde_json::from_str(last["detail"].as_str().unwrap_or_default()).unwrap_or_default();
+        let said: Value =
+            serde_json::from_str(last["detail"].as_str().unwrap_or_default()).unwrap_or_default();
         match mismatch(&said, &step.result) {
             None => return Ok(said),
             Some(problem) if Instant::now() >= deadline => bail!("while it is pending, {problem}: {last}"),
@@ -240,7 +241,8 @@ async fn device(world: &World, wanted: &DeviceExpectation) -> Result<String> {
 /// Enrols a phone with what it is recognised by.
 pub(super) async fn enrol(step: &EnrolStep, world: &World) -> Result<String> {
     let phone = world.mail()?.phone(&step.phone).await?;
-    let enrolled = json!({ "user": phone["user"], "device_id": phone["device_id"], "compliant": step.compliant });
+    let enrolled =
+        json!({ "user": phone["user"], "device_id": phone["device_id"], "compliant": step.compliant });
     world.tenant().post("enrolled-devices", &enrolled).await?;
     Ok(format!("{} is {}compliant", step.phone, if step.compliant { "" } else { "not " }))
 }

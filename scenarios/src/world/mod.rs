@@ -265,7 +265,9 @@ impl World {
         let (here, there) = (ours.len(), theirs.len());
         if let Some((key, state)) = theirs.iter().find(|(key, state)| ours.get(*key) != Some(*state)) {
             let known = ours.get(key).map_or("not there", String::as_str);
-            bail!("the phone {key} is {state}, in the cloud it is {known} ({there} phones, {here} in the cloud)");
+            bail!(
+                "the phone {key} is {state}, in the cloud it is {known} ({there} phones, {here} in the cloud)"
+            );
         }
         if let Some(key) = ours.keys().find(|key| !theirs.contains_key(*key)) {
             bail!("the cloud has the phone {key}, the mail system does not");
@@ -566,9 +568,12 @@ impl World {
                 let holder = self.lease_holder().await?.context("nobody holds the lease")?;
                 self.agents.keys().find(|name| **name != holder).cloned().context("there is no other agent")
             }
-            "mail_holder" => self.holder_of(MAIL_RESOURCE).await?.context("nobody holds the lease of the phones"),
+            "mail_holder" => {
+                self.holder_of(MAIL_RESOURCE).await?.context("nobody holds the lease of the phones")
+            }
             "mail_other" => {
-                let holder = self.holder_of(MAIL_RESOURCE).await?.context("nobody holds the lease of the phones")?;
+                let holder =
+                    self.holder_of(MAIL_RESOURCE).await?.context("nobody holds the lease of the phones")?;
                 self.agents.keys().find(|name| **name != holder).cloned().context("there is no other agent")
             }
             name => Ok(name.to_owned()),
