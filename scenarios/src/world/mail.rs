@@ -9,7 +9,6 @@ use causeway_mock_exchange::world::AccessState;
 use causeway_mock_kit::cli::RunningMock;
 use causeway_mock_kit::fault::{FaultId, Faults};
 use causeway_mock_kit::proxy::TcpProxy;
-use causeway_protocol::mobile::access;
 use hyper::Method;
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
@@ -192,11 +191,11 @@ impl Mail {
                 .filter_map(|slot| reader.device_at(slot))
                 .map(|view| {
                     let state = match reader.decide(&view).state {
-                        AccessState::Allowed => access::ALLOWED,
-                        AccessState::Blocked => access::BLOCKED,
-                        AccessState::Quarantined => access::QUARANTINED,
-                        AccessState::DeviceDiscovery => access::DISCOVERY,
-                        AccessState::Unknown => access::UNKNOWN,
+                        AccessState::Allowed => "allowed",
+                        AccessState::Blocked => "blocked",
+                        AccessState::Quarantined => "quarantined",
+                        AccessState::DeviceDiscovery => "device_discovery",
+                        AccessState::Unknown => "unknown",
                     };
                     (key_of(&view.device.guid), state.to_owned())
                 })
