@@ -9,6 +9,7 @@ mod channel;
 mod clixml;
 mod cuts;
 mod delta;
+mod exchange;
 mod exchange_server;
 mod failover;
 mod herd;
@@ -65,6 +66,21 @@ const BENCHES: &[Bench] = &[
         shows: "mock-exchange serving every phone beside our client reading them",
         run: exchange_server::run,
     },
+    Bench {
+        name: "exchange_scan",
+        shows: "full scan of 100,000 partnerships beside its cmdlets' own time",
+        run: exchange::scan,
+    },
+    Bench {
+        name: "exchange_delta",
+        shows: "1 % of the partnerships changed beside the full upload",
+        run: exchange::delta,
+    },
+    Bench {
+        name: "exchange_actions",
+        shows: "actions on phones while a scan runs beside actions without one",
+        run: exchange::actions,
+    },
     Bench { name: "failover", shows: "kill -9 of the serving agent under load", run: failover::run },
     Bench { name: "cuts", shows: "links cut 1,000 times while actions run", run: cuts::run },
     Bench { name: "herd", shows: "10,000 agents and a cloud that is restarted", run: herd::run },
@@ -102,7 +118,7 @@ fn main() -> Result<()> {
 fn usage() -> Result<()> {
     println!("cargo xtask bench [NAME ...] [--rounds N] [--shrink N]\n");
     for bench in BENCHES {
-        println!("  {:<12} {}", bench.name, bench.shows);
+        println!("  {:<16} {}", bench.name, bench.shows);
     }
     Ok(())
 }

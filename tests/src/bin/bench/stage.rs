@@ -1,6 +1,6 @@
 //! The whole path for a benchmark: a cloud and an agent as processes of their own, and a directory given from outside.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,19 +56,39 @@ impl Stage {
         self.add_agent_of(&beside("causeway-agent")?, directory).await
     }
 
+    /// Enrols and starts an agent after these commands, each with what it reads from its standard input.
+    pub(crate) async fn add_agent_with(
+        &mut self,
+        program: &Path,
+        commands: &[(&[&str], &str)],
+    ) -> Result<&mut Agent> {
+        let (mut agent, _) = self.enrolled(program).await?;
+        for (arguments, input) in commands {
+            agent.command(arguments, Some(input)).await?;
+        }
+        agent.start().await?;
+        self.agents.push(agent);
+        self.agents.last_mut().context("just put there")
+    }
+
+    async fn enrolled(&self, program: &Path) -> Result<(Agent, PathBuf)> {
+        let name = format!("agent{}", self.agents.len() + 1);
+        let data_dir = self.folder.path().join(&name);
+        let program = AgentProgram::at(program.to_owned());
+        let agent = Agent::new(&program, data_dir.clone());
+        let key = self.tenant.enrollment_key().await?;
+        let (url, ca) = (self.cloud.text("/urls/api")?, self.cloud.text("/ca_pem")?);
+        agent.command(&["enroll", "--cloud", url, "--key", &key, "--ca", ca], None).await?;
+        Ok((agent, data_dir))
+    }
+
     /// The same with another build of the agent.
     pub(crate) async fn add_agent_of(
         &mut self,
         program: &Path,
         directory: &DirectoryAt,
     ) -> Result<&mut Agent> {
-        let name = format!("agent{}", self.agents.len() + 1);
-        let data_dir = self.folder.path().join(&name);
-        let program = AgentProgram::at(program.to_owned());
-        let mut agent = Agent::new(&program, data_dir.clone());
-        let key = self.tenant.enrollment_key().await?;
-        let (url, ca) = (self.cloud.text("/urls/api")?, self.cloud.text("/ca_pem")?);
-        agent.command(&["enroll", "--cloud", url, "--key", &key, "--ca", ca], None).await?;
+        let (mut agent, data_dir) = self.enrolled(program).await?;
         let ca_file = data_dir.join("directory-ca.pem");
         std::fs::write(&ca_file, &directory.ca_pem)?;
         let settings =
