@@ -15,10 +15,8 @@ pub const SESSIONS_MAX: usize = 2;
 /// Silence of a cmdlet after which it counts as hanging: Exchange Online ends every cmdlet after 15 minutes.
 pub const SILENCE_MAX: Duration = Duration::from_secs(15 * 60);
 
-/// How long a server may hold a Receive without anything to say (`OperationTimeout`), as PowerShell's clients ask for.
-pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// An answer that takes longer does not come: the operation timeout and time for the network.
+/// An answer that takes longer does not come: a server may hold a request for 20 s (`OperationTimeout`), the rest is for
+/// the network and the sealing.
 pub const ANSWER_WITHIN: Duration = Duration::from_secs(40);
 
 /// Creating a shell: Exchange loads a session's cmdlets then, which takes seconds on a busy server.

@@ -43,7 +43,7 @@ async fn mock(change: impl FnOnce(&mut Config)) -> MockExchange {
 struct Site {
     exchange: Value,
     secrets: SecretStore,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Site {
@@ -60,7 +60,7 @@ impl Site {
         });
         let secret = Secret::new(login.password);
         let secrets = SecretStore::new([("exchange.default".to_owned(), secret)]);
-        Self { exchange, secrets, _folder: folder }
+        Self { exchange, secrets, folder }
     }
 
     fn with(mut self, key: &str, value: Value) -> Self {
@@ -565,4 +565,37 @@ async fn the_doctor_finds_what_is_wrong_and_shows_no_password_twice() {
     drop(mock);
     let dead = doctor::run(&site.organisation(), &net(), &needed).await;
     assert_eq!(verdicts(&dead)["exchange.tcp"], Verdict::Fail, "{dead:?}");
+}
+
+/// The mock's REST front end with an application whose certificate is registered there.
+fn online(mock: &MockExchange) -> Site {
+    let mut site = Site::new(&[(mock, "powershell")], &["basic"]);
+    let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["app".into()]).unwrap().self_signed(&key).unwrap();
+    mock.register_app_certificate(&certificate.pem()).unwrap();
+    let file = site.folder.path().join("app.pem");
+    std::fs::write(&file, certificate.pem()).unwrap();
+    let world = mock.world();
+    site.exchange = json!({
+        "kind": "online", "tenant": world.facts().tenant, "client_id": world.facts().client_id,
+        "certificate_file": file, "ca_file": site.exchange["ca_file"],
+        "token_url": mock.url("token"), "rest_url": mock.url("rest"),
+    });
+    let key = Secret::new(key.serialize_pem());
+    site.secrets = SecretStore::new([("exchange.default.key".to_owned(), key)]);
+    site
+}
+
+#[tokio::test]
+async fn exchange_online_gives_the_same_phones_by_rest() {
+    let mock = mock(|config| config.personality = "online".to_owned()).await;
+    for assertion in ["rs256", "ps256"] {
+        let site = online(&mock).with("assertion", json!(assertion));
+        let mut session = open(&site.organisation()).await.unwrap();
+        let (objects, completed) = run(&mut *session, devices()).await.unwrap();
+        assert_eq!((objects.len(), ids(&objects).len()), (PHONES, PHONES), "{completed:?}");
+        let (_, completed) = run(&mut *session, Cmdlet::new("Get-Nothing")).await.unwrap();
+        assert!(completed.failure.unwrap().reason.contains("CommandNotFound"));
+        assert!(doctor::exists(&mut *session, "Set-CASMailbox").await.unwrap());
+    }
 }
