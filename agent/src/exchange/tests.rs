@@ -481,7 +481,7 @@ async fn odd_pieces_byte_order_marks_and_partial_success_pass() {
     let organisation = site.organisation();
     let mut session = open(&organisation).await.unwrap();
     for rule in [
-        word("split_fragments", json!({ "bytes": 7 })).on_operation("receive"),
+        word("split_fragments", json!({ "bytes": 1_000 })).on_operation("receive"),
         word("byte_order_mark", json!({ "on": true })),
         word("byte_order_mark", json!({ "on": false })),
     ] {

@@ -187,9 +187,13 @@ impl OnlineSession {
                     });
                 }
                 StatusCode::FORBIDDEN => {
-                    let words = json::error(&answer.body).map(|error| error.message).unwrap_or_default();
+                    let error = json::error(&answer.body).unwrap_or_default();
+                    // A cmdlet that no role gives does not exist, here as over remoting.
+                    if error.reason.contains("CommandNotFound") {
+                        return Ok(Err(error));
+                    }
                     return Err(ExchangeError::Forbidden {
-                        detail: format!("{at} forbids {}: {words}", cmdlet.name),
+                        detail: format!("{at} forbids {}: {}", cmdlet.name, error.message),
                     });
                 }
                 StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
