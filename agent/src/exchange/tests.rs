@@ -82,7 +82,7 @@ impl Site {
     }
 
     fn organisation(&self) -> Organisation {
-        Organisation::with_random("default", &self.settings(), RandomSource::seeded(4)).unwrap()
+        Organisation::new("default", &self.settings()).unwrap()
     }
 }
 
