@@ -53,7 +53,7 @@ pub enum HttpError {
         server: String,
         /// Why.
         #[source]
-        source: DialError,
+        source: Box<DialError>,
     },
     /// No TLS.
     #[error("secure the connection to {server}")]
@@ -62,7 +62,7 @@ pub enum HttpError {
         server: String,
         /// Why.
         #[source]
-        source: TlsError,
+        source: Box<TlsError>,
     },
     /// The connection was closed before the request went out.
     #[error("{server} has closed the connection")]
@@ -146,14 +146,17 @@ impl Connection {
     ) -> Result<Self, HttpError> {
         let server = || endpoint.to_string();
         let target = Target { host: endpoint.host.clone(), port: endpoint.port, side };
-        let stream =
-            net.dial.connect(target).await.map_err(|source| HttpError::Dial { server: server(), source })?;
+        let stream = net
+            .dial
+            .connect(target)
+            .await
+            .map_err(|source| HttpError::Dial { server: server(), source: Box::new(source) })?;
         if !endpoint.tls {
             return Self::over(endpoint, stream, None).await;
         }
         let stream = tls::handshake(config.clone(), &endpoint.host, stream)
             .await
-            .map_err(|source| HttpError::Tls { server: server(), source })?;
+            .map_err(|source| HttpError::Tls { server: server(), source: Box::new(source) })?;
         let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
         let binding = leaf.map(|leaf| server_end_point(leaf));
         Self::over(endpoint, stream, binding).await

@@ -48,9 +48,14 @@ pub(super) fn resource_of(action: &ActionRow) -> Option<String> {
     if !COLLECTING.contains(&(action.module.as_str(), action.action.as_str())) {
         return None;
     }
+    Some(collection_of(action))
+}
+
+/// The collection that sees what an action changes.
+fn collection_of(action: &ActionRow) -> String {
     let named = |value: &serde_json::Value| value.get("source").and_then(|it| it.as_str()).map(str::to_owned);
     let source = named(&action.target).or_else(|| named(&action.params));
-    Some(format!("{}/{}", action.module, source.as_deref().unwrap_or(DEFAULT_SOURCE)))
+    format!("{}/{}", action.module, source.as_deref().unwrap_or(DEFAULT_SOURCE))
 }
 
 /// Whom to give an action to.
@@ -90,7 +95,14 @@ pub(super) async fn choose(
         }
     }
     let fit = cloud.sessions.fit_for(tenant, &action.module);
-    let other = fit.iter().find(|session| instance_of(session) != avoid);
+    // Who collects reads at once again what it has changed; from another agent's change the cloud hears at the next
+    // listing. So the collector is asked first, and anybody else as well when it cannot.
+    let lease = cloud.store.lease(tenant, &collection_of(action)).await?;
+    let collector = if lease.is_held(cloud.now_ms()) { lease.holder } else { None };
+    let is_other = |session: &&Arc<Session>| instance_of(session) != avoid;
+    let collects =
+        |session: &&Arc<Session>| collector.is_some() && instance_of(session) == collector.as_deref();
+    let other = fit.iter().filter(is_other).find(collects).or_else(|| fit.iter().find(is_other));
     if let Some(session) = other.or_else(|| fit.first()) {
         return Ok(Choice::Agent(Arc::clone(session), None));
     }

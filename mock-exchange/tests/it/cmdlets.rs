@@ -193,7 +193,7 @@ fn every_form_of_an_identity_finds_the_same_phone() {
     ];
     for form in forms {
         let by = run(&organisation, &cmdlet("Get-MobileDevice").with("Identity", form.as_str()));
-        assert_eq!(by.texts("Guid"), [guid.clone()], "{form}");
+        assert_eq!(by.texts("Guid"), std::slice::from_ref(&guid), "{form}");
     }
     for wrong in ["APPL1", "iPhone§APPL*", "iPhone§APPL", "§", "x/ExchangeActiveSyncDevices/iPhone§APPL1"]
     {
@@ -307,7 +307,7 @@ fn lists_are_replaced_or_changed_in_place() {
     assert_eq!(set(both), ["c", "d"]);
     assert_eq!(set(Value::from("only")), ["only"]);
     assert_eq!(set(Value::list(vec!["x".into(), "y".into()])), ["x", "y"]);
-    assert_eq!(set(Value::Null), [String::new(); 0]);
+    assert!(set(Value::Null).is_empty());
 }
 
 #[test]

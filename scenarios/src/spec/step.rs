@@ -62,7 +62,7 @@ pub enum Verb {
     /// Check a password through the cloud.
     Authenticate(AuthenticateStep),
     /// Wait until the cloud shows something.
-    Expect(ExpectStep),
+    Expect(Box<ExpectStep>),
     /// Count what a mock received.
     ExpectJournal(JournalStep),
     /// Let a simulated phone do something.

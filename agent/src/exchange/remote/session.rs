@@ -322,7 +322,8 @@ impl Shell {
                 match event {
                     // Full means that the server is read no further until there is room.
                     Event::Object(object) => {
-                        if !stopping && objects.send(object).await.is_err() {
+                        let wanted = stopping || objects.send(object).await.is_ok();
+                        if !wanted {
                             stopping = true;
                             self.machine.stop();
                         }

@@ -29,7 +29,7 @@ pub enum MailError {
         /// Its name.
         cmdlet: String,
         /// What the server says.
-        record: ErrorRecord,
+        record: Box<ErrorRecord>,
     },
     /// A cmdlet took too long.
     #[error("{cmdlet} gave nothing within {} s", .within.as_secs())]
@@ -437,8 +437,10 @@ mod tests {
 
     #[test]
     fn every_code_has_a_remedy() {
-        let cmdlet =
-            |reason: &str| MailError::Cmdlet { cmdlet: "Get-X".to_owned(), record: record(reason, "") };
+        let cmdlet = |reason: &str| MailError::Cmdlet {
+            cmdlet: "Get-X".to_owned(),
+            record: Box::new(record(reason, "")),
+        };
         let detail = String::new;
         let errors = [
             cmdlet("ManagementObjectNotFoundException"),

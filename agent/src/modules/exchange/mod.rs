@@ -174,7 +174,7 @@ impl ExchangeModule {
             let work = async {
                 match turn {
                     Turn::Order(order) => self.carry_out(cx, lease, order, &mut plan).await,
-                    Turn::Poke(key) => self.runner.refresh(cx, lease, key).await.map(|_| ()),
+                    Turn::Poke(key) => self.follow_up(cx, lease, key, &mut plan).await,
                     Turn::List => self.list(cx, lease, &Task::default(), &mut plan).await.map(|_| ()),
                     Turn::Read => self.read(cx, lease, inbox, &mut plan).await,
                     Turn::Job => self.job(cx, &mut plan).await,
@@ -186,10 +186,10 @@ impl ExchangeModule {
                 () = lease.lost() => Err(MailError::LeaseLost),
                 () = cx.stop.cancelled() => Err(MailError::Stopping),
             };
-            if let Err(MailError::LeaseLost | MailError::Stopping) = done {
-                if lease.is_lost() || cx.stop.is_cancelled() {
-                    return;
-                }
+            if matches!(done, Err(MailError::LeaseLost | MailError::Stopping))
+                && (lease.is_lost() || cx.stop.is_cancelled())
+            {
+                return;
             }
         }
     }
@@ -243,6 +243,23 @@ impl ExchangeModule {
         };
         let _ = order.done.send(done);
         Ok(())
+    }
+
+    /// Reads a phone again that an action has touched. What cannot be read now is found by a listing, which then comes
+    /// sooner.
+    async fn follow_up(
+        &self,
+        cx: &ModuleContext,
+        lease: &LeaseGuard,
+        key: Uuid,
+        plan: &mut Plan,
+    ) -> Result<(), MailError> {
+        let read = self.runner.refresh(cx, lease, key).await;
+        if let Err(error) = &read {
+            tracing::warn!(error = %crate::chain::Chain(error), %key, "A phone could not be read after an action");
+            plan.list_at = plan.list_at.min(Instant::now() + limits::RETRY_AFTER);
+        }
+        read.map(|_| ())
     }
 
     async fn list(

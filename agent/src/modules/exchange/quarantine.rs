@@ -426,7 +426,7 @@ impl Work<'_> {
     async fn report(&self, job: &Job) -> Result<Value, MailError> {
         let spent_ms = self.cx.clock.now_ms().saturating_sub(job.allowing_since_ms).max(0) as u64;
         let left = job.found.saturating_sub(job.done);
-        let allowing_ms = if job.done > 0 { Some(spent_ms * left / job.done) } else { None };
+        let allowing_ms = (spent_ms * left).checked_div(job.done);
         // One listing after this round, and one after the switch.
         let eta_secs = match job.phase {
             Phase::Allow => allowing_ms.map(|allowing_ms| (allowing_ms + 2 * job.listing_ms) / 1_000),

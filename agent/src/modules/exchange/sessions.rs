@@ -226,18 +226,21 @@ impl Lent<'_> {
     pub(super) async fn ask_for(&mut self, cmdlet: &Cmdlet, max: usize) -> Result<Vec<Object>, MailError> {
         let (objects, completed) = self.all(cmdlet, max).await?;
         match completed.errors.into_iter().next() {
-            Some(record) => Err(MailError::Cmdlet { cmdlet: cmdlet.name.clone(), record }),
+            Some(record) => Err(MailError::Cmdlet { cmdlet: cmdlet.name.clone(), record: Box::new(record) }),
             None => Ok(objects),
         }
     }
 }
+
+/// The session, unless it is over, and how the cmdlet ended.
+type Ended = (Option<Box<dyn Session>>, Result<Completed, ExchangeError>);
 
 /// A cmdlet at work.
 pub(super) struct Listing<'a> {
     slot: &'a mut Slot,
     cmdlet: String,
     objects: mpsc::Receiver<Object>,
-    end: oneshot::Receiver<(Option<Box<dyn Session>>, Result<Completed, ExchangeError>)>,
+    end: oneshot::Receiver<Ended>,
 }
 
 impl Listing<'_> {
@@ -261,7 +264,7 @@ impl Listing<'_> {
         slot.session = session;
         let completed = result?;
         match completed.failure {
-            Some(record) => Err(MailError::Cmdlet { cmdlet, record }),
+            Some(record) => Err(MailError::Cmdlet { cmdlet, record: Box::new(record) }),
             None => Ok(completed),
         }
     }

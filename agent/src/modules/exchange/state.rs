@@ -105,6 +105,15 @@ pub(super) enum Need {
     Stale,
 }
 
+impl Need {
+    fn other(self) -> Self {
+        match self {
+            Self::Changed => Self::Stale,
+            Self::Stale => Self::Changed,
+        }
+    }
+}
+
 /// A phone whose statistics are to be read.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Work {
@@ -282,9 +291,12 @@ pub(super) fn put_mailbox(batch: &mut Batch, mailbox: &Mailbox) {
     }
 }
 
+/// Queues a phone. What was queued of it before, whatever for, is older and would overwrite this one.
 pub(super) fn put_work(batch: &mut Batch, need: Need, key: Uuid, work: &Work) {
     let bytes = serde_json::to_vec(work).expect("work serialises to JSON");
-    batch.put(Table::Index, work_key(need, key, &work.record.mailbox), bytes);
+    let (mailbox, other) = (&work.record.mailbox, need.other());
+    batch.delete(Table::Index, work_key(other, key, mailbox));
+    batch.put(Table::Index, work_key(need, key, mailbox), bytes);
 }
 
 pub(super) fn delete_work(batch: &mut Batch, place: Vec<u8>) {
@@ -340,6 +352,27 @@ fn uuid_at(key: &[u8], at: usize) -> Result<Uuid, MailError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Two places in one queue would send the older record after the newer one.
+    #[tokio::test]
+    async fn a_phone_waits_once_and_as_it_was_seen_last() {
+        let storage = std::sync::Arc::new(crate::storage::memory::MemoryStorage::default());
+        let store = Store::new(storage);
+        let key = Uuid::from_u128(1);
+        let seen = |state: &str| {
+            let record = DeviceRecord { access_state: state.to_owned(), ..DeviceRecord::default() };
+            Work { record, listed: [0; 16] }
+        };
+        for (need, state) in [(Need::Stale, "allowed"), (Need::Changed, "blocked"), (Need::Stale, "allowed")]
+        {
+            let mut batch = Batch::new();
+            put_work(&mut batch, need, key, &seen(state));
+            store.commit(batch).await.unwrap();
+            let queued = store.work(None, 10).await.unwrap();
+            let states: Vec<&str> = queued.iter().map(|one| one.work.record.access_state.as_str()).collect();
+            assert_eq!(states, [state]);
+        }
+    }
 
     #[test]
     fn rows_read_as_written_and_others_are_refused() {

@@ -68,8 +68,11 @@ pub(super) struct State {
     /// States of phones that have been seen blocked although they existed before.
     pub(super) watch: Option<Vec<Uuid>>,
     pub(super) wrongly_held: Vec<String>,
-    pub(super) before_cmdlet: Option<Box<dyn FnMut(&mut Vec<Phone>, &mut Vec<Mailbox>, &str) + Send>>,
+    pub(super) before_cmdlet: Option<BeforeCmdlet>,
 }
+
+/// Changes the organisation before the cmdlet of a name runs.
+pub(super) type BeforeCmdlet = Box<dyn FnMut(&mut Vec<Phone>, &mut Vec<Mailbox>, &str) + Send>;
 
 /// What goes wrong.
 #[derive(Clone, Debug)]

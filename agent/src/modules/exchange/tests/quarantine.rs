@@ -25,11 +25,12 @@ async fn every_phone_is_allowed_before_the_switch() {
         (result["default_access"].as_str(), result["allowed"].as_u64()),
         (Some("quarantined"), Some(59))
     );
-    let state = bench.fake.state();
-    assert_eq!(state.default_level, "Quarantine");
-    assert!(state.wrongly_held.is_empty(), "{:?}", state.wrongly_held);
-    assert_eq!(state.mailboxes[7].allowed, ["Appl000009"], "who is blocked stays blocked");
-    drop(state);
+    {
+        let state = bench.fake.state();
+        assert_eq!(state.default_level, "Quarantine");
+        assert!(state.wrongly_held.is_empty(), "{:?}", state.wrongly_held);
+        assert_eq!(state.mailboxes[7].allowed, ["Appl000009"], "who is blocked stays blocked");
+    }
     let again = success(bench.settle(&action("q2", "quarantine_on", Value::Null, Value::Null)).await);
     assert_eq!(again["already"], true);
     let off = success(bench.settle(&action("q3", "quarantine_off", Value::Null, Value::Null)).await);
