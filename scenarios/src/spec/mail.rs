@@ -13,7 +13,7 @@ use super::step::Count;
 pub struct ExchangeSpec {
     /// Version, as `mock-exchange --personality`.
     pub personality: String,
-    /// How agents reach it: `powershell` (https), `powershell_http` (sealed messages over http) or `online` (REST).
+    /// How agents reach it: `powershell` (https), `powershell_http` (sealed messages over http) or `rest` (Exchange Online).
     pub transport: String,
     /// Ways to sign in, as agents' settings name them.
     pub auth: Vec<String>,

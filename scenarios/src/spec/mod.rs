@@ -176,6 +176,7 @@ const BUILT_IN: &[(&str, &str)] = cases![
     "ds389",
     "edirectory",
     "exchange_2007",
+    "exchange_online",
     "exchange_partial_success",
     "exchange_runspace_limit",
     "exchange_sealed_http",

@@ -391,7 +391,7 @@ async fn work(
             let done =
                 set_access(&mut lent, &found.mailbox, &found.phone.record.device_id, *access, progress)
                     .await?;
-            Ok(done.with("access_state", json!(found.phone.record.access_state)))
+            Ok(done.with("access_state_before", json!(found.phone.record.access_state)))
         }
         Order::Remove { target } => remove::remove(runner, &mut lent, target, progress).await,
         Order::Wipe { target, scope } => {
