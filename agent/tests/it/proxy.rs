@@ -146,7 +146,7 @@ async fn broken_proxies_are_named() {
         (endless, "its head is too long"),
         (
             b"HTTP/1.1 407 x\r\nProxy-Authenticate: Negotiate\r\nContent-Length: 0\r\n\r\n".to_vec(),
-            "(Negotiate) can be used: Negotiate: Kerberos needs the proxy's name",
+            "(Negotiate) can be used: Negotiate: Kerberos needs the server's name",
         ),
     ] {
         let proxy = scripted(says).await;
