@@ -149,7 +149,8 @@ fn forget(mut draft: Draft, name: &str) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lets a module judge its local settings; what only the cloud's part lacks is not held against them.
+/// Lets a module judge its local settings; what only the cloud's part lacks is not held against them, nor that there is
+/// no mail system in a file that does not speak of any.
 fn try_build(kind: &str, file: &SettingsFile, secrets: &SecretStore) -> anyhow::Result<()> {
     let Some(factory) = factory(kind) else { return Ok(()) };
     let settings = ModuleSettings {
@@ -160,7 +161,9 @@ fn try_build(kind: &str, file: &SettingsFile, secrets: &SecretStore) -> anyhow::
         limits: file.settings.limits.clone(),
         secrets: secrets.clone(),
     };
+    let without_mail = settings.exchanges.is_empty() && settings.local.is_null();
     match factory.build(&settings) {
+        Err(error) if without_mail && error.path.starts_with("exchange.") => Ok(()),
         Err(error) if ["modules.", "directory.", "exchange."].iter().any(|at| error.path.starts_with(at)) => {
             Err(file.error_at(&error.path, error.problem, error.advice).into())
         }

@@ -355,6 +355,10 @@ impl ExchangeModule {
                 plan.read_failures = plan.read_failures.saturating_add(1);
                 let pause = self.runner.pause_after(&error, plan.read_failures, limits::RETRY_AT_MOST);
                 plan.read_at = Instant::now() + pause;
+                if plan.read_failures == 1 {
+                    // Phones that wait for their statistics travel without them.
+                    plan.list_at = plan.list_at.min(Instant::now() + pause);
+                }
                 self.runner.sessions.rest().await;
                 self.tell(cx, lease, &Err(error));
                 Ok(())
