@@ -9,6 +9,7 @@ mod conformance;
 #[cfg(test)]
 mod error_codes;
 pub mod exchange;
+mod output;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod user_auth;

@@ -10,6 +10,7 @@ use crate::chain::Chain;
 use crate::exchange::ExchangeError;
 use crate::link::LinkError;
 use crate::modules::Retry;
+use crate::modules::output::OutputError;
 use crate::storage::StorageError;
 
 /// Why the module did not do what it was to do.
@@ -396,6 +397,15 @@ impl From<ExchangeError> for MailError {
 impl From<LinkError> for MailError {
     fn from(source: LinkError) -> Self {
         Self::Link { source }
+    }
+}
+
+impl From<OutputError> for MailError {
+    fn from(error: OutputError) -> Self {
+        match error {
+            OutputError::LeaseLost => Self::LeaseLost,
+            OutputError::Link(source) => Self::Link { source },
+        }
     }
 }
 

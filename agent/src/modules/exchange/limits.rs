@@ -58,12 +58,6 @@ pub(super) const CHANGES_HELD: u64 = 2_000;
 /// Phones whose statistics are read again only because they are old, for each listing.
 pub(super) const STALE_PER_LISTING: u64 = 5_000;
 
-/// Shown of each kind of difference by a dry run.
-pub(super) const SAMPLES: usize = 50;
-
-/// Time between two progress messages.
-pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(500);
-
 /// Orders waiting for the run loop.
 pub(super) const ORDERS: usize = 16;
 

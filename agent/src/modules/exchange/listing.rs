@@ -10,6 +10,7 @@ use causeway_protocol::clixml::Object;
 use causeway_protocol::cmdlet::{Cmdlet, Completed};
 use causeway_protocol::mobile::{DeviceRecord, access};
 use causeway_protocol::record::Kind;
+use causeway_protocol::upload::Mode;
 use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -17,7 +18,7 @@ use uuid::Uuid;
 use super::error::{MailError, is_missing_cmdlet};
 use super::limits;
 use super::mapping::{self, Mailbox, Phone, Statistics};
-use super::output::Output;
+use super::output::{delete, upsert};
 use super::recipes::Recipe;
 use super::run::{Runner, Task};
 use super::state::{
@@ -28,6 +29,7 @@ use crate::directory::Net;
 use crate::exchange::ExchangeError;
 use crate::link::{LeaseGuard, LinkError};
 use crate::modules::ModuleContext;
+use crate::modules::output::{Output, OutputError};
 use crate::storage::Batch;
 
 /// What a listing found besides what it sent.
@@ -80,12 +82,13 @@ impl<'a> Listing<'a> {
         let store = Store::new(cx.storage.clone());
         let before = store.state().await?;
         let output = |base: Option<u64>| {
-            let output = Output::upload(cx.cloud.clone(), lease, base, task.confirmed);
+            let mode = if base.is_some() { Mode::Delta } else { Mode::Snapshot };
+            let output = Output::upload(cx.cloud.clone(), lease, mode, base, task.confirmed);
             if task.dry { output.dry() } else { output }
         };
         let mut opened = output(before.as_ref().map(|state| state.epoch));
         match opened.open().await {
-            Err(MailError::Link { source: LinkError::BaseMismatch }) => {
+            Err(OutputError::Link(LinkError::BaseMismatch)) => {
                 tracing::info!("The cloud has another state; everything is sent again");
                 opened = output(None);
                 opened.open().await?;
@@ -112,6 +115,11 @@ impl<'a> Listing<'a> {
         })
     }
 
+    /// Whether everything there is must be sent.
+    fn is_snapshot(&self) -> bool {
+        self.output.mode() == Mode::Snapshot
+    }
+
     /// Reads, sends, remembers.
     pub(super) async fn run(mut self) -> Result<Found, MailError> {
         self.output.expect(self.before.as_ref().map(|state| state.devices));
@@ -130,7 +138,7 @@ impl<'a> Listing<'a> {
         }
         self.flush_work(true).await?;
         if let Some(why) = &self.incomplete {
-            if self.output.is_snapshot() {
+            if self.is_snapshot() {
                 return Err(MailError::Incomplete { why: why.clone() });
             }
         } else {
@@ -144,7 +152,7 @@ impl<'a> Listing<'a> {
         result["devices"] = json!(self.seen.len());
         result["version"] = json!(recipe.title);
         result["complete"] = json!(self.incomplete.is_none());
-        result["mode"] = json!(match (self.task.dry, self.output.is_snapshot()) {
+        result["mode"] = json!(match (self.task.dry, self.is_snapshot()) {
             (true, _) => "dry_run",
             (_, true) => "snapshot",
             _ => "delta",
@@ -249,15 +257,15 @@ impl<'a> Listing<'a> {
         for (key, record) in &records {
             let hash = digest(&serde_json::to_vec(record).expect("records serialise to JSON"));
             let same = known.iter().any(|(other, before)| other == key && *before == hash);
-            if !same || self.output.is_snapshot() {
-                self.output.upsert(kind, key.clone(), record).await?;
+            if !same || self.is_snapshot() {
+                upsert(&mut self.output, kind, key.clone(), record).await?;
                 put_hash(&mut self.hashes, table, key, hash);
             }
         }
         for (key, _) in known {
             if !records.iter().any(|(other, _)| *other == key) {
-                if !self.output.is_snapshot() {
-                    self.output.delete(kind, key.clone()).await?;
+                if !self.is_snapshot() {
+                    delete(&mut self.output, kind, key.clone()).await?;
                 }
                 delete_hash(&mut self.hashes, table, &key);
             }
@@ -457,8 +465,8 @@ impl<'a> Listing<'a> {
         let listed = hash_of(&record);
         statistics.fill(&mut record);
         let same = row.as_ref().is_some_and(|row| row.sent == hash_of(&record) && row.missing_ms == 0);
-        if !same || self.output.is_snapshot() {
-            let sent = self.output.upsert(Kind::Device, key.to_string(), &record).await?;
+        if !same || self.is_snapshot() {
+            let sent = upsert(&mut self.output, Kind::Device, key.to_string(), &record).await?;
             let row = Row { listed, sent, read_ms: self.now_ms, missing_ms: 0, statistics };
             self.rows.push((key, Some(row)));
         }
@@ -472,18 +480,18 @@ impl<'a> Listing<'a> {
         let old_ms = i64::try_from(self.runner.settings.statistics_every_secs * 1_000).unwrap_or(i64::MAX);
         let stale = row.as_ref().is_some_and(|row| self.task.full || self.now_ms - row.read_ms >= old_ms);
         let may_wait =
-            reads && !self.output.is_snapshot() && self.held < limits::CHANGES_HELD && !self.output.is_dry();
+            reads && !self.is_snapshot() && self.held < limits::CHANGES_HELD && !self.output.is_dry();
         if reads && (changed || (stale && (self.task.full || self.stale < limits::STALE_PER_LISTING))) {
             let need = if changed { Need::Changed } else { Need::Stale };
             put_work(&mut self.work, need, key, &Work { record: record.clone(), listed });
             self.stale += u64::from(!changed);
         }
         let back = row.as_ref().is_some_and(|row| row.missing_ms != 0);
-        if (changed && !(may_wait && self.runner.is_reading_well())) || self.output.is_snapshot() {
+        if (changed && !(may_wait && self.runner.is_reading_well())) || self.is_snapshot() {
             let statistics = row.as_ref().map(|row| row.statistics.clone()).unwrap_or_default();
             let mut record = record;
             statistics.fill(&mut record);
-            let sent = self.output.upsert(Kind::Device, key.to_string(), &record).await?;
+            let sent = upsert(&mut self.output, Kind::Device, key.to_string(), &record).await?;
             let read_ms = row.map_or(0, |row| row.read_ms);
             self.rows.push((key, Some(Row { listed, sent, read_ms, missing_ms: 0, statistics })));
         } else if changed {
@@ -523,7 +531,7 @@ impl<'a> Listing<'a> {
             for (key, row) in page {
                 if self.seen.contains(key.as_bytes()) {
                     self.look_for_idle(key, &row);
-                } else if self.output.is_snapshot() {
+                } else if self.is_snapshot() {
                     self.rows.push((key, None));
                 } else if self.now_ms - row.missing_ms < hold_ms && row.missing_ms != 0 {
                     self.output.count("missing", 1);
@@ -532,7 +540,7 @@ impl<'a> Listing<'a> {
                     self.rows.push((key, Some(Row { missing_ms: self.now_ms, ..row })));
                 } else {
                     deletions += 1;
-                    self.output.delete(Kind::Device, key.to_string()).await?;
+                    delete(&mut self.output, Kind::Device, key.to_string()).await?;
                     self.rows.push((key, None));
                 }
             }

@@ -13,13 +13,13 @@ use uuid::Uuid;
 use super::actions::{Access, Progress, Step, mailbox_named, set_access};
 use super::error::{Class, MailError};
 use super::guard::{Admission, Guard};
-use super::limits;
 use super::listing::Found;
 use super::mapping::{self, Statistics};
 use super::run::Runner;
 use super::state::{Hash, Store, digest};
 use crate::directory::Net;
 use crate::modules::ModuleContext;
+use crate::modules::output::SAMPLES;
 
 const PREAUTHORISED: &[u8] = b"preauthorised";
 
@@ -167,7 +167,7 @@ impl Rules<'_> {
     fn tell(&self, names: &[String]) {
         let dry = self.runner.settings.idle_removal.dry_run;
         let what = if dry { "would be removed" } else { "removed" };
-        let shown = names.iter().take(limits::SAMPLES).cloned().collect::<Vec<_>>().join(", ");
+        let shown = names.iter().take(SAMPLES).cloned().collect::<Vec<_>>().join(", ");
         tracing::info!(count = names.len(), dry, "Partnerships nobody uses");
         self.cx.cloud.notice(Notice {
             code: "idle_devices".to_owned(),

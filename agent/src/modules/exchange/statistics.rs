@@ -6,6 +6,7 @@ use std::time::Duration;
 use causeway_protocol::clixml::Object;
 use causeway_protocol::cmdlet::Cmdlet;
 use causeway_protocol::record::Kind;
+use causeway_protocol::upload::Mode;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use super::error::{Class, MailError, is_missing_cmdlet};
 use super::limits;
 use super::listing::hash_of;
 use super::mapping::{self, Phone, Statistics};
-use super::output::Output;
+use super::output::{delete, upsert};
 use super::run::Runner;
 use super::sessions::Lent;
 use super::state::{
@@ -23,6 +24,7 @@ use super::state::{
 use crate::directory::Net;
 use crate::link::LeaseGuard;
 use crate::modules::ModuleContext;
+use crate::modules::output::Output;
 use crate::storage::Batch;
 
 /// What a slice did.
@@ -71,7 +73,7 @@ impl Runner {
         let store = Store::new(cx.storage.clone());
         let Some(state) = store.state().await? else { return Ok(Slice { read: 0, is_done: true }) };
         let net = Net::from(cx);
-        let mut output = Output::upload(cx.cloud.clone(), lease, Some(state.epoch), false);
+        let mut output = Output::upload(cx.cloud.clone(), lease, Mode::Delta, Some(state.epoch), false);
         output.open().await?;
         let mut next = state.clone();
         let mut batch = Batch::new();
@@ -183,7 +185,7 @@ impl Runner {
             statistics.fill(&mut record);
             let mut sent = hash_of(&record);
             if row.as_ref().is_none_or(|row| row.sent != sent) {
-                sent = output.upsert(Kind::Device, one.key.to_string(), &record).await?;
+                sent = upsert(output, Kind::Device, one.key.to_string(), &record).await?;
             }
             let missing_ms = row.map_or(0, |row| row.missing_ms);
             put_row(batch, one.key, &Row { listed, sent, read_ms: reading.now_ms, missing_ms, statistics });
@@ -253,8 +255,9 @@ impl Runner {
                 Ok(json!({ "read": true }))
             }
             None if row.is_some() => {
-                let mut output = Output::upload(cx.cloud.clone(), lease, Some(state.epoch), false);
-                output.delete(Kind::Device, key.to_string()).await?;
+                let mut output =
+                    Output::upload(cx.cloud.clone(), lease, Mode::Delta, Some(state.epoch), false);
+                delete(&mut output, Kind::Device, key.to_string()).await?;
                 let committed = output.commit().await?;
                 let epoch = committed.map_or(state.epoch, |committed| committed.epoch);
                 delete_row(&mut batch, key);

@@ -8,6 +8,7 @@ use crate::chain::Chain;
 use crate::directory::error::DirectoryError;
 use crate::link::LinkError;
 use crate::modules::Retry;
+use crate::modules::output::OutputError;
 use crate::storage::StorageError;
 
 /// Why a run ended without a result.
@@ -173,6 +174,15 @@ impl From<DirectoryError> for SyncError {
 impl From<LinkError> for SyncError {
     fn from(source: LinkError) -> Self {
         Self::Link { source }
+    }
+}
+
+impl From<OutputError> for SyncError {
+    fn from(error: OutputError) -> Self {
+        match error {
+            OutputError::LeaseLost => Self::LeaseLost,
+            OutputError::Link(source) => Self::Link { source },
+        }
     }
 }
 

@@ -22,9 +22,6 @@ pub(super) const DEFERRED_MEMBERS_MAX: usize = 1_000_000;
 /// Rows read of the store at once.
 pub(super) const ROWS_PER_READ: usize = 2_000;
 
-/// Shown of each kind of difference by a dry run.
-pub(super) const SAMPLES: usize = 50;
-
 /// Attempts of one run at different servers before it waits for the next one.
 pub(super) const ATTEMPTS: u32 = 3;
 
@@ -39,6 +36,3 @@ pub(super) const VALUES_MAX: usize = 100;
 
 /// Orders waiting for the run loop.
 pub(super) const ORDERS: usize = 16;
-
-/// Time between two progress messages.
-pub(super) const PROGRESS_EVERY: Duration = Duration::from_millis(500);

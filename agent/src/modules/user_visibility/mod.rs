@@ -14,7 +14,6 @@ mod guard;
 mod limits;
 mod mapping;
 mod membership;
-mod output;
 #[cfg(test)]
 mod peer_tests;
 mod reconcile;

@@ -13,7 +13,6 @@ use serde_json::{Value, json};
 use super::changes::{Changes, plan};
 use super::config::Settings;
 use super::error::SyncError;
-use super::output::Output;
 use super::scan::{Scan, state_after, sweep};
 use super::source::{Members, Source};
 use super::state::{Cursor, State, Store};
@@ -25,6 +24,7 @@ use crate::directory::personality::Strategy;
 use crate::directory::{Directory, Net};
 use crate::link::{LeaseGuard, LinkError};
 use crate::modules::ModuleContext;
+use crate::modules::output::{Output, OutputError};
 
 /// What a run is asked to do.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -162,10 +162,12 @@ impl Once<'_> {
     }
 
     fn output(&self, mode: Mode, base_epoch: Option<u64>) -> Output<'_> {
+        let cloud = self.cx.cloud.clone();
         if self.task.dry {
-            Output::dry(self.cx.cloud.clone(), self.lease)
+            // What differs, whatever would have been sent.
+            Output::upload(cloud, self.lease, Mode::Delta, None, false).dry()
         } else {
-            Output::upload(self.cx.cloud.clone(), self.lease, mode, base_epoch, self.task.confirmed)
+            Output::upload(cloud, self.lease, mode, base_epoch, self.task.confirmed)
         }
     }
 
@@ -187,7 +189,7 @@ impl Once<'_> {
         };
         let mut compared = state;
         match output.open().await {
-            Err(SyncError::Link { source: LinkError::BaseMismatch }) => {
+            Err(OutputError::Link(LinkError::BaseMismatch)) => {
                 compared = None;
                 output = self.output(Mode::Snapshot, None);
                 output.open().await?;

@@ -14,13 +14,13 @@ use super::error::SyncError;
 use super::limits;
 use super::mapping::Mapped;
 use super::membership::{difference, sorted, union};
-use super::output::Output;
 use super::source::Source;
 use super::state::{Cursor, Part, Row, State, Store, put_name, put_part, put_pending, put_row};
 use crate::directory::dn::NameHash;
 use crate::directory::filter::Filter;
 use crate::directory::guid::ObjectId;
 use crate::directory::page::{Chunk, Item};
+use crate::modules::output::Output;
 use crate::storage::{Batch, Storage, StorageError};
 
 /// What a scan leaves behind.

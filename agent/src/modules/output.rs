@@ -1,20 +1,38 @@
-//! Where the records of a run go: to the cloud, or, in a dry run, into a summary.
+//! Where the records of a collection go: to the cloud, or, in a dry run, into a summary. Shared by the modules that
+//! collect.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use causeway_protocol::channel::payload::Progress;
 use causeway_protocol::record::{Kind, Op, Record};
 use causeway_protocol::upload::{Committed, Mode, UploadRequest};
 use serde_json::{Value, json};
+use thiserror::Error;
 use tokio::time::Instant;
 
-use super::error::SyncError;
-use super::limits;
 use crate::link::{CloudLink, LeaseGuard, LinkError, UploadSink};
 
+/// Shown of each kind of difference by a dry run.
+pub(crate) const SAMPLES: usize = 50;
+
+/// Time between two progress messages.
+const PROGRESS_EVERY: Duration = Duration::from_millis(500);
+
+/// Why records do not travel.
+#[derive(Debug, Error)]
+pub(crate) enum OutputError {
+    /// Another agent has taken over.
+    #[error("the lease has passed to another agent")]
+    LeaseLost,
+    /// The cloud does not take them.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+}
+
 /// The way out of one run. Opens the upload with the first record, so that nothing changed costs nothing.
-pub(super) struct Output<'a> {
+pub(crate) struct Output<'a> {
     cloud: Arc<dyn CloudLink>,
     lease: &'a LeaseGuard,
     request: UploadRequest,
@@ -32,7 +50,7 @@ pub(super) struct Output<'a> {
 
 impl<'a> Output<'a> {
     /// To the cloud.
-    pub(super) fn upload(
+    pub(crate) fn upload(
         cloud: Arc<dyn CloudLink>,
         lease: &'a LeaseGuard,
         mode: Mode,
@@ -63,21 +81,21 @@ impl<'a> Output<'a> {
     }
 
     /// Into a summary.
-    pub(super) fn dry(cloud: Arc<dyn CloudLink>, lease: &'a LeaseGuard) -> Self {
-        Self { dry: Some(BTreeMap::new()), ..Self::upload(cloud, lease, Mode::Delta, None, false) }
+    pub(crate) fn dry(self) -> Self {
+        Self { dry: Some(BTreeMap::new()), ..self }
     }
 
     /// Whether a complete picture or changes are sent.
-    pub(super) fn mode(&self) -> Mode {
+    pub(crate) fn mode(&self) -> Mode {
         self.request.mode
     }
 
-    pub(super) fn is_dry(&self) -> bool {
+    pub(crate) fn is_dry(&self) -> bool {
         self.dry.is_some()
     }
 
-    /// Opens the upload now, so that a base the cloud does not have is found before the directory is read.
-    pub(super) async fn open(&mut self) -> Result<(), SyncError> {
+    /// Opens the upload now, so that a base the cloud does not have is found before a server is asked.
+    pub(crate) async fn open(&mut self) -> Result<(), OutputError> {
         if self.sink.is_none() && self.dry.is_none() {
             self.check_lease()?;
             self.sink = Some(self.cloud.begin_upload(self.request.clone()).await?);
@@ -85,11 +103,12 @@ impl<'a> Output<'a> {
         Ok(())
     }
 
-    pub(super) async fn push(&mut self, record: Record) -> Result<(), SyncError> {
+    /// Sends a record.
+    pub(crate) async fn push(&mut self, record: Record) -> Result<(), OutputError> {
         let (kind, op) = (record.kind, record.op);
         if let Some(samples) = &mut self.dry {
             let list = samples.entry(tally_name(kind, op)).or_default();
-            if list.len() < limits::SAMPLES {
+            if list.len() < SAMPLES {
                 list.push(sample(&record));
             }
         } else {
@@ -98,7 +117,7 @@ impl<'a> Output<'a> {
             match sink.push(record).await {
                 // One object too large must not stop all others; it keeps its last state in the cloud.
                 Err(LinkError::RecordTooLarge { key, bytes, .. }) => {
-                    tracing::warn!(key, bytes, "object too large to travel");
+                    tracing::warn!(key, bytes, "Object too large to travel");
                     self.count("skipped.too_large", 1);
                     return Ok(());
                 }
@@ -111,7 +130,7 @@ impl<'a> Output<'a> {
     }
 
     /// Makes everything count; `None` when there was nothing to send.
-    pub(super) async fn commit(&mut self) -> Result<Option<Committed>, SyncError> {
+    pub(crate) async fn commit(&mut self) -> Result<Option<Committed>, OutputError> {
         self.check_lease()?;
         let nothing_new = self.records == 0 && self.request.mode == Mode::Delta;
         match self.sink.take() {
@@ -126,8 +145,8 @@ impl<'a> Output<'a> {
     }
 
     /// Stops at once when another agent has taken over.
-    pub(super) fn check_lease(&self) -> Result<(), SyncError> {
-        if self.lease.is_lost() { Err(SyncError::LeaseLost) } else { Ok(()) }
+    pub(crate) fn check_lease(&self) -> Result<(), OutputError> {
+        if self.lease.is_lost() { Err(OutputError::LeaseLost) } else { Ok(()) }
     }
 
     /// Records by kind and operation, and whatever else was counted.
@@ -145,20 +164,32 @@ impl<'a> Output<'a> {
     }
 
     /// Counts something that is no record.
-    pub(super) fn count(&mut self, name: &str, by: u64) {
+    pub(crate) fn count(&mut self, name: &str, by: u64) {
         if by > 0 {
             *self.counts.entry(name.to_owned()).or_default() += by;
         }
     }
 
-    pub(super) fn expect(&mut self, total: Option<u64>) {
+    /// Says a figure instead of counting it.
+    pub(crate) fn set_count(&mut self, name: &str, value: u64) {
+        self.counts.insert(name.to_owned(), value);
+    }
+
+    /// Tells the cloud how far work is that goes over several uploads.
+    pub(crate) fn set_progress(&mut self, phase: &'static str, done: u64, total: u64) {
+        self.seen = done;
+        self.total = Some(total);
+        self.progress(phase, 0);
+    }
+
+    pub(crate) fn expect(&mut self, total: Option<u64>) {
         self.total = total;
     }
 
     /// Tells the cloud how far it is, not more often than a person can read.
-    pub(super) fn progress(&mut self, phase: &'static str, seen: u64) {
+    pub(crate) fn progress(&mut self, phase: &'static str, seen: u64) {
         self.seen += seen;
-        let due = self.told.is_none_or(|told| told.elapsed() >= limits::PROGRESS_EVERY);
+        let due = self.told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY);
         if due || phase != self.phase {
             self.phase = phase;
             self.told = Some(Instant::now());
@@ -167,7 +198,7 @@ impl<'a> Output<'a> {
     }
 
     /// Tells the cloud that this run is over.
-    pub(super) fn finished(&mut self, phase: &'static str) {
+    pub(crate) fn finished(&mut self, phase: &'static str) {
         self.phase = phase;
         self.tell(true);
     }
@@ -183,8 +214,8 @@ impl<'a> Output<'a> {
         });
     }
 
-    /// What a dry run would have sent.
-    pub(super) fn summary(&self) -> Value {
+    /// What was sent, or what a dry run would have sent.
+    pub(crate) fn summary(&self) -> Value {
         json!({ "counts": self.counts(), "samples": self.dry })
     }
 }
