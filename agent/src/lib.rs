@@ -4,6 +4,7 @@
 //! [`Agent::start`] puts everything together; nothing is global, so several agents can live in one process.
 
 pub(crate) mod agent;
+pub mod ca;
 pub mod chain;
 pub mod channel;
 pub mod checks;

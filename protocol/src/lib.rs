@@ -9,6 +9,7 @@
 pub mod action;
 pub mod activesync;
 pub mod auth;
+pub mod certificate;
 pub mod channel;
 pub mod clixml;
 pub mod cmdlet;

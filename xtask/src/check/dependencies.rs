@@ -10,14 +10,27 @@ use crate::session::Session;
 const EDGES: &[(&str, &[&str])] = &[
     ("agent", &["protocol"]),
     ("mock-cloud", &["protocol", "mock-kit"]),
+    ("mock-ca", &["protocol", "mock-kit"]),
     ("mock-exchange", &["protocol", "mock-kit"]),
     ("mock-ldap", &["protocol", "mock-kit"]),
-    ("scenarios", &["agent", "mock-cloud", "mock-exchange", "mock-kit", "mock-ldap"]),
-    ("tests", &["agent", "protocol", "mock-cloud", "mock-exchange", "mock-kit", "mock-ldap", "scenarios"]),
+    ("scenarios", &["agent", "mock-ca", "mock-cloud", "mock-exchange", "mock-kit", "mock-ldap"]),
+    (
+        "tests",
+        &[
+            "agent",
+            "protocol",
+            "mock-ca",
+            "mock-cloud",
+            "mock-exchange",
+            "mock-kit",
+            "mock-ldap",
+            "scenarios",
+        ],
+    ),
 ];
 
 /// The same for tests only: a module is tested against its mock in one process. No release build sees these.
-const DEV_EDGES: &[(&str, &[&str])] = &[("agent", &["mock-exchange", "mock-kit", "mock-ldap"])];
+const DEV_EDGES: &[(&str, &[&str])] = &[("agent", &["mock-ca", "mock-exchange", "mock-kit", "mock-ldap"])];
 
 /// `protocol` is bytes in, bytes out. Sockets, timers and tasks belong to whoever drives it.
 const NOT_IN_PROTOCOL: &[&str] =

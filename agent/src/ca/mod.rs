@@ -1,0 +1,163 @@
+//! Certificate authorities as the agent sees them: one trait, one folder per kind of authority.
+
+use std::fmt;
+use std::time::Duration;
+
+use causeway_protocol::Secret;
+use causeway_protocol::certificate::{CertificateId, RevocationReason};
+use futures_util::future::BoxFuture;
+use serde_json::Value;
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::directory::Net;
+
+/// One certificate authority, or one pool of front ends to it. Opens connections through [`Net`] only.
+pub trait Authority: Send + Sync + 'static {
+    /// Looks at the authority without using anything up: its chain, its registration certificates, whether it lets us
+    /// in. Never fetches a challenge.
+    fn look<'a>(&'a self, net: &'a Net) -> BoxFuture<'a, Result<Seen, CaError>>;
+
+    /// Fetches a one-time challenge password; `None` where the authority needs none. The caller uses it at once: where
+    /// the authority keeps only a few (NDES: five), holding one back keeps others out.
+    fn challenge<'a>(&'a self, net: &'a Net) -> BoxFuture<'a, Result<Option<Challenge>, CaError>>;
+
+    /// Hands in a request. `order.ticket` is what an earlier try of the same order left behind: with it, the same
+    /// request must lead to the same certificate.
+    fn submit<'a>(&'a self, net: &'a Net, order: &'a Order) -> BoxFuture<'a, Result<Answer, CaError>>;
+
+    /// Asks what became of a request that was not decided at once.
+    fn poll<'a>(
+        &'a self,
+        net: &'a Net,
+        order: &'a Order,
+        ticket: &'a Value,
+    ) -> BoxFuture<'a, Result<Answer, CaError>>;
+
+    /// Ends a certificate. [`Revocation::Impossible`] where the authority has no way to be told.
+    fn revoke<'a>(
+        &'a self,
+        net: &'a Net,
+        id: &'a CertificateId,
+        reason: RevocationReason,
+    ) -> BoxFuture<'a, Result<Revocation, CaError>>;
+}
+
+/// What a look at an authority showed.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Authorities from the issuer upwards, DER.
+    pub chain: Vec<Vec<u8>>,
+    /// Ends of the certificates whose expiry stops issuing (authority, registration authority, our own client
+    /// certificate): what it is, milliseconds since 1970.
+    pub ends: Vec<(String, i64)>,
+    /// Further facts for the doctor: what was negotiated, the version, the profiles offered.
+    pub facts: Vec<(String, String)>,
+}
+
+/// A one-time challenge.
+pub struct Challenge {
+    /// The password itself.
+    pub password: Secret,
+    /// How long it is good for.
+    pub good_for: Duration,
+    /// Whether issuing uses it up.
+    pub once: bool,
+}
+
+/// A request on its way to an authority.
+pub struct Order {
+    /// The cloud's id of it.
+    pub request: String,
+    /// PKCS#10, DER, as the device or the agent signed it.
+    pub csr: Vec<u8>,
+    /// The subject the certificate must have, RFC 4514.
+    pub subject: String,
+    /// The alternative names it must have, `kind:value`.
+    pub alternative_names: Vec<String>,
+    /// Values of the template's variables, for authorities that take fields besides the request.
+    pub variables: std::collections::BTreeMap<String, String>,
+    /// The authority's own name of the template or profile.
+    pub template: Option<String>,
+    /// PKCS#8 of the key that signs messages about this order and opens the answers: the order's own RSA key. Made once
+    /// and kept (sealed) until the order ends, because an authority answers a poll only to the key that asked first.
+    pub message_key: Zeroizing<Vec<u8>>,
+    /// The certificate this one takes the place of, when it is a renewal: DER.
+    pub renews: Option<Vec<u8>>,
+    /// What an earlier try left behind.
+    pub ticket: Option<Value>,
+}
+
+/// What an authority answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// Here it is.
+    Issued {
+        /// DER. Its key is the request's; the backend has checked that.
+        certificate: Vec<u8>,
+        /// Authorities from the issuer upwards, DER.
+        chain: Vec<Vec<u8>>,
+    },
+    /// A person must approve, or it takes time.
+    Pending {
+        /// What [`Authority::poll`] needs, without secrets; stored.
+        ticket: Value,
+        /// When asking again makes sense, if the authority said so.
+        ask_after: Option<Duration>,
+    },
+}
+
+/// What became of a revocation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Revocation {
+    /// The authority says that it is revoked.
+    Done,
+    /// This kind of authority cannot be told over the way we have; the text says who can do it how.
+    Impossible(String),
+}
+
+/// Why an authority did not do what it was to do.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum CaError {
+    /// No connection, or no answer in time. The authority may have the request.
+    #[error("{host} cannot be reached")]
+    Unreachable {
+        host: String,
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Our account or certificate is refused.
+    #[error("{host} refuses the account: {detail}")]
+    Credentials { host: String, detail: String },
+    /// The account may not do this.
+    #[error("{host} does not allow it: {detail}")]
+    Forbidden { host: String, detail: String },
+    /// All challenges it can keep are handed out.
+    #[error("{host} has handed out all the challenges it keeps")]
+    ChallengesExhausted { host: String, retry_after: Duration },
+    /// The challenge was used, expired or is another one's.
+    #[error("{host} refuses the challenge")]
+    ChallengeRefused { host: String },
+    /// Refused for good; a new try with the same request makes no sense.
+    #[error("{host} refuses the request: {detail}")]
+    Refused { host: String, code: String, detail: String },
+    /// It has trouble of its own and may be better later.
+    #[error("{host} is in trouble: {detail}")]
+    Busy { host: String, detail: String },
+    /// The answer is none of the protocol, is another one's, or holds a certificate with another key.
+    #[error("{host} answered with something else: {detail}")]
+    Answer { host: String, detail: String },
+    /// Settings that cannot work with this authority.
+    #[error("{detail}")]
+    Settings { detail: String },
+}
+
+impl fmt::Debug for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Challenge")
+            .field("good_for", &self.good_for)
+            .field("once", &self.once)
+            .finish_non_exhaustive()
+    }
+}
