@@ -36,5 +36,6 @@ mod surroundings;
 mod uplink;
 mod upload;
 pub mod way;
+pub mod web;
 
 pub use agent::{Agent, AgentConfig, RunningAgent, StartError, dialer, endpoint, trust};

@@ -9,14 +9,15 @@ use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::http::HttpError;
 use super::remote::OnPremises;
-use super::settings::{Auth, Endpoint};
 use super::transport::{Transport, TransportError};
 use super::{Backend, Exchange as _, ExchangeError, Organisation, Session, Urgency, limits};
 use crate::chain::Chain;
 use crate::checks::{CheckResult, declare_checks};
 use crate::directory::Net;
+use crate::web::auth::Auth;
+use crate::web::connection::HttpError;
+use crate::web::endpoint::Endpoint;
 
 declare_checks! {
     SERVERS = "exchange.servers":

@@ -59,9 +59,6 @@ pub const TOKEN_MARGIN: Duration = Duration::from_secs(300);
 /// Lifetime of an assertion; Entra ID takes at most ten minutes.
 pub const ASSERTION_LIFETIME: Duration = Duration::from_secs(300);
 
-/// Fields of an answer's header.
-pub const HEADERS_MAX: usize = 100;
-
 /// Cookies of one session. Front ends of Exchange set three.
 pub const COOKIES_MAX: usize = 20;
 
@@ -70,15 +67,6 @@ pub const COOKIE_MAX_BYTES: usize = 4096;
 
 /// Servers a session is sent on to before they count as going round in circles.
 pub const REDIRECTS_MAX: u32 = 4;
-
-/// Messages of one sign-in. Kerberos takes one or two, NTLM two.
-pub const SIGN_IN_ROUNDS_MAX: u32 = 4;
-
-/// Sealed or base64 token in a header field; Kerberos tickets of users in many groups reach 48 KiB.
-pub const TOKEN_HEADER_MAX_BYTES: usize = 64 << 10;
-
-/// How long a server that failed is left alone.
-pub const CIRCUIT_OPEN: Duration = Duration::from_secs(30);
 
 /// Warnings and errors kept of one pipeline. A cmdlet over 100,000 objects can warn for each; the first ones tell.
 pub const RECORDS_MAX: usize = 1_000;
@@ -89,9 +77,6 @@ pub const BUSY_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Longest pause before a cmdlet that a server's own pace makes us take.
 pub const PACE_MAX: Duration = Duration::from_secs(60);
-
-/// Shortest and longest waits that a service may tell us.
-pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// Text of a server kept in an error.
 pub const TEXT_MAX_CHARS: usize = 400;

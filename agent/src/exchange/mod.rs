@@ -1,15 +1,12 @@
 //! Exchange servers: sessions that run cmdlets, over PowerShell remoting or Exchange Online's REST. Shared by modules;
 //! knows nothing of them.
 
-pub mod auth;
 pub mod cookies;
 pub mod doctor;
-pub mod http;
 pub mod limits;
 pub mod online;
 pub mod pacing;
 pub mod remote;
-pub mod servers;
 pub mod settings;
 #[cfg(test)]
 mod tests;

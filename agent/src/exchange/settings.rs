@@ -2,14 +2,14 @@
 //! names it.
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::path::PathBuf;
 
-use http::Uri;
 use serde::{Deserialize, Serialize};
 
 use super::limits;
 use crate::modules::{ConfigError, ModuleSettings};
+use crate::web::auth::Auth;
+use crate::web::endpoint::Endpoint;
 
 /// One Exchange organisation.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -81,31 +81,6 @@ pub struct Account {
     pub password: Option<String>,
 }
 
-/// A way to sign in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Auth {
-    /// Kerberos, inside Negotiate or alone, as the server offers it.
-    Kerberos,
-    /// Negotiate with Kerberos or NTLM.
-    Negotiate,
-    /// NTLM alone.
-    Ntlm,
-    /// The password as it is; only over TLS.
-    Basic,
-}
-
-impl fmt::Display for Auth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Kerberos => "Kerberos",
-            Self::Negotiate => "Negotiate",
-            Self::Ntlm => "NTLM",
-            Self::Basic => "Basic",
-        })
-    }
-}
-
 /// How an assertion is signed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -115,59 +90,6 @@ pub enum Assertion {
     Rs256,
     /// RSASSA-PSS with SHA-256; the certificate is named by its SHA-256 (`x5t#S256`).
     Ps256,
-}
-
-/// A URL to send requests to.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Endpoint {
-    /// As it was configured.
-    pub url: String,
-    /// Whether TLS is spoken.
-    pub tls: bool,
-    /// Name or address, without brackets.
-    pub host: String,
-    /// TCP port.
-    pub port: u16,
-    /// Path and query, as they were configured.
-    pub path: String,
-}
-
-impl Endpoint {
-    /// Reads a URL.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
-    pub fn read(url: &str) -> Result<Self, String> {
-        let uri: Uri = url.parse().map_err(|error| format!("{url} is no URL: {error}"))?;
-        let tls = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") => false,
-            _ => return Err(format!("{url} lacks https:// or http://")),
-        };
-        let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        if host.is_empty() || authority.contains('@') {
-            return Err(format!("{url} names no host, or more than a host"));
-        }
-        let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
-        Ok(Self { url: url.to_owned(), tls, host: host.to_owned(), port, path: path.to_owned() })
-    }
-
-    /// Host and port as the `Host` field has them (RFC 9110 §7.2).
-    pub fn authority(&self) -> String {
-        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        match (self.tls, self.port) {
-            (true, 443) | (false, 80) => host,
-            (_, port) => format!("{host}:{port}"),
-        }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.authority())
-    }
 }
 
 impl Default for ExchangeSettings {
@@ -333,7 +255,7 @@ impl ExchangeSettings {
             match Endpoint::read(&url) {
                 Err(problem) => return wrong(key, problem, "write https://host/path"),
                 // The mock's REST front end on loopback is the one exception.
-                Ok(endpoint) if !endpoint.tls && !is_loopback(&endpoint.host) => {
+                Ok(endpoint) if !endpoint.tls && !endpoint.is_loopback() => {
                     return wrong(key, format!("{url} would show tokens to everybody"), "use https://");
                 }
                 Ok(_) => {}
@@ -355,10 +277,6 @@ impl ExchangeSettings {
         }
         Ok(())
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]

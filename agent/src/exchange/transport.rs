@@ -4,20 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use causeway_protocol::Secret;
 use causeway_protocol::wsman::encryption::{self, Protocol};
-use http::StatusCode;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, USER_AGENT};
+use http::{Method, StatusCode};
 use rustls::ClientConfig;
 use thiserror::Error;
 
-use super::auth::{self, Accounts, AuthError, NotShaken, Shaking, Way};
 use super::cookies::Cookies;
-use super::http::{Answer, Connection, HttpError, retry_after};
-use super::settings::{Auth, Endpoint, ExchangeSettings};
+use super::settings::ExchangeSettings;
 use super::{ExchangeError, limits};
 use crate::chain::Chain;
 use crate::dial::security::challenge::{Challenge, offered};
@@ -25,6 +20,9 @@ use crate::dial::security::{Credentials, Sealed, SecurityContext, SecurityContex
 use crate::dial::tls::{self, TlsError, Trust};
 use crate::dial::{Side, security};
 use crate::directory::Net;
+use crate::web::auth::{self, Accounts, Auth, AuthError, Names, NotShaken, Shaking, Way};
+use crate::web::connection::{Answer, Connection, HttpError, retry_after};
+use crate::web::endpoint::Endpoint;
 
 /// Content type of an envelope (MS-WSMV 2.2.1).
 const SOAP: &str = "application/soap+xml;charset=UTF-8";
@@ -373,12 +371,19 @@ impl Transport {
             };
             let with = Shaking {
                 endpoint: &self.endpoint,
-                settings: &common.settings,
+                names: Names {
+                    spn_class: &common.settings.spn_class,
+                    realm: common.settings.kerberos_realm.as_deref(),
+                    kdcs: &common.settings.kerberos_kdcs,
+                },
                 contexts: &*self.means.contexts,
                 credentials,
                 headers: self.headers(),
+                method: Method::POST,
                 body: Bytes::copy_from_slice(envelope),
+                seal: !self.endpoint.tls,
                 within,
+                max_bytes: limits::WSMAN_BODY_MAX_BYTES,
             };
             match auth::shake(&with, &mut open, way, package).await {
                 Ok(shaken) => {
@@ -406,7 +411,7 @@ impl Transport {
         envelope: &[u8],
         within: Duration,
     ) -> Result<(Link, Option<Answer>), TransportError> {
-        let signed = Signed::Basic { value: basic(credentials), credentials: credentials.clone() };
+        let signed = Signed::Basic { value: auth::basic(credentials), credentials: credentials.clone() };
         let (link, answer) = self.send(Link { connection, signed }, envelope, within).await?;
         if answer.status == StatusCode::UNAUTHORIZED {
             return Err(AuthError::Refused {
@@ -489,13 +494,4 @@ impl Transport {
     fn unexpected(&self, status: u16) -> TransportError {
         TransportError::Status { server: self.endpoint.to_string(), status, path: self.endpoint.path.clone() }
     }
-}
-
-/// RFC 7617.
-fn basic(credentials: &Credentials) -> HeaderValue {
-    let pair = Secret::new(format!("{}:{}", credentials.username, credentials.password.expose()));
-    let text = Secret::new(format!("Basic {}", STANDARD.encode(pair.expose())));
-    let mut value = HeaderValue::from_str(text.expose()).expect("base64 is visible ASCII");
-    value.set_sensitive(true);
-    value
 }

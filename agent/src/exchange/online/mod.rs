@@ -20,8 +20,7 @@ use serde_json::Value;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use self::token::{Token, TokenError, Tokens};
-use super::http::{Answer, Connection, HttpError, retry_after};
-use super::settings::{Endpoint, ExchangeSettings};
+use super::settings::ExchangeSettings;
 use super::{Exchange, ExchangeError, ServerFacts, Session, Urgency, limits};
 use crate::chain::Chain;
 use crate::dial::Side;
@@ -29,6 +28,8 @@ use crate::dial::tls::{self, Trust};
 use crate::directory::Net;
 use crate::random::RandomSource;
 use crate::secrets::SecretStore;
+use crate::web::connection::{Answer, Connection, HttpError, retry_after};
+use crate::web::endpoint::Endpoint;
 
 /// What routes a request of an application to a server of the tenant.
 const ANCHOR: &str = "APP:SystemMailbox{bb558c35-97f1-4cb9-8ff7-d53741dc928c}@";

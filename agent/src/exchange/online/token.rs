@@ -24,12 +24,12 @@ use tokio::time::Instant;
 use crate::dial::Side;
 use crate::dial::tls::{TlsError, read_certificates};
 use crate::directory::Net;
-use crate::exchange::http::retry_after;
-use crate::exchange::http::{Connection, HttpError};
 use crate::exchange::limits;
-use crate::exchange::settings::{Assertion, Endpoint, ExchangeSettings};
+use crate::exchange::settings::{Assertion, ExchangeSettings};
 use crate::random::RandomSource;
 use crate::secrets::SecretStore;
+use crate::web::connection::{Connection, HttpError, retry_after};
+use crate::web::endpoint::Endpoint;
 
 /// Why there is no token.
 #[derive(Debug, Error)]

@@ -8,16 +8,17 @@ use futures_util::future::BoxFuture;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::session::{OpenError, Remote};
-use super::auth::Accounts;
 use super::pacing::Pace;
-use super::servers::{Server, Servers};
-use super::settings::{Endpoint, ExchangeSettings};
+use super::settings::ExchangeSettings;
 use super::transport::{Common, Means, Transport, TransportError};
 use super::{Exchange, ExchangeError, Session, Urgency, limits};
 use crate::chain::Chain;
 use crate::directory::Net;
 use crate::random::RandomSource;
 use crate::secrets::SecretStore;
+use crate::web::auth::Accounts;
+use crate::web::endpoint::Endpoint;
+use crate::web::servers::{Server, Servers};
 
 /// An organisation behind one or more servers.
 pub struct OnPremises {

@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Room, Shared};
 use crate::chain::Chain;
-use crate::exchange::servers::Server;
 use crate::exchange::transport::{Transport, TransportError};
 use crate::exchange::{ExchangeError, ServerFacts, Session, limits};
+use crate::web::servers::Server;
 
 /// What holds the cmdlets of Exchange 2007.
 const SNAP_IN: &str = "Microsoft.Exchange.Management.PowerShell.Admin";

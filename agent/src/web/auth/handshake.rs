@@ -5,40 +5,57 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::StatusCode;
+use causeway_protocol::Secret;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
 
-use super::{AuthError, Way, challenges};
+use super::{Auth, AuthError, Way, challenges};
 use crate::dial::security::{
     Credentials, Login, Package, Proof, SecurityContext, SecurityContexts, SecurityError, Service,
 };
-use crate::exchange::http::{Answer, Connection};
-use crate::exchange::limits;
-use crate::exchange::settings::{Auth, Endpoint, ExchangeSettings};
+use crate::web::connection::{Answer, Ask, Connection};
+use crate::web::endpoint::Endpoint;
+use crate::web::limits;
 
 /// What a sign-in works with.
-pub(in crate::exchange) struct Shaking<'a> {
-    pub(in crate::exchange) endpoint: &'a Endpoint,
-    pub(in crate::exchange) settings: &'a ExchangeSettings,
-    pub(in crate::exchange) contexts: &'a dyn SecurityContexts,
-    pub(in crate::exchange) credentials: &'a Credentials,
+pub(crate) struct Shaking<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    pub(crate) names: Names<'a>,
+    pub(crate) contexts: &'a dyn SecurityContexts,
+    pub(crate) credentials: &'a Credentials,
     /// Fields of every request, cookies among them.
-    pub(in crate::exchange) headers: HeaderMap,
-    /// The first real request; travels with the last message where TLS protects it.
-    pub(in crate::exchange) body: Bytes,
-    pub(in crate::exchange) within: Duration,
+    pub(crate) headers: HeaderMap,
+    /// How the real request is sent.
+    pub(crate) method: Method,
+    /// The first real request; travels with the last message unless it is to be sealed.
+    pub(crate) body: Bytes,
+    /// Whether the context is to seal what travels.
+    pub(crate) seal: bool,
+    pub(crate) within: Duration,
+    pub(crate) max_bytes: usize,
+}
+
+/// Names that a sign-in by Kerberos needs.
+#[derive(Clone, Copy)]
+pub(crate) struct Names<'a> {
+    /// Class of the server's principal name.
+    pub(crate) spn_class: &'a str,
+    /// Realm of the account, where it is not in the user name.
+    pub(crate) realm: Option<&'a str>,
+    /// KDCs of that realm, where they are not in DNS.
+    pub(crate) kdcs: &'a [String],
 }
 
 /// A sign-in that worked.
-pub(in crate::exchange) struct Shaken {
+pub(crate) struct Shaken {
     /// For sealing; over TLS there is nothing more to do with it.
-    pub(in crate::exchange) context: Box<dyn SecurityContext>,
+    pub(crate) context: Box<dyn SecurityContext>,
     /// The answer to the real request, when that has gone out already.
-    pub(in crate::exchange) answer: Option<Answer>,
+    pub(crate) answer: Option<Answer>,
 }
 
 /// How an attempt by one way ends without success.
-pub(in crate::exchange) enum NotShaken {
+pub(crate) enum NotShaken {
     /// This way is not possible here; another may be.
     Another(String),
     /// There is nothing to be tried any more.
@@ -52,23 +69,22 @@ impl From<AuthError> for NotShaken {
 }
 
 /// Signs in by one way that takes several messages.
-pub(in crate::exchange) async fn shake(
+pub(crate) async fn shake(
     with: &Shaking<'_>,
     connection: &mut Connection,
     way: Way,
     package: Package,
 ) -> Result<Shaken, NotShaken> {
-    let tls = with.endpoint.tls;
     let service = Service {
-        class: &with.settings.spn_class,
+        class: with.names.spn_class,
         host: &with.endpoint.host,
-        seal: !tls,
+        seal: with.seal,
         binding: connection.binding(),
     };
     let login = Login {
         credentials: Some(with.credentials),
-        kerberos_realm: with.settings.kerberos_realm.as_deref(),
-        kerberos_kdcs: &with.settings.kerberos_kdcs,
+        kerberos_realm: with.names.realm,
+        kerberos_kdcs: with.names.kdcs,
         negotiate_ntlm: way.auth != Auth::Kerberos,
     };
     let mut context =
@@ -77,7 +93,7 @@ pub(in crate::exchange) async fn shake(
     for _ in 0..limits::SIGN_IN_ROUNDS_MAX {
         let proof = Proof::of(&token);
         // Before the proof an answer is a 401 whatever the request says, so the body would only travel in vain.
-        let carries = tls && proof != Proof::None;
+        let carries = !with.seal && proof != Proof::None;
         let answer = with.post(connection, way, &token, carries).await?;
         let said = challenges(&answer.headers).into_iter().find(|challenge| challenge.is(way.header));
         let said = said.and_then(|challenge| challenge.token).and_then(|text| STANDARD.decode(text).ok());
@@ -85,7 +101,7 @@ pub(in crate::exchange) async fn shake(
             if let Some(said) = said.filter(|_| !context.is_complete()) {
                 context.step(Some(&said)).await.map_err(|error| with.judged(way, error))?;
             }
-            if !tls && answer.status.is_success() && !context.is_complete() {
+            if with.seal && answer.status.is_success() && !context.is_complete() {
                 return Err(with.broken(way, "it accepts us without proving who it is").into());
             }
             // What is no success here is the answer, whichever request it was for.
@@ -124,8 +140,8 @@ impl Shaking<'_> {
         }
         headers.insert(AUTHORIZATION, authorization(way.header, token));
         let body = if carries { self.body.clone() } else { Bytes::new() };
-        let max = limits::WSMAN_BODY_MAX_BYTES;
-        Ok(connection.post(self.endpoint, headers, body, self.within, max).await?)
+        let request = Ask { method: self.method.clone(), headers, body };
+        Ok(connection.send(self.endpoint, request, self.within, self.max_bytes).await?)
     }
 
     fn judged(&self, way: Way, error: SecurityError) -> NotShaken {
@@ -153,7 +169,7 @@ impl Shaking<'_> {
 
     /// The KDC knows the password, so another scheme does no harm with it.
     fn ticket_refused(&self) -> NotShaken {
-        let spn = format!("{}/{}", self.settings.spn_class, self.endpoint.host);
+        let spn = format!("{}/{}", self.names.spn_class, self.endpoint.host);
         NotShaken::Another(format!(
             "the server does not accept the ticket for {spn}: another account holds that name, or a clock is wrong"
         ))
@@ -165,9 +181,18 @@ impl Shaking<'_> {
 }
 
 /// The field with a message in base64.
-pub(in crate::exchange) fn authorization(scheme: &str, token: &[u8]) -> HeaderValue {
+pub(crate) fn authorization(scheme: &str, token: &[u8]) -> HeaderValue {
     let text = format!("{scheme} {}", STANDARD.encode(token));
     let mut value = HeaderValue::from_str(&text).expect("base64 is visible ASCII");
+    value.set_sensitive(true);
+    value
+}
+
+/// The field with user name and password (RFC 7617).
+pub(crate) fn basic(credentials: &Credentials) -> HeaderValue {
+    let pair = Secret::new(format!("{}:{}", credentials.username, credentials.password.expose()));
+    let text = Secret::new(format!("Basic {}", STANDARD.encode(pair.expose())));
+    let mut value = HeaderValue::from_str(text.expose()).expect("base64 is visible ASCII");
     value.set_sensitive(true);
     value
 }

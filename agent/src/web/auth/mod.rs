@@ -7,18 +7,44 @@
 mod handshake;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-pub(super) use self::handshake::{NotShaken, Shaking, shake};
-use super::http::HttpError;
-use super::settings::Auth;
+pub(crate) use self::handshake::{Names, NotShaken, Shaking, basic, shake};
+use super::connection::HttpError;
 use crate::dial::security::challenge::{self, Challenge};
 use crate::dial::security::{Credentials, Package, SecurityError};
 use crate::secrets::SecretStore;
+
+/// A way to sign in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Auth {
+    /// Kerberos, inside Negotiate or alone, as the server offers it.
+    Kerberos,
+    /// Negotiate with Kerberos or NTLM.
+    Negotiate,
+    /// NTLM alone.
+    Ntlm,
+    /// The password as it is; only over TLS.
+    Basic,
+}
+
+impl fmt::Display for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kerberos => "Kerberos",
+            Self::Negotiate => "Negotiate",
+            Self::Ntlm => "NTLM",
+            Self::Basic => "Basic",
+        })
+    }
+}
 
 /// Why nobody is signed in.
 #[derive(Debug, Error)]
@@ -99,13 +125,13 @@ impl AuthError {
     }
 }
 
-/// What all sessions of one organisation know about its accounts.
+/// What all connections to one system know about its accounts.
 pub struct Accounts {
     secrets: SecretStore,
     /// Users that a server has accepted.
     proved: Mutex<BTreeSet<String>>,
     /// Held while a password is shown that nobody has accepted yet: two sessions at once would be two failures.
-    pub(super) proving: tokio::sync::Mutex<()>,
+    pub(crate) proving: tokio::sync::Mutex<()>,
 }
 
 impl Accounts {
@@ -134,16 +160,16 @@ impl Accounts {
         &self.secrets
     }
 
-    pub(super) fn is_proved(&self, user: &str) -> bool {
+    pub(crate) fn is_proved(&self, user: &str) -> bool {
         self.proved().contains(user)
     }
 
-    pub(super) fn accepted(&self, user: &str) {
+    pub(crate) fn accepted(&self, user: &str) {
         self.proved().insert(user.to_owned());
     }
 
     /// Nobody shows these again until they change.
-    pub(super) fn refused(&self, credentials: &Credentials) {
+    pub(crate) fn refused(&self, credentials: &Credentials) {
         self.proved().remove(&credentials.username);
         self.secrets.note_refused(&credentials.username, &credentials.password);
     }
@@ -154,7 +180,7 @@ impl Accounts {
 }
 
 /// Everything an answer offers.
-pub(super) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
+pub(crate) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
     let mut challenges = Vec::new();
     for value in headers.get_all(WWW_AUTHENTICATE) {
         if let Ok(text) = value.to_str()
@@ -168,16 +194,16 @@ pub(super) fn challenges(headers: &HeaderMap) -> Vec<Challenge> {
 
 /// One way to sign in, as it goes over the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Way {
-    pub(super) auth: Auth,
+pub(crate) struct Way {
+    pub(crate) auth: Auth,
     /// Scheme in the header fields.
-    pub(super) header: &'static str,
+    pub(crate) header: &'static str,
     /// Who speaks it; none for Basic.
-    pub(super) package: Option<Package>,
+    pub(crate) package: Option<Package>,
 }
 
 /// The ways that are configured and offered, in the configured order; and why the others are not among them.
-pub(super) fn ways(wanted: &[Auth], offered: &[Challenge], tls: bool) -> (Vec<Way>, Vec<String>) {
+pub(crate) fn ways(wanted: &[Auth], offered: &[Challenge], tls: bool) -> (Vec<Way>, Vec<String>) {
     let offers = |name: &str| offered.iter().any(|challenge| challenge.is(name));
     let (mut ways, mut why) = (Vec::new(), Vec::new());
     for auth in wanted.iter().copied() {

@@ -1,11 +1,11 @@
-//! The servers of one organisation: which there are, and which are well.
+//! The servers of one system: which there are, and which are well.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 
+use super::endpoint::Endpoint;
 use super::limits;
-use super::settings::Endpoint;
 
 /// One server.
 pub struct Server {
@@ -40,7 +40,7 @@ impl Server {
     }
 }
 
-/// All servers of one organisation.
+/// All servers of one system.
 pub struct Servers(Vec<Arc<Server>>);
 
 impl Servers {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, HOST, HeaderMap, RETRY_AFTER};
-use http::{Request, StatusCode};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -16,8 +16,8 @@ use thiserror::Error;
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
+use super::endpoint::Endpoint;
 use super::limits;
-use super::settings::Endpoint;
 use crate::dial::tls::{self, TlsError};
 use crate::dial::{DialError, Side, Target};
 use crate::directory::Net;
@@ -29,6 +29,17 @@ pub struct Connection {
     binding: Option<Vec<u8>>,
     /// The peer has said that it is going to close.
     ending: bool,
+}
+
+/// A request: all but where it goes.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The method.
+    pub method: Method,
+    /// The header fields, besides `Host`.
+    pub headers: HeaderMap,
+    /// All of the body.
+    pub body: Bytes,
 }
 
 /// What a server answered.
@@ -97,7 +108,7 @@ pub enum HttpError {
     },
     /// The answer is compressed although we asked for no compression.
     #[error(
-        "{server}, or something before it, answers in the coding {coding}, which the request refused; switch dynamic compression off for this virtual directory"
+        "{server}, or something before it, answers in the coding {coding}, which the request refused; switch dynamic compression off for this path"
     )]
     Encoded {
         /// Host and port.
@@ -176,7 +187,7 @@ impl Connection {
             .map_err(broken)?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(error = %crate::chain::Chain(&error), "A connection to Exchange ended");
+                tracing::debug!(error = %crate::chain::Chain(&error), "A connection ended");
             }
         });
         Ok(Self { sender, driver: driver.abort_handle(), binding, ending: false })
@@ -204,8 +215,24 @@ impl Connection {
         within: Duration,
         max_bytes: usize,
     ) -> Result<Answer, HttpError> {
+        self.send(endpoint, Ask { method: Method::POST, headers, body }, within, max_bytes).await
+    }
+
+    /// Sends a request and reads all of the answer, but no more than `max_bytes`.
+    ///
+    /// # Errors
+    /// See [`HttpError::was_not_sent`] for whether it may be repeated.
+    pub async fn send(
+        &mut self,
+        endpoint: &Endpoint,
+        Ask { method, headers, body }: Ask,
+        within: Duration,
+        max_bytes: usize,
+    ) -> Result<Answer, HttpError> {
         let server = || endpoint.to_string();
-        let mut request = Request::post(&endpoint.path)
+        let mut request = Request::builder()
+            .method(method)
+            .uri(&endpoint.path)
             .header(HOST, endpoint.authority())
             .header(ACCEPT_ENCODING, "identity")
             .body(Full::new(body))
