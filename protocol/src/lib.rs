@@ -14,6 +14,7 @@ pub mod channel;
 pub mod clixml;
 pub mod cmdlet;
 pub mod config;
+pub mod enrol;
 pub mod health;
 pub mod limits;
 pub mod mobile;

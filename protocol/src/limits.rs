@@ -184,3 +184,10 @@ pub const WSMAN_ENVELOPE_BYTES: usize = 512_000;
 /// How long a server may hold a request before it answers that there is nothing, in seconds. Below the minute after
 /// which proxies cut silent connections.
 pub const WSMAN_OPERATION_TIMEOUT_SECS: u32 = 20;
+
+/// Bytes of one document of a web service that issues certificates. A certificate with its chain is 10 kB of base64, a
+/// page of a search 100 certificates.
+pub const ENROL_DOCUMENT_MAX_BYTES: usize = 1 << 20;
+
+/// Repetitions of one element in such a document: templates of a forest, certificates of a page, fields of a profile.
+pub const ENROL_PARTS_MAX: usize = 1_000;
