@@ -35,6 +35,8 @@ pub struct Settings {
     pub directory: BTreeMap<String, Value>,
     /// Exchange organisations by name.
     pub exchange: BTreeMap<String, Value>,
+    /// Certificate authorities by name.
+    pub ca: BTreeMap<String, Value>,
     /// Modules by kind.
     pub modules: BTreeMap<String, Value>,
 }

@@ -35,6 +35,7 @@ pub mod supervisor;
 mod surroundings;
 mod uplink;
 mod upload;
+pub mod vault;
 pub mod way;
 pub mod web;
 

@@ -24,6 +24,7 @@ use crate::secrets::{SecretStore, write_private};
 use crate::status::StatusCell;
 use crate::storage::{Batch, Scoped, Storage, StorageError, Table};
 use crate::supervisor::{Supervised, Supervisor};
+use crate::vault::Vault;
 
 /// The modules that are configured. Cheap to clone.
 #[derive(Clone)]
@@ -327,8 +328,8 @@ impl Inner {
     }
 }
 
-/// Puts together what a module is told. Files that directories and Exchange organisations name are looked for beside
-/// `agent.toml`.
+/// Puts together what a module is told. Files that directories, Exchange organisations and authorities name are
+/// looked for beside `agent.toml`.
 pub fn module_settings(
     config: &Configure,
     settings: &Settings,
@@ -340,8 +341,10 @@ pub fn module_settings(
         local: settings.modules.get(&config.module).cloned().unwrap_or_default(),
         directories: beside(data_dir, &settings.directory),
         exchanges: beside(data_dir, &settings.exchange),
+        authorities: beside(data_dir, &settings.ca),
         limits: settings.limits.clone(),
         secrets: secrets.clone(),
+        vault: Vault::at(data_dir),
     }
 }
 

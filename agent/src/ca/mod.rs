@@ -1,6 +1,11 @@
 //! Certificate authorities as the agent sees them: one trait, one folder per kind of authority.
 
+pub mod http;
+pub mod limits;
+pub mod settings;
+
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_protocol::Secret;
@@ -8,9 +13,12 @@ use causeway_protocol::certificate::{CertificateId, RevocationReason};
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use thiserror::Error;
+use tokio::sync::OwnedSemaphorePermit;
 use zeroize::Zeroizing;
 
+use self::settings::{CaSettings, Kind};
 use crate::directory::Net;
+use crate::modules::{ConfigError, ModuleSettings};
 
 /// One certificate authority, or one pool of front ends to it. Opens connections through [`Net`] only.
 pub trait Authority: Send + Sync + 'static {
@@ -22,9 +30,16 @@ pub trait Authority: Send + Sync + 'static {
     /// the authority keeps only a few (NDES: five), holding one back keeps others out.
     fn challenge<'a>(&'a self, net: &'a Net) -> BoxFuture<'a, Result<Option<Challenge>, CaError>>;
 
-    /// Hands in a request. `order.ticket` is what an earlier try of the same order left behind: with it, the same
-    /// request must lead to the same certificate.
-    fn submit<'a>(&'a self, net: &'a Net, order: &'a Order) -> BoxFuture<'a, Result<Answer, CaError>>;
+    /// Hands in a request. Before anything is sent that an authority may act on, a ticket goes into `keep`: the order is
+    /// durable then, and a later try of it finds the ticket in `order.ticket`. With it, the same request must lead to
+    /// the same certificate: the back end asks what became of the earlier try, repeats the message where the authority
+    /// knows repeats, or fails with [`CaError::Unclear`] rather than send what may be carried out twice.
+    fn submit<'a>(
+        &'a self,
+        net: &'a Net,
+        order: &'a Order,
+        keep: &'a dyn Keep,
+    ) -> BoxFuture<'a, Result<Answer, CaError>>;
 
     /// Asks what became of a request that was not decided at once.
     fn poll<'a>(
@@ -41,6 +56,32 @@ pub trait Authority: Send + Sync + 'static {
         id: &'a CertificateId,
         reason: RevocationReason,
     ) -> BoxFuture<'a, Result<Revocation, CaError>>;
+}
+
+/// Keeps what a back end must find again after a crash.
+pub trait Keep: Send + Sync {
+    /// Stores a ticket, without secrets, in the place of an earlier one. Returns when it is on disk.
+    fn keep(&self, ticket: Value) -> BoxFuture<'_, Result<(), CaError>>;
+}
+
+/// Opens the authority that settings name: `[ca.<name>]` of agent.toml. Connects to nothing.
+///
+/// # Errors
+/// Names the offending key.
+pub fn open(name: &str, settings: &ModuleSettings) -> Result<Arc<dyn Authority>, ConfigError> {
+    let read = CaSettings::read(name, settings)?;
+    match read.kind {
+        Kind::Scep
+        | Kind::Certsrv
+        | Kind::Wstep
+        | Kind::Mpki
+        | Kind::EntrustGateway
+        | Kind::EntrustDigitalId => Err(ConfigError::new(
+            format!("ca.{name}.kind"),
+            "this build of the agent does not speak it",
+            "use another agent",
+        )),
+    }
 }
 
 /// What a look at an authority showed.
@@ -63,6 +104,8 @@ pub struct Challenge {
     pub good_for: Duration,
     /// Whether issuing uses it up.
     pub once: bool,
+    /// Our turn at an authority that keeps only a few challenges; given back when the challenge is used or forgotten.
+    pub turn: Option<OwnedSemaphorePermit>,
 }
 
 /// A request on its way to an authority.
@@ -124,6 +167,8 @@ pub enum CaError {
     #[error("{host} cannot be reached")]
     Unreachable {
         host: String,
+        /// Whether the request may have arrived.
+        sent: bool,
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
@@ -144,13 +189,39 @@ pub enum CaError {
     Refused { host: String, code: String, detail: String },
     /// It has trouble of its own and may be better later.
     #[error("{host} is in trouble: {detail}")]
-    Busy { host: String, detail: String },
+    Busy { host: String, detail: String, retry_after: Option<Duration> },
+    /// An earlier try may have been carried out, and the authority cannot be asked. Trying again could make a second
+    /// certificate; a person must look.
+    #[error("{host} may have issued it already: {detail}")]
+    Unclear { host: String, detail: String },
+    /// The order could not be made durable, so nothing was sent.
+    #[error("keep the order")]
+    Keep {
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The answer is none of the protocol, is another one's, or holds a certificate with another key.
     #[error("{host} answered with something else: {detail}")]
     Answer { host: String, detail: String },
     /// Settings that cannot work with this authority.
     #[error("{detail}")]
     Settings { detail: String },
+}
+
+impl CaError {
+    /// Whether the authority cannot have acted on the request.
+    pub fn was_not_sent(&self) -> bool {
+        match self {
+            Self::Unreachable { sent, .. } => !sent,
+            Self::Credentials { .. } | Self::Settings { .. } | Self::Keep { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Whether another front end, or the same one later, may do better.
+    pub fn is_servers_fault(&self) -> bool {
+        matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Answer { .. })
+    }
 }
 
 impl fmt::Debug for Challenge {

@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::DataDir;
+use crate::ca::settings::CaSettings;
 use crate::config::{FILE_NAME, SettingsFile};
 use crate::directory::settings::DirectorySettings;
 use crate::exchange::settings::ExchangeSettings;
@@ -155,6 +156,12 @@ pub(super) fn effective(
         let value = read.and_then(|read| serde_json::to_value(read).ok());
         local(file, &table, &value.unwrap_or_else(|| written.clone()), &mut settings);
     }
+    for (name, written) in &here.ca {
+        let table = format!("ca.{name}");
+        let read = ModuleSettings::read::<CaSettings>(&table, written).ok();
+        let value = read.and_then(|read| serde_json::to_value(read).ok());
+        local(file, &table, &value.unwrap_or_else(|| written.clone()), &mut settings);
+    }
     for factory in FACTORIES {
         let kind = factory.kind();
         let own = here.modules.get(kind);
@@ -258,6 +265,10 @@ fn needed(file: &SettingsFile, secrets: &SecretStore) -> BTreeMap<String, bool> 
     }
     for (name, exchange) in &file.settings.exchange {
         let read = ModuleSettings::read::<ExchangeSettings>(&format!("exchange.{name}"), exchange);
+        names.extend(read.map(|read| read.secret_names(name)).unwrap_or_default());
+    }
+    for (name, ca) in &file.settings.ca {
+        let read = ModuleSettings::read::<CaSettings>(&format!("ca.{name}"), ca);
         names.extend(read.map(|read| read.secret_names(name)).unwrap_or_default());
     }
     if let Some(proxy) = file.settings.proxy.as_ref().filter(|proxy| proxy.username.is_some()) {

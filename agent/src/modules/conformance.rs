@@ -32,6 +32,7 @@ fn settings(factory: &dyn ModuleFactory) -> ModuleSettings {
         local: local.module,
         directories: local.directories,
         exchanges: local.exchanges,
+        authorities: local.authorities,
         secrets: SecretStore::new(secrets),
         ..ModuleSettings::default()
     }

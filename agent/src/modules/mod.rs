@@ -37,6 +37,7 @@ use crate::random::RandomSource;
 use crate::secrets::SecretStore;
 use crate::status::StatusCell;
 use crate::storage::Storage;
+use crate::vault::Vault;
 
 /// Every module this build knows.
 pub static FACTORIES: &[&dyn ModuleFactory] =
@@ -83,8 +84,8 @@ pub trait ModuleFactory: Sync {
         Value::Null
     }
 
-    /// Documented example of the local part, `[modules.<kind>]` and the `[directory.*]` and `[exchange.*]` tables it
-    /// names.
+    /// Documented example of the local part, `[modules.<kind>]` and the tables it names: `[directory.*]`,
+    /// `[exchange.*]`, `[ca.*]`.
     fn example_local(&self) -> LocalExample {
         LocalExample::default()
     }
@@ -105,6 +106,8 @@ pub struct LocalExample {
     pub directories: BTreeMap<String, Value>,
     /// `[exchange.<name>]`
     pub exchanges: BTreeMap<String, Value>,
+    /// `[ca.<name>]`
+    pub authorities: BTreeMap<String, Value>,
     /// Names of secrets that must exist.
     pub secrets: Vec<String>,
 }
@@ -120,10 +123,14 @@ pub struct ModuleSettings {
     pub directories: BTreeMap<String, Value>,
     /// `[exchange.<name>]` of agent.toml.
     pub exchanges: BTreeMap<String, Value>,
+    /// `[ca.<name>]` of agent.toml.
+    pub authorities: BTreeMap<String, Value>,
     /// What the customer forbids.
     pub limits: Limits,
     /// Local secrets by name.
     pub secrets: SecretStore,
+    /// Encrypts what a module must store and nobody else may read.
+    pub vault: Vault,
 }
 
 impl ModuleSettings {

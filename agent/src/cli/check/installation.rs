@@ -4,14 +4,18 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::bench::Bench;
+use crate::ca::settings::CaSettings;
 use crate::chain::Chain;
 use crate::checks::{CheckResult, declare_checks};
 use crate::config;
+use crate::exchange::settings::ExchangeSettings;
 use crate::health::{self, Status};
 use crate::identity::{self, machine};
 use crate::limits::{STATUS_FRESH_WITHIN, WORKING_FILES_MIN, WORKING_MEMORY_BYTES};
+use crate::modules::ModuleSettings;
 use crate::secrets;
 use crate::storage::redb::{self, OpenError, RedbStorage};
+use crate::vault;
 
 /// The area's name.
 pub(super) const NAME: &str = "installation";
@@ -110,6 +114,14 @@ fn unused_secrets(bench: &Bench) -> Option<CheckResult> {
         let named = value.get("password").and_then(|name| name.as_str());
         used.insert(named.map_or_else(|| format!("directory.{name}"), str::to_owned));
     }
+    for (name, exchange) in &file.settings.exchange {
+        let read = ModuleSettings::read::<ExchangeSettings>(name, exchange);
+        used.extend(read.map(|read| read.secret_names(name)).unwrap_or_default());
+    }
+    for (name, ca) in &file.settings.ca {
+        let read = ModuleSettings::read::<CaSettings>(name, ca);
+        used.extend(read.map(|read| read.secret_names(name)).unwrap_or_default());
+    }
     // Which proxies take part is decided at run time, so that every secret of theirs counts as used.
     let unused: Vec<&str> =
         secrets.names().filter(|name| !used.contains(*name) && !name.starts_with("proxy")).collect();
@@ -121,7 +133,8 @@ fn unused_secrets(bench: &Bench) -> Option<CheckResult> {
 }
 
 fn permissions(data_dir: &Path) -> CheckResult {
-    let private = [secrets::FILE_NAME, identity::FILE_NAME, redb::FILE_NAME].map(|name| data_dir.join(name));
+    let private = [secrets::FILE_NAME, identity::FILE_NAME, redb::FILE_NAME, vault::FILE_NAME]
+        .map(|name| data_dir.join(name));
     let mut open = Vec::new();
     for path in private.iter().filter(|path| path.exists()) {
         match crate::platform::readable_by(path) {

@@ -12,6 +12,7 @@ use clap::Args;
 use super::draft::Draft;
 use super::enroll::from_stdin;
 use super::{DataDir, wizard};
+use crate::ca::settings::CaSettings;
 use crate::config::SettingsFile;
 use crate::exchange::settings::ExchangeSettings;
 use crate::modules::{FACTORIES, ModuleSettings, factory};
@@ -36,7 +37,7 @@ const DIRECTORY_KEYS: [&str; 12] = [
 /// Arguments of `configure`.
 #[derive(Args)]
 pub struct Configure {
-    /// A module (user_auth, user_visibility), or one of: directory, exchange, proxy, limits, log, dns, cloud. Without
+    /// A module (user_auth, user_visibility), or one of: directory, exchange, ca, proxy, limits, log, dns, cloud. Without
     /// it, and without --from-file, the wizard asks
     module: Option<String>,
     /// A setting; the value is TOML, or plain text
@@ -54,6 +55,9 @@ pub struct Configure {
     /// The Exchange organisation that exchange settings are for
     #[arg(long, default_value = "default")]
     exchange: String,
+    /// The certificate authority that ca settings are for
+    #[arg(long, default_value = "default")]
+    ca: String,
     /// Takes all answers from a TOML file, asks nothing, and changes nothing the second time
     #[arg(long, value_name = "FILE", conflicts_with_all = ["module", "forget_secret"])]
     from_file: Option<PathBuf>,
@@ -93,6 +97,9 @@ impl Configure {
         if module == "exchange" {
             try_exchange(&self.exchange, &settings)?;
         }
+        if module == "ca" {
+            try_ca(&self.ca, &settings)?;
+        }
         try_build(module, &settings, &draft.secrets)?;
         if !draft.is_changed() {
             eprintln!("Nothing to change: it is set like this already.");
@@ -109,6 +116,7 @@ impl Configure {
         match module {
             "directory" => Ok((directory(), key.to_owned())),
             "exchange" => Ok((format!("exchange.{}", self.exchange), key.to_owned())),
+            "ca" => Ok((format!("ca.{}", self.ca), key.to_owned())),
             "proxy" | "limits" | "log" | "dns" | "cloud" => Ok((module.to_owned(), key.to_owned())),
             kind if factory(kind).is_some() => {
                 if let Some(key) = key.strip_prefix("directory.") {
@@ -158,13 +166,17 @@ fn try_build(kind: &str, file: &SettingsFile, secrets: &SecretStore) -> anyhow::
         local: file.settings.modules.get(kind).cloned().unwrap_or_default(),
         directories: file.settings.directory.clone(),
         exchanges: file.settings.exchange.clone(),
+        authorities: file.settings.ca.clone(),
         limits: file.settings.limits.clone(),
         secrets: secrets.clone(),
+        ..ModuleSettings::default()
     };
     let without_mail = settings.exchanges.is_empty() && settings.local.is_null();
     match factory.build(&settings) {
         Err(error) if without_mail && error.path.starts_with("exchange.") => Ok(()),
-        Err(error) if ["modules.", "directory.", "exchange."].iter().any(|at| error.path.starts_with(at)) => {
+        Err(error)
+            if ["modules.", "directory.", "exchange.", "ca."].iter().any(|at| error.path.starts_with(at)) =>
+        {
             Err(file.error_at(&error.path, error.problem, error.advice).into())
         }
         Ok(_) | Err(_) => Ok(()),
@@ -180,6 +192,14 @@ fn try_exchange(name: &str, file: &SettingsFile) -> anyhow::Result<()> {
     }
 }
 
+fn try_ca(name: &str, file: &SettingsFile) -> anyhow::Result<()> {
+    let authorities = file.settings.ca.clone();
+    match CaSettings::read(name, &ModuleSettings { authorities, ..ModuleSettings::default() }) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(file.error_at(&error.path, error.problem, error.advice).into()),
+    }
+}
+
 /// TOML where it parses as a value, a list where the key wants one, else plain text.
 fn read_value(key: &str, text: &str) -> toml::Value {
     let parsed = format!("v = {text}").parse::<toml::Table>().ok().and_then(|mut table| {
@@ -188,12 +208,17 @@ fn read_value(key: &str, text: &str) -> toml::Value {
     });
     match parsed {
         Some(value @ toml::Value::Array(_)) => value,
-        Some(value) if key != "servers" && !value.is_datetime() => value,
-        _ if key == "servers" => {
+        Some(value) if !is_list(key) && !value.is_datetime() => value,
+        _ if is_list(key) => {
             toml::Value::Array(text.split(',').map(|server| server.trim().trim_matches('"').into()).collect())
         }
         _ => text.into(),
     }
+}
+
+/// Keys whose value is a list of addresses.
+fn is_list(key: &str) -> bool {
+    matches!(key, "servers" | "urls" | "challenge_urls")
 }
 
 #[cfg(test)]

@@ -1,0 +1,171 @@
+//! Requests to the front ends of one authority: one client for all of them, and which front end is tried when.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+
+use super::settings::CaSettings;
+use super::{CaError, limits};
+use crate::chain::Chain;
+use crate::directory::Net;
+use crate::secrets::SecretStore;
+use crate::web::auth::AuthError;
+pub use crate::web::client::Who;
+use crate::web::client::{Bounds, Client, WebError};
+pub use crate::web::connection::{Answer, Ask};
+use crate::web::connection::{HttpError, retry_after};
+pub use crate::web::endpoint::Endpoint;
+use crate::web::servers::{Server, Servers};
+
+/// The front ends of one authority.
+pub struct FrontEnds {
+    client: Client,
+    servers: Servers,
+}
+
+impl FrontEnds {
+    /// Opens nothing yet.
+    pub fn new(name: &str, settings: &CaSettings, secrets: SecretStore) -> Self {
+        Self {
+            client: Client::new(settings.manner(name), secrets),
+            servers: Servers::new(settings.endpoints()),
+        }
+    }
+
+    /// All of them, as configured.
+    pub fn all(&self) -> &[Arc<Server>] {
+        self.servers.all()
+    }
+
+    /// The one with this URL, if it still is one.
+    pub fn named(&self, url: &str) -> Option<&Arc<Server>> {
+        self.servers.all().iter().find(|server| server.endpoint().url == url)
+    }
+
+    /// Does something at the first front end that works: those that are well come first. The next one is tried when a
+    /// front end cannot be reached or has trouble, but never after a request that it may have taken, unless
+    /// `repeatable` says that doing it twice does no harm.
+    ///
+    /// # Errors
+    /// The last front end's.
+    pub async fn first<'a, T>(
+        &'a self,
+        repeatable: bool,
+        work: impl Fn(Arc<Server>) -> BoxFuture<'a, Result<T, CaError>>,
+    ) -> Result<T, CaError> {
+        let mut last = None;
+        for server in self.servers.candidates(Instant::now()) {
+            let done = work(server.clone()).await;
+            note(&server, &done);
+            match done {
+                Err(error) if error.is_servers_fault() && (repeatable || error.was_not_sent()) => {
+                    tracing::debug!(server = %server.endpoint(), error = %Chain(&error), "A front end of an authority does not work");
+                    last = Some(error);
+                }
+                done => return done,
+            }
+        }
+        Err(last.unwrap_or_else(|| CaError::Settings { detail: "no front end is configured".to_owned() }))
+    }
+
+    /// Asks for a page.
+    ///
+    /// # Errors
+    /// When there is no answer; the answer's status is the caller's matter ([`success`]).
+    pub async fn get(&self, net: &Net, endpoint: &Endpoint, who: Who) -> Result<Answer, CaError> {
+        let ask = Ask { method: Method::GET, headers: HeaderMap::new(), body: Bytes::new() };
+        self.send(net, endpoint, ask, who).await
+    }
+
+    /// Posts a body of that type.
+    ///
+    /// # Errors
+    /// As [`FrontEnds::get`].
+    pub async fn post(
+        &self,
+        net: &Net,
+        endpoint: &Endpoint,
+        content_type: &'static str,
+        body: impl Into<Bytes>,
+        who: Who,
+    ) -> Result<Answer, CaError> {
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+        self.send(net, endpoint, Ask { method: Method::POST, headers, body: body.into() }, who).await
+    }
+
+    /// Sends any request.
+    ///
+    /// # Errors
+    /// As [`FrontEnds::get`].
+    pub async fn send(&self, net: &Net, endpoint: &Endpoint, ask: Ask, who: Who) -> Result<Answer, CaError> {
+        let bounds = Bounds { within: limits::ANSWER_WITHIN, max_bytes: limits::ANSWER_MAX_BYTES };
+        self.client.send(net, endpoint, ask, who, bounds).await.map_err(|error| judged(endpoint, error))
+    }
+}
+
+/// The circuit of a front end opens with what is its own fault.
+fn note<T>(server: &Server, done: &Result<T, CaError>) {
+    match done {
+        Err(error) if error.is_servers_fault() => server.failed(Instant::now()),
+        _ => server.succeeded(),
+    }
+}
+
+/// Lets only answers with a status of success pass.
+///
+/// # Errors
+/// What another status means, by itself.
+pub fn success(endpoint: &Endpoint, answer: Answer) -> Result<Answer, CaError> {
+    if answer.status.is_success() { Ok(answer) } else { Err(refusal(endpoint, &answer)) }
+}
+
+/// What a status that is no success means, by itself.
+pub fn refusal(endpoint: &Endpoint, answer: &Answer) -> CaError {
+    let host = endpoint.to_string();
+    let status = answer.status.as_u16();
+    match answer.status {
+        StatusCode::UNAUTHORIZED => CaError::Credentials {
+            detail: format!(
+                "it wants to know who we are ({}), and no account is set",
+                Client::offered(answer)
+            ),
+            host,
+        },
+        StatusCode::FORBIDDEN => {
+            CaError::Forbidden { host, detail: format!("{} answers {status}", endpoint.path) }
+        }
+        status if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => CaError::Busy {
+            host,
+            detail: format!("it answers {}", status.as_u16()),
+            retry_after: retry_after(&answer.headers),
+        },
+        _ => CaError::Answer { host, detail: format!("{} answers {status}", endpoint.path) },
+    }
+}
+
+/// Waits told by a server, or ours.
+pub fn patience(told: Option<Duration>) -> Duration {
+    told.unwrap_or(limits::BUSY_RETRY_AFTER)
+}
+
+fn judged(endpoint: &Endpoint, error: WebError) -> CaError {
+    let host = endpoint.to_string();
+    let detail = || Chain(&error).to_string();
+    match &error {
+        WebError::Auth(auth) if auth.is_about_account() => CaError::Credentials { host, detail: detail() },
+        WebError::Auth(AuthError::NoScheme { .. }) => CaError::Credentials { host, detail: detail() },
+        WebError::Key { .. } | WebError::Tls(_) => CaError::Settings { detail: detail() },
+        WebError::Http(HttpError::TooLarge { .. } | HttpError::Encoded { .. }) => {
+            CaError::Answer { host, detail: detail() }
+        }
+        WebError::Http(HttpError::BadRequest { .. }) => CaError::Settings { detail: detail() },
+        WebError::Http(_) | WebError::Auth(_) => {
+            CaError::Unreachable { host, sent: !error.was_not_sent(), source: error.into() }
+        }
+    }
+}

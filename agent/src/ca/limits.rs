@@ -1,0 +1,43 @@
+//! Every limit of the layer of certificate authorities, with the reason for its value.
+
+use std::time::Duration;
+
+/// Front ends of one authority. Companies have two or three; more than a page of them is a mistake.
+pub const URLS_MAX: usize = 16;
+
+/// One answer. An authority that signs in a hardware module takes seconds, a web front end before it some more.
+pub const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
+/// One look of the doctor, or of the watch over certificates that end.
+pub const LOOK_WITHIN: Duration = Duration::from_secs(15);
+
+/// Largest answer: a certificate with a chain has 10 kB, a page of AD CS 20 kB, a list of profiles 100 kB.
+pub const ANSWER_MAX_BYTES: usize = 1 << 20;
+
+/// Text of an authority kept in an error.
+pub const TEXT_MAX_CHARS: usize = 400;
+
+/// How long an authority that has trouble without saying for how long is left alone.
+pub const BUSY_RETRY_AFTER: Duration = Duration::from_secs(15);
+
+/// What an authority can do is asked for again after this; administrators change it by hand.
+pub const CAPABILITIES_HOLD: Duration = Duration::from_secs(3_600);
+
+/// The challenges NDES keeps by default (registry `PasswordMax`) ...
+pub const CHALLENGES_KEPT: u32 = 5;
+
+/// ... how long it keeps one (`PasswordValidity`) ...
+pub const CHALLENGE_VALID_MINS: u32 = 60;
+
+/// ... and how many characters its page shows (`PasswordLength` is 8 bytes).
+pub const CHALLENGE_LENGTH: usize = 16;
+
+/// Challenges held by us at once on one NDES, whatever it keeps: one is left to others, and more at once than this
+/// brings nothing, as each is used within seconds.
+pub const CHALLENGES_AT_ONCE: u32 = 4;
+
+/// A challenge is not used in its last minutes: the request still has to travel, and clocks differ.
+pub const CHALLENGE_MARGIN: Duration = Duration::from_secs(180);
+
+/// How soon NDES is asked again whose challenges are all handed out. They come back one by one as others use them.
+pub const CHALLENGES_RETRY_AFTER: Duration = Duration::from_secs(20);
