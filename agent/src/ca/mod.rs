@@ -31,9 +31,8 @@ pub trait Authority: Send + Sync + 'static {
     fn challenge<'a>(&'a self, net: &'a Net) -> BoxFuture<'a, Result<Option<Challenge>, CaError>>;
 
     /// Hands in a request. Before anything is sent that an authority may act on, a ticket goes into `keep`: the order is
-    /// durable then, and a later try of it finds the ticket in `order.ticket`. With it, the same request must lead to
-    /// the same certificate: the back end asks what became of the earlier try, repeats the message where the authority
-    /// knows repeats, or fails with [`CaError::Unclear`] rather than send what may be carried out twice.
+    /// durable then. Called only for orders of which nothing can be with the authority; whenever a ticket was kept, a
+    /// later try begins with [`Authority::poll`].
     fn submit<'a>(
         &'a self,
         net: &'a Net,
@@ -41,7 +40,9 @@ pub trait Authority: Send + Sync + 'static {
         keep: &'a dyn Keep,
     ) -> BoxFuture<'a, Result<Answer, CaError>>;
 
-    /// Asks what became of a request that was not decided at once.
+    /// Asks what became of a request: one that is [`Answer::Pending`], or one whose answer was lost (the agent may have
+    /// died between keeping the ticket and sending, or before it heard the answer). Where the authority cannot be asked,
+    /// the same message may be sent again if it knows repeats; else [`CaError::Unclear`].
     fn poll<'a>(
         &'a self,
         net: &'a Net,
@@ -127,8 +128,6 @@ pub struct Order {
     pub message_key: Zeroizing<Vec<u8>>,
     /// The certificate this one takes the place of, when it is a renewal: DER.
     pub renews: Option<Vec<u8>>,
-    /// What an earlier try left behind.
-    pub ticket: Option<Value>,
 }
 
 /// What an authority answered.
@@ -148,6 +147,9 @@ pub enum Answer {
         /// When asking again makes sense, if the authority said so.
         ask_after: Option<Duration>,
     },
+    /// Only from [`Authority::poll`]: the authority has not got it, so handing it in (again) makes no second
+    /// certificate.
+    Unknown,
 }
 
 /// What became of a revocation.
