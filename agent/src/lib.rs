@@ -5,7 +5,6 @@
 
 pub(crate) mod agent;
 pub mod ca;
-pub mod chain;
 pub mod channel;
 pub mod checks;
 pub mod cli;
@@ -38,5 +37,7 @@ mod upload;
 pub mod vault;
 pub mod way;
 pub mod web;
+
+pub use causeway_protocol::chain;
 
 pub use agent::{Agent, AgentConfig, RunningAgent, StartError, dialer, endpoint, trust};

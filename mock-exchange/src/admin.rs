@@ -6,6 +6,7 @@ use axum::extract::{Path, Query, State};
 use axum::{Json, Router};
 use causeway_mock_kit::KitContext;
 use causeway_mock_kit::admin::{AdminError, AdminWorld};
+use causeway_protocol::Chain;
 use causeway_protocol::cmdlet::{Cmdlet, ErrorRecord};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
@@ -518,7 +519,7 @@ impl AdminWorld for Adapter {
                 serde_json::from_value(world).map_err(|error| AdminError::invalid("", error.to_string()))?;
             self.0
                 .replace(changed(self.0.config(), document))
-                .map_err(|error| AdminError::invalid("", crate::Chain(&error).to_string()))?;
+                .map_err(|error| AdminError::invalid("", Chain(&error).to_string()))?;
             self.1.clear();
             Ok(())
         })
@@ -528,9 +529,7 @@ impl AdminWorld for Adapter {
         Box::pin(async {
             let config = self.0.config();
             self.1.clear();
-            self.0
-                .replace(config)
-                .map_err(|error| AdminError::Failed { detail: crate::Chain(&error).to_string() })
+            self.0.replace(config).map_err(|error| AdminError::Failed { detail: Chain(&error).to_string() })
         })
     }
 

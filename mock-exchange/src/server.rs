@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock};
+use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock, Tasks};
 use causeway_mock_kit::listen::{self, BindError, FaultStream};
 use causeway_mock_kit::ntlm::{channel_binding_hash, tls_server_end_point};
 use causeway_mock_kit::pki::{LeafUse, PkiError, TestCa};
@@ -118,7 +118,7 @@ pub struct MockExchange {
     shared: Arc<Shared>,
     phones: Arc<Phones>,
     ca: TestCa,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Tasks,
 }
 
 impl MockExchange {
@@ -171,7 +171,7 @@ impl MockExchange {
         });
         let phones = Arc::new(phones(&shared, &ca));
         let tasks = serve(&shared, &phones, listeners);
-        Ok(Self { shared, phones, ca, tasks: Mutex::new(tasks) })
+        Ok(Self { shared, phones, ca, tasks: Tasks::new(tasks) })
     }
 
     /// Front end name to URL.
@@ -285,27 +285,14 @@ impl RunningMock for MockExchange {
             "register_certificate": format!("{}/world/app/certificates", self.url("admin")),
         });
         ready.accounts.insert("app".to_owned(), app);
-        for (name, state) in [("user", PersonState::Active), ("disabled", PersonState::Disabled)] {
-            if let Some(person) = company.first_in_state(state) {
-                let account = json!({
-                    "login": person.login,
-                    "upn": company.upn(&person.login),
-                    "mail": person.mail,
-                    "password": person.password(),
-                });
-                ready.accounts.insert(name.to_owned(), account);
-            }
-        }
+        let states = [("user", PersonState::Active), ("disabled", PersonState::Disabled)];
+        ready.add_people(company, &states);
         ready
     }
 
     async fn stop(self) {
         self.shared.cx.stop.cancel();
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        for task in tasks {
-            // A task that panicked has said so in the log.
-            let _ = task.await;
-        }
+        self.tasks.ended().await;
     }
 }
 

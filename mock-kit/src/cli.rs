@@ -6,12 +6,16 @@ use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::Context as _;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::task::JoinHandle;
 
 use crate::limits::STOP_TIMEOUT;
+use crate::world::{Company, PersonState};
 
 /// The flags every mock has. A mock flattens them into its own clap struct; a flag wins over the file.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -228,6 +232,41 @@ impl Ready {
             urls: BTreeMap::new(),
             ca_pem: None,
             accounts: BTreeMap::new(),
+        }
+    }
+}
+
+impl Ready {
+    /// Adds the first person in each state, so that a test has someone to sign in as; states nobody is in are left out.
+    pub fn add_people(&mut self, company: &Company, states: &[(&str, PersonState)]) {
+        for (name, state) in states {
+            let Some(person) = company.first_in_state(*state) else { continue };
+            let account = json!({
+                "login": person.login,
+                "upn": company.upn(&person.login),
+                "mail": person.mail,
+                "password": person.password(),
+            });
+            self.accounts.insert((*name).to_owned(), account);
+        }
+    }
+}
+
+/// The tasks of a running mock.
+pub struct Tasks(Mutex<Vec<JoinHandle<()>>>);
+
+impl Tasks {
+    /// Takes them over; they end when the mock's `stop` is cancelled.
+    pub fn new(tasks: Vec<JoinHandle<()>>) -> Self {
+        Self(Mutex::new(tasks))
+    }
+
+    /// Waits until all have ended.
+    pub async fn ended(&self) {
+        let tasks = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            // A task that panicked has said so in the log.
+            let _ = task.await;
         }
     }
 }

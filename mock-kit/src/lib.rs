@@ -10,6 +10,7 @@ pub mod limits;
 pub mod listen;
 pub mod ntlm;
 pub mod pki;
+pub mod program;
 pub mod proxy;
 pub mod spnego;
 pub mod world;

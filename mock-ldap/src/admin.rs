@@ -8,6 +8,7 @@ use axum::{Json, Router};
 use causeway_mock_kit::KitContext;
 use causeway_mock_kit::admin::{AdminError, AdminWorld};
 use causeway_mock_kit::world::Company;
+use causeway_protocol::Chain;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -138,7 +139,7 @@ async fn add_ldif(
 ) -> Result<Json<Value>, AdminError> {
     let directory = inner.shared.directory.load_full();
     let applied = apply_ldif(&directory, &text.ldif)
-        .map_err(|error| AdminError::invalid("/ldif", crate::Chain(&error).to_string()))?;
+        .map_err(|error| AdminError::invalid("/ldif", Chain(&error).to_string()))?;
     Ok(Json(json!({ "applied": applied })))
 }
 
@@ -160,14 +161,14 @@ impl AdminWorld for Adapter {
             let ldif = document.ldif.clone();
             self.0
                 .replace(changed(self.0.world(), document), ldif.as_deref())
-                .map_err(|error| AdminError::invalid("", crate::Chain(&error).to_string()))?;
+                .map_err(|error| AdminError::invalid("", Chain(&error).to_string()))?;
             Ok(())
         })
     }
 
     fn reset(&self) -> BoxFuture<'_, Result<(), AdminError>> {
         Box::pin(async {
-            self.0.reset().map_err(|error| AdminError::Failed { detail: crate::Chain(&error).to_string() })
+            self.0.reset().map_err(|error| AdminError::Failed { detail: Chain(&error).to_string() })
         })
     }
 

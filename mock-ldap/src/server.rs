@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock};
+use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock, Tasks};
 use causeway_mock_kit::listen::{self, BindError};
 use causeway_mock_kit::pki::{PkiError, TestCa};
 use causeway_mock_kit::world::{Company, PersonState};
@@ -59,7 +59,7 @@ pub struct MockLdap {
     inner: Arc<Inner>,
     urls: BTreeMap<String, String>,
     ca: TestCa,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Tasks,
 }
 
 /// What the admin API shares with the handle.
@@ -124,7 +124,7 @@ impl MockLdap {
             router,
             cx.stop.clone(),
         )));
-        Ok(Self { inner, urls, ca, tasks: Mutex::new(tasks) })
+        Ok(Self { inner, urls, ca, tasks: Tasks::new(tasks) })
     }
 
     /// Front end name to URL.
@@ -220,27 +220,13 @@ impl RunningMock for MockLdap {
             ("must_change", PersonState::MustChange),
             ("restricted", PersonState::HoursDenied),
         ];
-        for (name, state) in states {
-            if let Some(person) = people.first_in_state(state) {
-                let account = json!({
-                    "login": person.login,
-                    "upn": people.upn(&person.login),
-                    "mail": person.mail,
-                    "password": person.password(),
-                });
-                ready.accounts.insert(name.to_owned(), account);
-            }
-        }
+        ready.add_people(&people, &states);
         ready
     }
 
     async fn stop(self) {
         self.inner.shared.cx.stop.cancel();
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        for task in tasks {
-            // A task that panicked has said so in the log.
-            let _ = task.await;
-        }
+        self.tasks.ended().await;
     }
 }
 

@@ -10,6 +10,7 @@ pub mod action;
 pub mod activesync;
 pub mod auth;
 pub mod certificate;
+pub mod chain;
 pub mod channel;
 pub mod clixml;
 pub mod cmdlet;
@@ -26,4 +27,5 @@ pub mod wbxml;
 pub mod wsman;
 pub mod xml;
 
+pub use chain::Chain;
 pub use secret::Secret;

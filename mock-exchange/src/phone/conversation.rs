@@ -5,6 +5,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use causeway_protocol::Chain;
 use causeway_protocol::activesync::status::{
     Status, acknowledgement, folder_sync as folder_status, ping as ping_status, sync as sync_status,
 };
@@ -257,7 +258,7 @@ impl Phone {
         if self.0.model.confirms_wipe {
             match self.ask(Command::Provision, Some(words::confirm_wipe(which))).await {
                 Ok(_) => self.note("wipe confirmed", ""),
-                Err(error) => self.note("wipe not confirmed", crate::Chain(&error).to_string()),
+                Err(error) => self.note("wipe not confirmed", Chain(&error).to_string()),
             }
         }
         let standing = if account_only { Standing::AccountWiped } else { Standing::Wiped };

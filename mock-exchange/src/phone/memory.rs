@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use causeway_protocol::Chain;
 use causeway_protocol::Secret;
 use causeway_protocol::activesync::Version;
 use serde::{Deserialize, Serialize};
@@ -254,7 +255,7 @@ impl Memory {
                 if let Setback::Busy { after_secs } = setback {
                     self.retry_after_secs = after_secs;
                 }
-                (setback.standing(), crate::Chain(&setback).to_string())
+                (setback.standing(), Chain(&setback).to_string())
             }
         };
         let word = serde_json::to_value(standing).ok().and_then(|word| word.as_str().map(str::to_owned));

@@ -1,12 +1,7 @@
 //! The program: flags, ready line, exit; and how much it holds.
 
-use std::process::Stdio;
-use std::time::Duration;
-
 use causeway_mock_exchange::world::WipeKind;
-use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, BufReader};
-use tokio::process::Command;
+use causeway_mock_kit::program::{Program, complaint};
 
 use crate::fixture::{cmdlet, organisation, run};
 
@@ -14,17 +9,10 @@ const BIN: &str = env!("CARGO_BIN_EXE_mock-exchange");
 
 #[tokio::test]
 async fn one_ready_line_and_a_clean_exit() {
-    let mut child = Command::new(BIN)
-        .args(["--users", "20", "--seed", "7", "--domain", "corp.test", "--personality", "exchange2016"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("the program starts");
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await.expect("ready in time");
-    let ready: Value = serde_json::from_str(&line.unwrap().expect("a line")).expect("JSON");
-    assert_eq!((&ready["ready"], &ready["service"]), (&Value::Bool(true), &Value::from("mock-exchange")));
+    let flags = ["--users", "20", "--seed", "7", "--domain", "corp.test", "--personality", "exchange2016"];
+    let program = Program::start(BIN, flags).await;
+    let ready = &program.ready;
+    assert_eq!(ready["service"], "mock-exchange");
     for name in ["powershell", "powershell_http", "rest", "token", "activesync", "autodiscover", "admin"] {
         assert!(ready["urls"][name].is_string(), "{name} in {ready}");
     }
@@ -33,31 +21,19 @@ async fn one_ready_line_and_a_clean_exit() {
     assert_eq!(admin["upn"], "svc-causeway@corp.test");
     assert!(admin["password"].is_string() && ready["accounts"]["app"]["client_id"].is_string(), "{ready}");
     assert!(std::path::Path::new(ready["ca_pem"].as_str().unwrap()).exists());
-    let pid = child.id().expect("running").to_string();
-    Command::new("kill").args(["-TERM", &pid]).status().await.expect("kill");
-    let status =
-        tokio::time::timeout(Duration::from_secs(5), child.wait()).await.expect("stops in time").unwrap();
-    assert!(status.success(), "{status}");
-    assert_eq!(lines.next_line().await.unwrap(), None, "exactly one line");
-}
-
-async fn complains(args: &[&str]) -> String {
-    let output = Command::new(BIN).args(args).output().await.expect("the program runs");
-    assert!(!output.status.success());
-    assert!(output.stdout.is_empty(), "nothing on stdout");
-    String::from_utf8_lossy(&output.stderr).into_owned()
+    program.ends_in_order().await;
 }
 
 #[tokio::test]
 async fn mistakes_are_named() {
-    let text = complains(&["--personality", "exchange5"]).await;
+    let text = complaint(BIN, ["--personality", "exchange5"]).await;
     assert!(text.contains("exchange5") && text.contains("exchange2019"), "{text}");
-    let text = complains(&["--port", "powershel=0"]).await;
+    let text = complaint(BIN, ["--port", "powershel=0"]).await;
     assert!(text.contains("powershel"), "{text}");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mock.toml");
     std::fs::write(&path, "personality = \"online\"\n[rest]\ntoken_life = 5\n").unwrap();
-    let text = complains(&["--config", path.to_str().unwrap()]).await;
+    let text = complaint(BIN, ["--config", path.to_str().unwrap()]).await;
     assert!(text.contains("mock.toml:3:1") && text.contains("token_life"), "{text}");
 }
 

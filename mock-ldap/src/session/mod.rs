@@ -27,6 +27,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use causeway_mock_kit::KitContext;
 use causeway_mock_kit::listen::FaultStream;
+use causeway_protocol::Chain;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -167,7 +168,7 @@ impl Session {
     /// Serves the connection to its end.
     pub(crate) async fn run(mut self) {
         if let Err(error) = self.serve().await {
-            tracing::debug!(front = self.front.name, error = %crate::Chain(&error), "Connection ended");
+            tracing::debug!(front = self.front.name, error = %Chain(&error), "Connection ended");
         }
         if !self.dropped {
             let goodbye = async {
@@ -278,7 +279,7 @@ impl Session {
             Ok(request) => request,
             Err(error) => {
                 let id = message::peek_id(&frame).unwrap_or(0);
-                tracing::debug!(front = self.front.name, id, error = %crate::Chain(&error), "Request refused");
+                tracing::debug!(front = self.front.name, id, error = %Chain(&error), "Request refused");
                 self.refuse(&error);
                 return;
             }
@@ -442,7 +443,7 @@ impl Session {
 
     /// A request that cannot be understood ends the connection (RFC 4511 section 5.3).
     fn refuse(&mut self, error: &(dyn std::error::Error + 'static)) {
-        let text = crate::Chain(error).to_string();
+        let text = Chain(error).to_string();
         let journal = &self.shared.cx.journal;
         journal.record(self.front.name, "malformed", "", "protocolError", json!({ "reason": text }));
         self.disconnect(ResultCode::PROTOCOL_ERROR, &text);

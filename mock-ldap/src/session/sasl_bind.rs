@@ -2,6 +2,7 @@
 
 use causeway_mock_kit::ntlm::{self, Claim, NtHash, NtlmServer};
 use causeway_mock_kit::spnego::{Acceptor, Step};
+use causeway_protocol::Chain;
 use serde_json::json;
 
 use super::bind::BindContext;
@@ -135,7 +136,7 @@ impl Session {
     }
 
     fn refuse_token(&mut self, bind: &BindContext, error: &(dyn std::error::Error + 'static)) {
-        tracing::debug!(error = %crate::Chain(error), "Authentication token refused");
+        tracing::debug!(error = %Chain(error), "Authentication token refused");
         let mut failure = self.replica.unknown_account();
         failure.code = ResultCode::INVALID_CREDENTIALS;
         self.refuse_bind(bind, &failure);

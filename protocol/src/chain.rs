@@ -1,10 +1,13 @@
-//! How errors enter logs, replies and terminals: one line, causes after colons.
+//! How errors enter logs, replies, journals and terminals: one line, causes after colons.
 
 use std::error::Error;
 use std::fmt;
 
 /// Prints an error and its sources as `a: b: c`.
-pub struct Chain<'a>(pub &'a (dyn Error + 'static));
+pub struct Chain<'a>(
+    /// The outermost error.
+    pub &'a (dyn Error + 'static),
+);
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
