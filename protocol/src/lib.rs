@@ -19,6 +19,7 @@ pub mod enrol;
 pub mod health;
 pub mod limits;
 pub mod mobile;
+pub mod pkix;
 pub mod psrp;
 pub mod record;
 pub mod secret;

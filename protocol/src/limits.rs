@@ -191,3 +191,55 @@ pub const ENROL_DOCUMENT_MAX_BYTES: usize = 1 << 20;
 
 /// Repetitions of one element in such a document: templates of a forest, certificates of a page, fields of a profile.
 pub const ENROL_PARTS_MAX: usize = 1_000;
+
+/// Largest certificate, request, message or bag of certificates, in bytes. SCEP requests have 2 to 4 KB, answers with a
+/// chain up to 10; a CRL above it is fetched over HTTP.
+pub const BER_MAX_BYTES: usize = 256 * 1024;
+
+/// How deep BER elements may be inside each other. A name within a certificate within a SCEP message has about 20.
+pub const BER_DEPTH_MAX: usize = 32;
+
+/// Attributes in one distinguished name. Directories of eight levels exist.
+pub const NAME_ATTRIBUTES_MAX: usize = 64;
+
+/// Extensions in one certificate or request. Public ones have up to 15.
+pub const EXTENSIONS_MAX: usize = 64;
+
+/// Alternative names in one certificate or request. Public authorities stop at 100.
+pub const ALTERNATIVE_NAMES_MAX: usize = 128;
+
+/// Attributes in one signing request. Windows sends five.
+pub const CSR_ATTRIBUTES_MAX: usize = 32;
+
+/// Longest challenge password in bytes. RFC 2985 section 5.4.1 says 255 characters; Intune's sealed ones have some 2,000.
+pub const CHALLENGE_MAX_BYTES: usize = 4096;
+
+/// Certificates in one SignedData. The longest chains have six, of the authority and its successor each.
+pub const CMS_CERTIFICATES_MAX: usize = 32;
+
+/// CRLs in one SignedData.
+pub const CMS_CRLS_MAX: usize = 8;
+
+/// Signers of one SignedData. SCEP has one (RFC 8894 section 3).
+pub const CMS_SIGNERS_MAX: usize = 4;
+
+/// Signed attributes of one signer. SCEP has seven at most.
+pub const CMS_ATTRIBUTES_MAX: usize = 32;
+
+/// Recipients in one EnvelopedData that are read.
+pub const CMS_RECIPIENTS_MAX: usize = 16;
+
+/// Recipients whose key is tried where none says that it is ours: each costs a private-key operation.
+pub const CMS_RECIPIENTS_TRIED_MAX: usize = 4;
+
+/// Longest SCEP transactionID in bytes. Clients send up to 78 characters.
+pub const SCEP_TRANSACTION_MAX_BYTES: usize = 256;
+
+/// Longest SCEP nonce taken, in bytes. RFC 8894 section 3.2.1.5 says 16; some old programs send 20.
+pub const SCEP_NONCE_MAX_BYTES: usize = 64;
+
+/// Longest text of GetCACaps that is read, in bytes. The longest known has 100.
+pub const SCEP_CAPS_MAX_BYTES: usize = 4096;
+
+/// Longest SCEP message in the query of a GET, in bytes of base64: certmonger sends 3.6 KB, HTTP servers stop at 16.
+pub const SCEP_QUERY_MAX_BYTES: usize = 16 * 1024;
