@@ -1,2 +1,36 @@
 //! A certificate authority for tests and demos: one issuing core behind SCEP and NDES, AD CS web enrolment, XCEP and
 //! WSTEP, Symantec's and DigiCert's MPKI, and Entrust.
+//!
+//! `core` is pure state with its rules; the front ends speak protocols and decide nothing. [`MockCa::start`] gives a
+//! running authority with its ports; dropping it stops everything.
+
+pub mod accounts;
+pub mod admin;
+pub mod config;
+pub mod core;
+pub mod door;
+pub mod limits;
+pub mod ndes;
+pub mod profile;
+mod publish;
+pub mod scep;
+pub mod serve;
+mod server;
+
+pub use config::Config;
+pub use server::{MockCa, Shared, StartError, World};
+
+/// Prints an error and its sources as one line: `a: b: c`.
+pub(crate) struct Chain<'a>(pub(crate) &'a (dyn std::error::Error + 'static));
+
+impl std::fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        while let Some(error) = source {
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}

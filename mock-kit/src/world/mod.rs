@@ -125,10 +125,26 @@ impl Company {
         path
     }
 
+    /// The security identifier of an account of the company as text: `S-1-5-21-...-1132`. The domain's part follows from
+    /// the seed, so that a directory and an authority of one company agree.
+    pub fn sid(&self, rid: u32) -> String {
+        let bytes = domain_sid(self.seed);
+        let parts = bytes[8..].chunks_exact(4).map(|part| u32::from_le_bytes([part[0], part[1], part[2], part[3]]));
+        parts.chain([rid]).fold("S-1-5".to_owned(), |text, part| format!("{text}-{part}"))
+    }
+
     /// `login@domain`.
     pub fn upn(&self, login: &str) -> String {
         format!("{login}@{}", self.domain)
     }
+}
+
+/// The security identifier of a domain, `S-1-5-21-a-b-c`, as a directory stores it (MS-DTYP section 2.4.2.2).
+pub fn domain_sid(seed: u64) -> Vec<u8> {
+    let mut sid = vec![1, 4, 0, 0, 0, 0, 0, 5, 21, 0, 0, 0];
+    sid.extend_from_slice(&mix_two(seed, 21).to_le_bytes());
+    sid.extend_from_slice(&(mix_two(seed, 22) as u32).to_le_bytes());
+    sid
 }
 
 #[cfg(test)]

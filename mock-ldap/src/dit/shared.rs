@@ -132,13 +132,7 @@ pub(crate) fn uuid_from(seed: u64, count: u64) -> [u8; 16] {
     bytes
 }
 
-/// `S-1-5-21-a-b-c` of a seed.
-pub(crate) fn domain_sid(seed: u64) -> Vec<u8> {
-    let mut sid = vec![1, 4, 0, 0, 0, 0, 0, 5, 21, 0, 0, 0];
-    sid.extend_from_slice(&mix_two(seed, 21).to_le_bytes());
-    sid.extend_from_slice(&(mix_two(seed, 22) as u32).to_le_bytes());
-    sid
-}
+pub(crate) use causeway_mock_kit::world::domain_sid;
 
 pub(crate) fn sid_in_domain(domain: &[u8], rid: u32) -> Vec<u8> {
     let mut sid = domain.to_vec();

@@ -1,0 +1,250 @@
+//! Who signs: a root, the issuing authority in its generations, and the registration authority (RA) that speaks SCEP
+//! for it (RFC 8894 section 2.1).
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::certificate::{self, Body, Extensions, Serial};
+use super::keys::{self, Digest, Key, KeyKind, KeyName};
+use super::template::KeyUsage;
+use super::{AuthorityConfig, Links, der, names};
+
+const DAY_MS: i64 = 86_400_000;
+/// Certificates begin this much earlier than now, as AD CS does it for clocks that are slow.
+pub(super) const BACKDATED_MS: i64 = 10 * 60_000;
+
+/// How many authorities stand above a certificate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tiers {
+    /// The issuing authority is the root.
+    One,
+    /// A root above the issuing authority.
+    #[default]
+    Two,
+}
+
+/// Who opens SCEP requests and signs their answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RaMode {
+    /// The authority itself; it must have an RSA key.
+    None,
+    /// One certificate for both.
+    Single,
+    /// One that signs, one that is encrypted to: what NDES has.
+    #[default]
+    Pair,
+}
+
+/// A key with its certificate.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub key: Arc<Key>,
+    /// DER.
+    pub certificate: Vec<u8>,
+    pub serial: Serial,
+    /// The issuer's name, DER.
+    pub issuer: Vec<u8>,
+    /// Subject, DER.
+    pub name: Vec<u8>,
+    pub not_before_ms: i64,
+    pub not_after_ms: i64,
+}
+
+/// The issuing authority with one key, and its RA.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    pub number: u32,
+    pub authority: Identity,
+    /// Signs answers.
+    pub ra_signing: Identity,
+    /// Requests are encrypted to it.
+    pub ra_encryption: Identity,
+    /// Whether the two are certificates of their own.
+    pub ra: RaMode,
+}
+
+/// Everything there is at one moment. Replaced as a whole.
+#[derive(Clone, Debug)]
+pub struct Hierarchy {
+    /// The self-signed end; with one tier it is the issuing authority of the current generation.
+    pub root: Identity,
+    /// Every generation there was and is, oldest first; never empty.
+    pub generations: Vec<Arc<Generation>>,
+    /// The next generation and when it takes over (milliseconds since 1970).
+    pub next: Option<(Arc<Generation>, i64)>,
+}
+
+impl Hierarchy {
+    /// The generation that issues now.
+    pub fn current(&self) -> &Arc<Generation> {
+        self.generations.last().expect("a hierarchy begins with a generation")
+    }
+
+    /// Certificates from `generation` upwards, DER.
+    pub fn chain<'a>(&'a self, generation: &'a Generation) -> Vec<&'a [u8]> {
+        let mut chain = vec![generation.authority.certificate.as_slice()];
+        if generation.authority.certificate != self.root.certificate
+            && generation.authority.issuer == self.root.name
+        {
+            chain.push(&self.root.certificate);
+        }
+        chain
+    }
+}
+
+impl Generation {
+    /// The certificates of GetCACert: those of the RA first, then the chain.
+    pub fn ra_certificates(&self) -> Vec<&[u8]> {
+        match self.ra {
+            RaMode::None => Vec::new(),
+            RaMode::Single => vec![&self.ra_signing.certificate],
+            RaMode::Pair => vec![&self.ra_signing.certificate, &self.ra_encryption.certificate],
+        }
+    }
+
+    /// Whether its RA's certificates are good at this time; with none, the authority's.
+    pub fn ra_is_good(&self, now_ms: i64) -> bool {
+        [&self.ra_signing, &self.ra_encryption]
+            .iter()
+            .all(|one| one.not_after_ms > now_ms && one.not_before_ms <= now_ms)
+    }
+}
+
+/// What makes authorities: settings and where things are published.
+pub(super) struct Maker<'a> {
+    pub(super) config: &'a AuthorityConfig,
+    pub(super) seed: u64,
+    pub(super) links: &'a Links,
+    pub(super) now_ms: i64,
+}
+
+impl Maker<'_> {
+    /// A hierarchy with its first generation. Blocks while keys are made.
+    pub(super) fn hierarchy(&self) -> Hierarchy {
+        let root = match self.config.tiers() {
+            Tiers::One => None,
+            Tiers::Two => Some(self.self_signed("root", 0, &self.config.root_name, self.config.root_days)),
+        };
+        let first = self.generation(root.as_ref(), 0);
+        let root = root.unwrap_or_else(|| first.authority.clone());
+        Hierarchy { root, generations: vec![Arc::new(first)], next: None }
+    }
+
+    /// A generation under `root`, or one that signs itself.
+    pub(super) fn generation(&self, root: Option<&Identity>, number: u32) -> Generation {
+        let (name, days) = (&self.config.name, self.config.authority_days);
+        let authority = match root {
+            None => self.self_signed("issuing", number, name, days),
+            Some(root) => {
+                let key = self.key("issuing", number, self.config.key);
+                let mut extensions = Extensions::default();
+                // Digital signature and encipherment besides: in CA mode SCEP uses this key for both (RFC 8894 section 2.1.2).
+                extensions.authority(Some(0), self.authority_usage());
+                extensions.links(self.links, 0);
+                self.issue(root, 0, key, &names::of_text(name), days, extensions)
+            }
+        };
+        self.with_ra(authority, number, self.config.ra_days)
+    }
+
+    /// A generation with new certificates for its RA, good for so many days; none of them is good when `days` is negative.
+    pub(super) fn with_ra(&self, authority: Identity, number: u32, days: i32) -> Generation {
+        let (ra_signing, ra_encryption) = match self.config.ra() {
+            RaMode::None => (authority.clone(), authority.clone()),
+            RaMode::Single => {
+                let usage = [KeyUsage::DigitalSignature, KeyUsage::KeyEncipherment];
+                let both = self.ra(&authority, "ra", number, &usage, days);
+                (both.clone(), both)
+            }
+            RaMode::Pair => (
+                self.ra(&authority, "ra-signing", number, &[KeyUsage::DigitalSignature], days),
+                self.ra(&authority, "ra-encryption", number, &[KeyUsage::KeyEncipherment], days),
+            ),
+        };
+        Generation { number, authority, ra_signing, ra_encryption, ra: self.config.ra() }
+    }
+
+    fn ra(
+        &self,
+        authority: &Identity,
+        role: &'static str,
+        number: u32,
+        usage: &[KeyUsage],
+        days: i32,
+    ) -> Identity {
+        // The messages of SCEP are RSA, whatever the authority signs with.
+        let kind = if self.config.key.is_rsa() { self.config.key } else { KeyKind::Rsa2048 };
+        let key = self.key(role, number, kind);
+        let mut extensions = Extensions::default();
+        extensions.usage(KeyUsage::set(usage), &["enrolment_agent"]);
+        extensions.links(self.links, number);
+        let name = names::of_text(&format!(
+            "CN={}, {}",
+            self.config.ra_name,
+            names::without_first(&self.config.name)
+        ));
+        self.issue(authority, number, key, &name, days, extensions)
+    }
+
+    fn self_signed(&self, role: &'static str, number: u32, name: &str, days: i32) -> Identity {
+        let key = self.key(role, number, self.config.key);
+        let mut extensions = Extensions::default();
+        extensions.authority(None, self.authority_usage());
+        let name = names::of_text(name);
+        let (serial, not_before_ms, not_after_ms) =
+            (Serial::random(), self.now_ms - BACKDATED_MS, self.now_ms + i64::from(days) * DAY_MS);
+        extensions.key_ids(&key.id(), &key.id());
+        let body =
+            Body { serial, issuer: &name, subject: &name, spki: &key.spki, not_before_ms, not_after_ms };
+        let certificate = certificate::sign(&body, &extensions, &key);
+        Identity { key, certificate, serial, issuer: name.clone(), name, not_before_ms, not_after_ms }
+    }
+
+    fn issue(
+        &self,
+        by: &Identity,
+        _number: u32,
+        key: Arc<Key>,
+        name: &[u8],
+        days: i32,
+        mut extensions: Extensions,
+    ) -> Identity {
+        let not_before_ms = (self.now_ms + i64::from(days.min(0)) * 2 * DAY_MS - BACKDATED_MS).max(0);
+        let not_after_ms = (self.now_ms + i64::from(days) * DAY_MS).min(by.not_after_ms);
+        let serial = Serial::random();
+        extensions.key_ids(&key.id(), &by.key.id());
+        let body =
+            Body { serial, issuer: &by.name, subject: name, spki: &key.spki, not_before_ms, not_after_ms };
+        let certificate = certificate::sign(&body, &extensions, &by.key);
+        Identity {
+            key,
+            certificate,
+            serial,
+            issuer: by.name.clone(),
+            name: name.to_vec(),
+            not_before_ms,
+            not_after_ms,
+        }
+    }
+
+    fn key(&self, role: &'static str, generation: u32, kind: KeyKind) -> Arc<Key> {
+        keys::kept(&KeyName { seed: self.seed, role, generation, kind })
+    }
+
+    fn authority_usage(&self) -> u16 {
+        let mut usage = vec![KeyUsage::DigitalSignature, KeyUsage::KeyCertSign, KeyUsage::CrlSign];
+        if self.config.key.is_rsa() {
+            usage.push(KeyUsage::KeyEncipherment);
+        }
+        KeyUsage::set(&usage)
+    }
+}
+
+/// `AlgorithmIdentifier` and signature over `content`, as certificates, CRLs and OCSP answers carry them.
+pub(super) fn signed(content: &[u8], key: &Key) -> Vec<u8> {
+    let signature = der::bits(&key.sign(Digest::Sha256, content));
+    der::sequence(&[content, &key.signature_algorithm(), &signature])
+}

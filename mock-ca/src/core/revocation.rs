@@ -1,0 +1,184 @@
+//! Certificates that ended early, as a CRL (RFC 5280 section 5) and as answers over OCSP (RFC 6960) say it.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::certificate::{Serial, extension};
+use super::hierarchy::{Generation, signed};
+use super::{der, read};
+use crate::limits::OCSP_REQUESTS_MAX;
+
+/// Why a certificate ended (RFC 5280 section 5.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    #[default]
+    Unspecified,
+    KeyCompromise,
+    CaCompromise,
+    AffiliationChanged,
+    Superseded,
+    CessationOfOperation,
+    /// Can be taken back.
+    CertificateHold,
+    PrivilegeWithdrawn,
+    AaCompromise,
+}
+
+impl Reason {
+    pub const ALL: [Self; 9] = [
+        Self::Unspecified,
+        Self::KeyCompromise,
+        Self::CaCompromise,
+        Self::AffiliationChanged,
+        Self::Superseded,
+        Self::CessationOfOperation,
+        Self::CertificateHold,
+        Self::PrivilegeWithdrawn,
+        Self::AaCompromise,
+    ];
+
+    /// The number of RFC 5280.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Unspecified => 0,
+            Self::KeyCompromise => 1,
+            Self::CaCompromise => 2,
+            Self::AffiliationChanged => 3,
+            Self::Superseded => 4,
+            Self::CessationOfOperation => 5,
+            Self::CertificateHold => 6,
+            Self::PrivilegeWithdrawn => 9,
+            Self::AaCompromise => 10,
+        }
+    }
+
+    pub fn of_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.code() == code)
+    }
+}
+
+/// An end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Revocation {
+    pub reason: Reason,
+    pub at_ms: i64,
+}
+
+/// A whole CRL of one generation.
+pub(super) fn crl(
+    generation: &Generation,
+    number: u64,
+    now_ms: i64,
+    next_ms: i64,
+    revoked: impl Iterator<Item = (Serial, Revocation)>,
+) -> Vec<u8> {
+    let key = &generation.authority.key;
+    let entries: Vec<Vec<u8>> = revoked.map(|(serial, revocation)| entry(serial, revocation)).collect();
+    let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
+    // An empty list is left out altogether (RFC 5280 section 5.1.2.6).
+    let entries = if entries.is_empty() { Vec::new() } else { der::sequence(&entries) };
+    let issuer_key = der::sequence(&[&der::context_primitive(0, &key.id())]);
+    let extensions = der::sequence(&[
+        &extension(&der::oid(&[2, 5, 29, 35]), false, &issuer_key),
+        &extension(&der::oid(&[2, 5, 29, 20]), false, &der::number(number)),
+    ]);
+    let content = der::sequence(&[
+        &der::number(1),
+        &key.signature_algorithm(),
+        &generation.authority.name,
+        &der::time(now_ms),
+        &der::time(next_ms),
+        &entries,
+        &der::context(0, &[&extensions]),
+    ]);
+    signed(&content, key)
+}
+
+fn entry(serial: Serial, revocation: Revocation) -> Vec<u8> {
+    // The reason unspecified should be left out (RFC 5280 section 5.3.1).
+    let extensions = match revocation.reason {
+        Reason::Unspecified => Vec::new(),
+        reason => {
+            let code = der::element(der::ENUMERATED, &[&[reason.code()]]);
+            der::sequence(&[&extension(&der::oid(&[2, 5, 29, 21]), false, &code)])
+        }
+    };
+    der::sequence(&[&serial.der(), &der::time(revocation.at_ms), &extensions])
+}
+
+/// What the responder knows of one certificate.
+pub(super) enum Status {
+    Good,
+    Revoked(Revocation),
+    Unknown,
+}
+
+/// Why there is no answer about certificates (RFC 6960 section 4.2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OcspRefusal {
+    MalformedRequest,
+    /// The request is about another authority's certificates only.
+    Unauthorized,
+}
+
+impl OcspRefusal {
+    /// The whole response that says so.
+    pub fn response(self) -> Vec<u8> {
+        let code = match self {
+            Self::MalformedRequest => 1,
+            Self::Unauthorized => 6,
+        };
+        der::sequence(&[&der::element(der::ENUMERATED, &[&[code]])])
+    }
+}
+
+/// Answers an OCSP request about certificates of these generations. `status` is asked once for each serial number.
+pub(super) fn ocsp(
+    generations: &[std::sync::Arc<Generation>],
+    request: &[u8],
+    now_ms: i64,
+    next_ms: i64,
+    status: impl Fn(&Generation, Serial) -> Status,
+) -> Result<Vec<u8>, OcspRefusal> {
+    let asked = read::ocsp_request(request, OCSP_REQUESTS_MAX).ok_or(OcspRefusal::MalformedRequest)?;
+    let mine = |id: &read::OcspId<'_>| generations.iter().find(|one| is_issuer(one, id));
+    // One answer has one signer, so one request is about one authority.
+    let signer = asked.ids.iter().find_map(mine).ok_or(OcspRefusal::Unauthorized)?;
+    let mut answers = Vec::with_capacity(asked.ids.len());
+    for id in &asked.ids {
+        let known = Serial::from_bytes(id.serial).filter(|_| is_issuer(signer, id));
+        let status = match known.map_or(Status::Unknown, |serial| status(signer, serial)) {
+            Status::Good => der::context_primitive(0, &[]),
+            Status::Unknown => der::context_primitive(2, &[]),
+            Status::Revoked(revocation) => {
+                let reason = der::element(der::ENUMERATED, &[&[revocation.reason.code()]]);
+                der::context(1, &[&der::generalized_time(revocation.at_ms), &der::context(0, &[&reason])])
+            }
+        };
+        let next = der::context(0, &[&der::generalized_time(next_ms)]);
+        answers.push(der::sequence(&[id.raw, &status, &der::generalized_time(now_ms), &next]));
+    }
+    let answers: Vec<&[u8]> = answers.iter().map(Vec::as_slice).collect();
+    let key = &signer.authority.key;
+    let nonce = asked.nonce.map_or_else(Vec::new, |nonce| der::context(1, &[&der::sequence(&[nonce])]));
+    let content = der::sequence(&[
+        &der::context(2, &[&der::octets(&key.id())]),
+        &der::generalized_time(now_ms),
+        &der::sequence(&answers),
+        &nonce,
+    ]);
+    let signature = der::bits(&key.sign(super::keys::Digest::Sha256, &content));
+    let certificates = der::context(0, &[&der::sequence(&[&signer.authority.certificate])]);
+    let basic = der::sequence(&[&content, &key.signature_algorithm(), &signature, &certificates]);
+    let bytes = der::sequence(&[&der::oid(&[1, 3, 6, 1, 5, 5, 7, 48, 1, 1]), &der::octets(&basic)]);
+    Ok(der::sequence(&[&der::element(der::ENUMERATED, &[&[0]]), &der::context(0, &[&bytes])]))
+}
+
+/// Whether an id names this authority: by the digests of its name and its key (RFC 6960 section 4.1.1).
+fn is_issuer(generation: &Generation, id: &read::OcspId<'_>) -> bool {
+    let Some(digest) = read::digest_algorithm(id.algorithm) else { return false };
+    let hash = |bytes: &[u8]| aws_lc_rs::digest::digest(digest, bytes);
+    hash(&generation.authority.name).as_ref() == id.name_hash
+        && hash(read::key_bits(&generation.authority.key.spki)).as_ref() == id.key_hash
+}

@@ -1,0 +1,99 @@
+//! What an authority publishes: CRLs, issuers' certificates, and answers over OCSP (RFC 6960 appendix A).
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::json;
+
+use crate::core::Authority;
+use crate::limits::OCSP_MAX_BYTES;
+use crate::serve::{answer, fault};
+use crate::server::Shared;
+
+/// `/crl` is the current generation's CRL, `/crl/{n}.crl` and `/crl/{n}.cer` those of each.
+pub(crate) fn crl_router(shared: &Arc<Shared>) -> Router {
+    Router::new()
+        .route("/crl", get(current_crl))
+        .route("/crl/{file}", get(file))
+        .with_state(Arc::clone(shared))
+}
+
+/// OCSP by POST, and by GET with the request in the path.
+pub(crate) fn ocsp_router(shared: &Arc<Shared>) -> Router {
+    Router::new()
+        .route("/ocsp", axum::routing::post(ocsp_post))
+        .route("/ocsp/{*request}", get(ocsp_get))
+        .with_state(Arc::clone(shared))
+}
+
+async fn current_crl(State(shared): State<Arc<Shared>>) -> Response {
+    let authority = shared.authority().await;
+    let number = authority.hierarchy().current().number;
+    publish(&shared, &format!("{number}.crl")).await
+}
+
+async fn file(State(shared): State<Arc<Shared>>, Path(file): Path<String>) -> Response {
+    publish(&shared, &file).await
+}
+
+async fn publish(shared: &Arc<Shared>, file: &str) -> Response {
+    if let Err(instead) = fault(shared, "crl", "get", file).await {
+        return instead;
+    }
+    let authority = shared.authority().await;
+    let found = read_file(&authority, file);
+    let outcome = if found.is_some() { "200" } else { "404" };
+    shared.cx.journal.record("crl", "get", file, outcome, serde_json::Value::Null);
+    match found {
+        Some((kind, bytes)) => answer(StatusCode::OK, kind, bytes),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+fn read_file(authority: &Authority, file: &str) -> Option<(&'static str, Vec<u8>)> {
+    let (number, kind) = file.split_once('.')?;
+    let number: u32 = number.parse().ok()?;
+    match kind {
+        "crl" => Some(("application/pkix-crl", authority.crl(number)?)),
+        "cer" => {
+            let hierarchy = authority.hierarchy();
+            let generation = hierarchy.generations.iter().find(|one| one.number == number)?;
+            Some(("application/pkix-cert", generation.authority.certificate.clone()))
+        }
+        _ => None,
+    }
+}
+
+async fn ocsp_post(State(shared): State<Arc<Shared>>, request: Request<Body>) -> Response {
+    match Limited::new(request.into_body(), OCSP_MAX_BYTES).collect().await {
+        Ok(body) => ocsp(&shared, &body.to_bytes()).await,
+        Err(_) => StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+    }
+}
+
+async fn ocsp_get(State(shared): State<Arc<Shared>>, Path(request): Path<String>) -> Response {
+    // Base64 has slashes, and some clients do not escape them: the path was taken whole.
+    let bytes = STANDARD.decode(request.trim().as_bytes()).unwrap_or_default();
+    ocsp(&shared, &bytes).await
+}
+
+async fn ocsp(shared: &Arc<Shared>, request: &[u8]) -> Response {
+    if let Err(instead) = fault(shared, "ocsp", "ask", "").await {
+        return instead;
+    }
+    let authority = shared.authority().await;
+    let (outcome, bytes) = match authority.ocsp(request) {
+        Ok(bytes) => ("successful", bytes),
+        Err(refusal) => ("refused", refusal.response()),
+    };
+    shared.cx.journal.record("ocsp", "ask", "", outcome, json!({ "request_bytes": request.len() }));
+    answer(StatusCode::OK, "application/ocsp-response", bytes)
+}
