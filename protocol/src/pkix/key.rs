@@ -5,7 +5,10 @@ use std::sync::OnceLock;
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::rsa::{KeyPair as RsaKey, KeySize, Pkcs1PrivateDecryptingKey, PrivateDecryptingKey};
+use aws_lc_rs::rsa::{
+    KeyPair as RsaKey, KeySize, OaepAlgorithm, OaepPrivateDecryptingKey, Pkcs1PrivateDecryptingKey,
+    PrivateDecryptingKey,
+};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RSA_PKCS1_SHA384,
     RSA_PKCS1_SHA512,
@@ -264,6 +267,19 @@ impl Key {
         let key = Pkcs1PrivateDecryptingKey::new(self.decrypting()?.clone()).ok()?;
         let mut plain = Zeroizing::new(vec![0; key.min_output_size()]);
         let length = key.decrypt(block, &mut plain).ok()?.len();
+        plain.truncate(length);
+        Some(plain)
+    }
+
+    /// Opens a block of RSA-OAEP without label. `None` covers everything that can be wrong with it.
+    pub(crate) fn decrypt_oaep(
+        &self,
+        way: &'static OaepAlgorithm,
+        block: &[u8],
+    ) -> Option<Zeroizing<Vec<u8>>> {
+        let key = OaepPrivateDecryptingKey::new(self.decrypting()?.clone()).ok()?;
+        let mut plain = Zeroizing::new(vec![0; key.min_output_size()]);
+        let length = key.decrypt(way, block, &mut plain, None).ok()?.len();
         plain.truncate(length);
         Some(plain)
     }
