@@ -349,14 +349,14 @@ fn authorities(authority: &Authority) -> Value {
     let show = |one: &Generation| {
         json!({
             "generation": one.number,
-            "certificate": STANDARD.encode(&one.authority.certificate),
+            "certificate": STANDARD.encode(one.authority.certificate.raw()),
             "not_after_ms": one.authority.not_after_ms,
             "ra": one.ra_certificates().iter().map(|one| STANDARD.encode(one)).collect::<Vec<_>>(),
             "ra_not_after_ms": one.ra_signing.not_after_ms.min(one.ra_encryption.not_after_ms),
         })
     };
     json!({
-        "root": STANDARD.encode(&hierarchy.root.certificate),
+        "root": STANDARD.encode(hierarchy.root.certificate.raw()),
         "generations": hierarchy.generations.iter().map(|one| show(one)).collect::<Vec<_>>(),
         "next": hierarchy.next.as_ref().map(|(one, at_ms)| json!({ "authority": show(one), "at_ms": at_ms })),
     })
@@ -374,7 +374,9 @@ impl AdminWorld for Adapter {
             let document: WorldDocument =
                 serde_json::from_value(world).map_err(|error| AdminError::invalid("", error.to_string()))?;
             let config = changed(self.0.world().config.clone(), document);
-            self.0.replace(config).map_err(|error| AdminError::invalid("", crate::Chain(&error).to_string()))
+            self.0
+                .replace(config)
+                .map_err(|error| AdminError::invalid("", causeway_protocol::Chain(&error).to_string()))
         })
     }
 
@@ -382,7 +384,7 @@ impl AdminWorld for Adapter {
         Box::pin(async {
             self.0
                 .replace(self.0.world().config.clone())
-                .map_err(|error| AdminError::Failed { detail: crate::Chain(&error).to_string() })
+                .map_err(|error| AdminError::Failed { detail: causeway_protocol::Chain(&error).to_string() })
         })
     }
 

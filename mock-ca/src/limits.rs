@@ -14,18 +14,6 @@ pub const CHALLENGES_MAX: usize = 20_000;
 /// Largest PKCS#10 that is read: a request with RSA-8192 and every extension in use stays under 8 KiB.
 pub const CSR_MAX_BYTES: usize = 64 * 1024;
 
-/// Attributes and extensions of a request, parts of a name, alternative names: several times what real ones have.
-pub const CSR_ATTRIBUTES_MAX: usize = 32;
-pub const EXTENSIONS_MAX: usize = 64;
-pub const NAME_PARTS_MAX: usize = 64;
-pub const ALTERNATIVE_NAMES_MAX: usize = 256;
-
-/// Nesting of what is read; certificates need nine levels.
-pub const READ_DEPTH_MAX: usize = 32;
-
-/// `ub-common-name` of RFC 5280 appendix A.
-pub const COMMON_NAME_MAX_CHARS: usize = 64;
-
 /// Largest RSA key that is verified; bigger ones only cost time.
 pub const RSA_MAX_BITS: u32 = 8_192;
 

@@ -66,7 +66,7 @@ fn read_file(authority: &Authority, file: &str) -> Option<(&'static str, Vec<u8>
         "cer" => {
             let hierarchy = authority.hierarchy();
             let generation = hierarchy.generations.iter().find(|one| one.number == number)?;
-            Some(("application/pkix-cert", generation.authority.certificate.clone()))
+            Some(("application/pkix-cert", generation.authority.certificate.raw().to_vec()))
         }
         _ => None,
     }

@@ -1,11 +1,11 @@
 //! The running mock: ports, the authority, and the tasks behind them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::Router;
-use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock};
+use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock, Tasks};
 use causeway_mock_kit::listen::{self, BindError};
 use causeway_mock_kit::pki::{PkiError, TestCa};
 use causeway_mock_kit::world::{Company, SplitMix64, mix_two};
@@ -20,7 +20,7 @@ use crate::accounts::Accounts;
 use crate::config::Config;
 use crate::core::{Authority, AuthorityError, Challenges, Checked, Links};
 use crate::profile::Profile;
-use crate::{admin, ndes, publish, serve};
+use crate::{admin, ndes, publish, scep, serve};
 
 /// Why the mock did not start.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +54,7 @@ pub(crate) struct Front {
 
 /// Every front end but the admin API.
 pub(crate) static FRONTS: &[Front] = &[
+    Front { name: "scep", path: "/certsrv/mscep/mscep.dll", tls: plain, router: scep::router },
     Front { name: "ndes_admin", path: "/certsrv/mscep_admin/", tls: plain, router: ndes::router },
     Front { name: "crl", path: "/crl", tls: plain, router: publish::crl_router },
     Front { name: "ocsp", path: "/ocsp", tls: plain, router: publish::ocsp_router },
@@ -176,7 +177,7 @@ impl Shared {
 /// A running authority. Everything stops when it is dropped.
 pub struct MockCa {
     shared: Arc<Shared>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
+    tasks: Tasks,
 }
 
 impl MockCa {
@@ -231,7 +232,7 @@ impl MockCa {
                 serve::connection(name, tls.clone(), router.clone(), stream, peer)
             }));
         }
-        Ok(Self { shared, tasks: Mutex::new(tasks) })
+        Ok(Self { shared, tasks: Tasks::new(tasks) })
     }
 
     /// Front end name to URL.
@@ -312,7 +313,7 @@ impl RunningMock for MockCa {
         let upn = company.upn(company.service_account.login);
         ready.accounts.insert("admin".to_owned(), json!({ "user": user, "upn": upn, "password": password }));
         let challenge = world.challenges.config().fixed.as_deref();
-        ready.accounts.insert("scep".to_owned(), json!({ "challenge": challenge }));
+        ready.accounts.insert("scep".to_owned(), json!({ "challenge": challenge, "url": self.url("scep") }));
         if let Some(person) = company.people.iter().find(|person| person.is_active()) {
             let sid = company.sid(person.rid);
             let upn = company.upn(&person.login);
@@ -325,11 +326,7 @@ impl RunningMock for MockCa {
 
     async fn stop(self) {
         self.shared.cx.stop.cancel();
-        let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        for task in tasks {
-            // A task that panicked has said so in the log.
-            let _ = task.await;
-        }
+        self.tasks.ended().await;
     }
 }
 

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use aws_lc_rs::rand::SecureRandom as _;
+use causeway_protocol::pkix::{Digest, Key};
 
-use super::keys::Key;
 use super::{Links, der, hierarchy, template};
 
 /// A serial number: 16 random bytes, the first bit clear so that it is positive, the second set so that its length is
@@ -108,7 +108,7 @@ impl Extensions {
     }
 
     /// Identifiers of the subject's and the issuer's key.
-    pub(super) fn key_ids(&mut self, subject: &[u8; 20], issuer: &[u8; 20]) {
+    pub(super) fn key_ids(&mut self, subject: &[u8], issuer: &[u8]) {
         self.push(&[CE[0], CE[1], CE[2], 14], false, &der::octets(subject));
         self.push(&[CE[0], CE[1], CE[2], 35], false, &der::sequence(&[&der::context_primitive(0, issuer)]));
     }
@@ -149,7 +149,7 @@ pub(super) fn sign(body: &Body<'_>, extensions: &Extensions, by: &Key) -> Vec<u8
     let content = der::sequence(&[
         &der::context(0, &[&der::number(2)]),
         &body.serial.der(),
-        &by.signature_algorithm(),
+        &by.signature_algorithm(Digest::Sha256).identifier(),
         body.issuer,
         &validity,
         body.subject,

@@ -80,10 +80,6 @@ pub struct Handed {
 #[error("the password cache is full")]
 pub struct CacheFull;
 
-/// A challenge taken out of the cache for one request. [`Challenges::give_back`] returns it when nothing came of it.
-#[must_use]
-pub struct Taken(Option<Kept>);
-
 struct Kept {
     password: Secret,
     until_ms: i64,
@@ -98,12 +94,6 @@ struct Kept {
 impl std::fmt::Debug for Handed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Handed").field("until_ms", &self.until_ms).finish_non_exhaustive()
-    }
-}
-
-impl std::fmt::Debug for Taken {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Taken").field("one_time", &self.0.is_some()).finish()
     }
 }
 
@@ -171,9 +161,9 @@ impl Challenges {
     ///
     /// # Errors
     /// [`ChallengeError`] when it is not good for this name now.
-    pub fn take(&self, now_ms: i64, shown: Option<&str>, name: &str) -> Result<Taken, ChallengeError> {
+    pub fn take(&self, now_ms: i64, shown: Option<&str>, name: &str) -> Result<(), ChallengeError> {
         if !self.config.required {
-            return Ok(Taken(None));
+            return Ok(());
         }
         let shown = shown
             .filter(|shown| !shown.is_empty() && shown.len() <= CHALLENGE_MAX_BYTES)
@@ -183,7 +173,7 @@ impl Challenges {
         if fixed.is_some_and(|fixed| same(fixed, shown))
             || permanent.is_some_and(|single| same(single.expose(), shown))
         {
-            return Ok(Taken(None));
+            return Ok(());
         }
         let mut kept = held(&self.kept);
         let at =
@@ -197,16 +187,10 @@ impl Challenges {
             return Err(ChallengeError::AnotherName);
         }
         if found.permanent {
-            return Ok(Taken(None));
+            return Ok(());
         }
-        Ok(Taken(Some(kept.remove(at))))
-    }
-
-    /// Returns a challenge whose request was refused for another reason.
-    pub fn give_back(&self, taken: Taken) {
-        if let Taken(Some(one)) = taken {
-            held(&self.kept).push(one);
-        }
+        kept.remove(at);
+        Ok(())
     }
 
     /// Forgets what NDES keeps in memory, as a restart of its application pool does; those of administrators stay.
@@ -277,7 +261,7 @@ mod tests {
             challenges.hand_out(0).unwrap();
         }
         assert_eq!(challenges.hand_out(3_599_999).unwrap_err(), CacheFull);
-        let _ = challenges.take(1, Some(first.password.expose()), "x").unwrap();
+        challenges.take(1, Some(first.password.expose()), "x").unwrap();
         let again = challenges.take(1, Some(first.password.expose()), "x");
         assert_eq!(again.unwrap_err(), ChallengeError::Unknown, "used");
         challenges.hand_out(2).expect("the used one made room");
@@ -296,14 +280,12 @@ mod tests {
     }
 
     #[test]
-    fn bound_to_a_name_and_given_back() {
+    fn bound_to_a_name() {
         let challenges = five();
         let one = challenges.make(0, 5, Some("phone-1".to_owned()), false).unwrap();
         let shown = Some(one.password.expose());
         assert_eq!(challenges.take(0, shown, "phone-2").unwrap_err(), ChallengeError::AnotherName);
-        let taken = challenges.take(0, shown, "phone-1").unwrap();
-        challenges.give_back(taken);
-        let _ = challenges.take(0, shown, "phone-1").expect("it was given back");
+        challenges.take(0, shown, "phone-1").unwrap();
     }
 
     #[test]
@@ -313,7 +295,7 @@ mod tests {
         let made = challenges.make(0, 5, None, false).unwrap();
         assert_eq!(challenges.restart(), 1);
         assert!(challenges.take(0, Some(cached.password.expose()), "x").is_err());
-        let _ = challenges.take(0, Some(made.password.expose()), "x").unwrap();
+        challenges.take(0, Some(made.password.expose()), "x").unwrap();
     }
 
     #[test]
@@ -324,8 +306,8 @@ mod tests {
         let single = challenges.hand_out(0).unwrap();
         assert_eq!(single.until_ms, None);
         for _ in 0..3 {
-            let _ = challenges.take(i64::MAX, Some(single.password.expose()), "x").unwrap();
-            let _ = challenges.take(0, Some("fixed"), "x").unwrap();
+            challenges.take(i64::MAX, Some(single.password.expose()), "x").unwrap();
+            challenges.take(0, Some("fixed"), "x").unwrap();
         }
         assert_eq!(challenges.hand_out(0).unwrap().password.expose(), single.password.expose());
         assert!(!format!("{:?}", challenges.config()).contains("fixed\""));

@@ -1,11 +1,11 @@
 //! Settings of an authority.
 
 use causeway_mock_kit::world::Company;
+use causeway_protocol::certificate::KeyKind;
+use causeway_protocol::pkix::Name;
 use serde::{Deserialize, Serialize};
 
 use super::hierarchy::{RaMode, Tiers};
-use super::keys::KeyKind;
-use super::names;
 use super::template::{self, Template, TemplateError};
 
 /// Who the authority is and what it issues.
@@ -125,11 +125,11 @@ impl AuthorityConfig {
 
     fn check(&self) -> Result<(), AuthorityError> {
         for name in [&self.name, &self.root_name, &format!("CN={}", self.ra_name)] {
-            if names::parse(name).is_none() {
+            if Name::parse(name).is_err() {
                 return Err(AuthorityError::Name { name: name.clone() });
             }
         }
-        if !self.key.is_rsa() && self.ra() == RaMode::None {
+        if self.key == KeyKind::P256 && self.ra() == RaMode::None {
             return Err(AuthorityError::NeedsRa);
         }
         if [self.root_days, self.authority_days, self.ra_days].iter().any(|days| *days <= 0) {

@@ -69,13 +69,6 @@ pub fn oid(arcs: &[u32]) -> Vec<u8> {
     element(OID, &[&body])
 }
 
-/// An object identifier from text such as `1.3.6.1.5.5.7.3.2`; `None` when it is none.
-pub fn oid_of_text(text: &str) -> Option<Vec<u8>> {
-    let arcs: Vec<u32> = text.split('.').map(|arc| arc.parse().ok()).collect::<Option<_>>()?;
-    let valid = matches!(arcs.as_slice(), [first, second, ..] if *first <= 2 && (*first == 2 || *second < 40) && *second < 1_000_000);
-    valid.then(|| oid(&arcs))
-}
-
 /// An INTEGER that is not negative, from big-endian bytes.
 pub fn unsigned(bytes: &[u8]) -> Vec<u8> {
     let start = bytes.iter().position(|byte| *byte != 0).unwrap_or(bytes.len());
@@ -186,13 +179,5 @@ mod tests {
         assert_eq!(time(1_793_534_400_000), element(UTC_TIME, &[b"261101120000Z"]));
         assert_eq!(time(2_524_607_999_000), element(UTC_TIME, &[b"491231235959Z"]));
         assert_eq!(time(2_524_608_000_000), element(GENERALIZED_TIME, &[b"20500101000000Z"]));
-    }
-
-    #[test]
-    fn identifiers_from_text() {
-        assert_eq!(oid_of_text("1.3.6.1.5.5.7.3.2"), Some(oid(&[1, 3, 6, 1, 5, 5, 7, 3, 2])));
-        for wrong in ["", "1", "3.1", "1.40", "1.2.x", "1..2", "client_auth"] {
-            assert_eq!(oid_of_text(wrong), None, "{wrong}");
-        }
     }
 }

@@ -3,12 +3,14 @@
 
 use std::sync::Arc;
 
+use causeway_protocol::certificate::KeyKind;
+use causeway_protocol::pkix::{Certificate, Digest, Key, Name};
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{self, Body, Extensions, Serial};
-use super::keys::{self, Digest, Key, KeyKind, KeyName};
+use super::keys::{self, KeyName};
 use super::template::KeyUsage;
-use super::{AuthorityConfig, Links, der, names};
+use super::{AuthorityConfig, Links, der};
 
 const DAY_MS: i64 = 86_400_000;
 /// Certificates begin this much earlier than now, as AD CS does it for clocks that are slow.
@@ -42,8 +44,7 @@ pub enum RaMode {
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub key: Arc<Key>,
-    /// DER.
-    pub certificate: Vec<u8>,
+    pub certificate: Certificate,
     pub serial: Serial,
     /// The issuer's name, DER.
     pub issuer: Vec<u8>,
@@ -85,11 +86,9 @@ impl Hierarchy {
 
     /// Certificates from `generation` upwards, DER.
     pub fn chain<'a>(&'a self, generation: &'a Generation) -> Vec<&'a [u8]> {
-        let mut chain = vec![generation.authority.certificate.as_slice()];
-        if generation.authority.certificate != self.root.certificate
-            && generation.authority.issuer == self.root.name
-        {
-            chain.push(&self.root.certificate);
+        let mut chain = vec![generation.authority.certificate.raw()];
+        if generation.authority.serial != self.root.serial && generation.authority.issuer == self.root.name {
+            chain.push(self.root.certificate.raw());
         }
         chain
     }
@@ -100,8 +99,8 @@ impl Generation {
     pub fn ra_certificates(&self) -> Vec<&[u8]> {
         match self.ra {
             RaMode::None => Vec::new(),
-            RaMode::Single => vec![&self.ra_signing.certificate],
-            RaMode::Pair => vec![&self.ra_signing.certificate, &self.ra_encryption.certificate],
+            RaMode::Single => vec![self.ra_signing.certificate.raw()],
+            RaMode::Pair => vec![self.ra_signing.certificate.raw(), self.ra_encryption.certificate.raw()],
         }
     }
 
@@ -124,6 +123,7 @@ pub(super) struct Maker<'a> {
 impl Maker<'_> {
     /// A hierarchy with its first generation. Blocks while keys are made.
     pub(super) fn hierarchy(&self) -> Hierarchy {
+        self.make_keys(0);
         let root = match self.config.tiers() {
             Tiers::One => None,
             Tiers::Two => Some(self.self_signed("root", 0, &self.config.root_name, self.config.root_days)),
@@ -144,7 +144,7 @@ impl Maker<'_> {
                 // Digital signature and encipherment besides: in CA mode SCEP uses this key for both (RFC 8894 section 2.1.2).
                 extensions.authority(Some(0), self.authority_usage());
                 extensions.links(self.links, 0);
-                self.issue(root, 0, key, &names::of_text(name), days, extensions)
+                self.issue(root, 0, key, &name_of(name), days, extensions)
             }
         };
         self.with_ra(authority, number, self.config.ra_days)
@@ -175,17 +175,11 @@ impl Maker<'_> {
         usage: &[KeyUsage],
         days: i32,
     ) -> Identity {
-        // The messages of SCEP are RSA, whatever the authority signs with.
-        let kind = if self.config.key.is_rsa() { self.config.key } else { KeyKind::Rsa2048 };
-        let key = self.key(role, number, kind);
+        let key = self.key(role, number, self.ra_key());
         let mut extensions = Extensions::default();
         extensions.usage(KeyUsage::set(usage), &["enrolment_agent"]);
         extensions.links(self.links, number);
-        let name = names::of_text(&format!(
-            "CN={}, {}",
-            self.config.ra_name,
-            names::without_first(&self.config.name)
-        ));
+        let name = name_of(&format!("CN={}, {}", self.config.ra_name, without_first(&self.config.name)));
         self.issue(authority, number, key, &name, days, extensions)
     }
 
@@ -193,13 +187,20 @@ impl Maker<'_> {
         let key = self.key(role, number, self.config.key);
         let mut extensions = Extensions::default();
         extensions.authority(None, self.authority_usage());
-        let name = names::of_text(name);
+        let name = name_of(name);
         let (serial, not_before_ms, not_after_ms) =
             (Serial::random(), self.now_ms - BACKDATED_MS, self.now_ms + i64::from(days) * DAY_MS);
-        extensions.key_ids(&key.id(), &key.id());
-        let body =
-            Body { serial, issuer: &name, subject: &name, spki: &key.spki, not_before_ms, not_after_ms };
-        let certificate = certificate::sign(&body, &extensions, &key);
+        let key_id = key.public_key().key_id();
+        extensions.key_ids(&key_id, &key_id);
+        let body = Body {
+            serial,
+            issuer: &name,
+            subject: &name,
+            spki: key.public_key().spki(),
+            not_before_ms,
+            not_after_ms,
+        };
+        let certificate = own(certificate::sign(&body, &extensions, &key));
         Identity { key, certificate, serial, issuer: name.clone(), name, not_before_ms, not_after_ms }
     }
 
@@ -215,10 +216,16 @@ impl Maker<'_> {
         let not_before_ms = (self.now_ms + i64::from(days.min(0)) * 2 * DAY_MS - BACKDATED_MS).max(0);
         let not_after_ms = (self.now_ms + i64::from(days) * DAY_MS).min(by.not_after_ms);
         let serial = Serial::random();
-        extensions.key_ids(&key.id(), &by.key.id());
-        let body =
-            Body { serial, issuer: &by.name, subject: name, spki: &key.spki, not_before_ms, not_after_ms };
-        let certificate = certificate::sign(&body, &extensions, &by.key);
+        extensions.key_ids(&key.public_key().key_id(), &by.key.public_key().key_id());
+        let body = Body {
+            serial,
+            issuer: &by.name,
+            subject: name,
+            spki: key.public_key().spki(),
+            not_before_ms,
+            not_after_ms,
+        };
+        let certificate = own(certificate::sign(&body, &extensions, &by.key));
         Identity {
             key,
             certificate,
@@ -230,21 +237,61 @@ impl Maker<'_> {
         }
     }
 
+    /// Makes the keys of a generation side by side; one after the other they would take as long as all together.
+    pub(super) fn make_keys(&self, generation: u32) {
+        let mut roles = vec![("issuing", self.config.key)];
+        if self.config.tiers() == Tiers::Two && generation == 0 {
+            roles.push(("root", self.config.key));
+        }
+        match self.config.ra() {
+            RaMode::None => {}
+            RaMode::Single => roles.push(("ra", self.ra_key())),
+            RaMode::Pair => roles.extend([("ra-signing", self.ra_key()), ("ra-encryption", self.ra_key())]),
+        }
+        let name = |(role, kind)| KeyName { seed: self.seed, role, generation, kind };
+        keys::make_all(&roles.into_iter().map(name).collect::<Vec<_>>());
+    }
+
+    /// The messages of SCEP are RSA, whatever the authority signs with.
+    fn ra_key(&self) -> KeyKind {
+        if self.config.key == KeyKind::P256 { KeyKind::Rsa2048 } else { self.config.key }
+    }
+
     fn key(&self, role: &'static str, generation: u32, kind: KeyKind) -> Arc<Key> {
         keys::kept(&KeyName { seed: self.seed, role, generation, kind })
     }
 
     fn authority_usage(&self) -> u16 {
         let mut usage = vec![KeyUsage::DigitalSignature, KeyUsage::KeyCertSign, KeyUsage::CrlSign];
-        if self.config.key.is_rsa() {
+        if self.config.key != KeyKind::P256 {
             usage.push(KeyUsage::KeyEncipherment);
         }
         KeyUsage::set(&usage)
     }
 }
 
-/// `AlgorithmIdentifier` and signature over `content`, as certificates, CRLs and OCSP answers carry them.
+/// A name of the settings, DER.
+fn name_of(text: &str) -> Vec<u8> {
+    Name::parse(text).expect("names of authorities are checked with the settings").to_der()
+}
+
+/// Everything after the first part.
+fn without_first(text: &str) -> &str {
+    text.split_once(',').map_or("", |(_, rest)| rest.trim())
+}
+
+fn own(certificate: Vec<u8>) -> Certificate {
+    Certificate::read(&certificate).expect("a certificate of our own can be read")
+}
+
+/// `content` with `AlgorithmIdentifier` and signature, as certificates, CRLs and OCSP answers carry them.
 pub(super) fn signed(content: &[u8], key: &Key) -> Vec<u8> {
-    let signature = der::bits(&key.sign(Digest::Sha256, content));
-    der::sequence(&[content, &key.signature_algorithm(), &signature])
+    let (algorithm, signature) = signature(content, key);
+    der::sequence(&[content, &algorithm, &signature])
+}
+
+/// `AlgorithmIdentifier` and BIT STRING.
+pub(super) fn signature(content: &[u8], key: &Key) -> (Vec<u8>, Vec<u8>) {
+    let signature = key.sign(Digest::Sha256, content).expect("an authority's key signs with SHA-256");
+    (signature.algorithm.identifier(), der::bits(&signature.bytes))
 }

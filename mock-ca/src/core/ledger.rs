@@ -143,7 +143,12 @@ impl Ledger {
     }
 
     pub(super) fn enter(&mut self, request: Request) {
-        if let Some(transaction) = &request.transaction {
+        // A refused request takes no name away from one that was not: whoever guesses a transaction's name could make its
+        // owner's next try a new request otherwise.
+        let refused = matches!(request.state, State::Denied(_));
+        if let Some(transaction) = &request.transaction
+            && !(refused && self.of_transaction(request.front, &transaction.id).is_some())
+        {
             self.transactions.insert((request.front, transaction.id.clone()), request.id);
         }
         self.requests.insert(request.id, request);

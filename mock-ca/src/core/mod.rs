@@ -11,12 +11,11 @@ mod config;
 mod csr;
 mod denial;
 pub mod der;
+mod forgery;
 mod hierarchy;
 mod keys;
 mod ledger;
-mod names;
 mod policy;
-mod read;
 mod revocation;
 mod template;
 #[cfg(test)]
@@ -29,15 +28,12 @@ use causeway_mock_kit::Clock;
 use causeway_mock_kit::world::Company;
 
 pub use certificate::Serial;
-pub use challenge::{CacheFull, ChallengeConfig, ChallengeError, ChallengeView, Challenges, Handed, Taken};
+pub use challenge::{CacheFull, ChallengeConfig, ChallengeError, ChallengeView, Challenges, Handed};
 pub use config::{AuthorityConfig, AuthorityError, Checked};
-pub use csr::{AlternativeName, Csr, SubjectKey, alternative_names, parts_of_name, text_of_parts};
+pub use csr::Csr;
 pub use denial::Denial;
 pub use hierarchy::{Generation, Hierarchy, Identity, RaMode, Tiers};
-pub use keys::{Digest, Key, KeyKind, key_id};
 pub use ledger::{Issued, Request, RequestView, State, Transaction};
-pub use names::parse as name_of_text;
-pub use policy::SID_PREFIX;
 pub use revocation::{OcspRefusal, Reason, Revocation};
 pub use template::{Approval, KeyUsage, Template, TemplateError};
 
@@ -88,6 +84,8 @@ pub struct Submission<'a> {
     pub alternative_names: Option<Vec<u8>>,
     /// Fewer days than the template says.
     pub validity_days: Option<u32>,
+    /// A person must approve it, whatever the template says.
+    pub hold: bool,
 }
 
 /// What became of a request.
@@ -189,7 +187,7 @@ impl Authority {
             Ok(csr) => csr,
             Err(denial) => return Decision::Denied(denial, 0),
         };
-        let (fingerprint, key_sha256) = (sha256(submission.csr), sha256(&csr.spki));
+        let (fingerprint, key_sha256) = (sha256(submission.csr), sha256(csr.spki()));
         let before = known(&self.ledger(), submission, &fingerprint, &key_sha256);
         if let Some(known) = before {
             return self.again(&known);
@@ -208,7 +206,7 @@ impl Authority {
         }
         let judged = checked.and_then(|draft| admit(&csr).map(|()| Arc::new(draft)));
         let (template, state) = match &judged {
-            Ok(draft) => (draft.template.clone(), self.first_state(draft)),
+            Ok(draft) => (draft.template.clone(), self.first_state(draft, submission.hold)),
             Err(denial) => {
                 (submission.template.unwrap_or_default().to_owned(), State::Denied(denial.clone()))
             }
@@ -406,7 +404,9 @@ impl Authority {
         let now = self.hierarchy.load_full();
         let number = now.current().number + 1;
         let root = (self.config.tiers() == Tiers::Two).then_some(&now.root);
-        let next = Arc::new(self.maker().generation(root, number));
+        let maker = self.maker();
+        maker.make_keys(number);
+        let next = Arc::new(maker.generation(root, number));
         self.hierarchy
             .store(Arc::new(Hierarchy { next: Some((Arc::clone(&next), at_ms)), ..(*now).clone() }));
         next
@@ -455,7 +455,7 @@ impl Authority {
         if old.not_after_ms <= now_ms || self.revocation(&serial).is_some() {
             return Err(Denial::NotRenewable);
         }
-        if self.config.renewal_same_subject && old.name != csr.subject {
+        if self.config.renewal_same_subject && old.name != csr.subject_raw() {
             return Err(Denial::SubjectChanged);
         }
         let window = self.config.template(&old.template).map_or(0, |template| template.renewal_days);
@@ -465,7 +465,10 @@ impl Authority {
         Ok(())
     }
 
-    fn first_state(&self, draft: &Arc<Draft>) -> State {
+    fn first_state(&self, draft: &Arc<Draft>, hold: bool) -> State {
+        if hold {
+            return State::Pending { draft: Arc::clone(draft), due_ms: None };
+        }
         match self.config.template(&draft.template).map_or(Approval::None, |template| template.approval) {
             Approval::None => State::Deciding,
             Approval::Manual => State::Pending { draft: Arc::clone(draft), due_ms: None },

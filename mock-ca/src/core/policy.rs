@@ -1,18 +1,17 @@
 //! Whether a request may become a certificate, and what that certificate says.
 
+use super::certificate::{Body, Extensions, Serial, sign};
 use aws_lc_rs::digest::{SHA256, digest};
 use causeway_mock_kit::world::Company;
+use causeway_protocol::pkix::{AlternativeName, Extension, Name, Oid, PublicKey, PublicKeyKind, oid};
 
-use super::certificate::{Body, Extensions, Serial, sign};
-use super::csr::{self, AlternativeName, Csr, SubjectKey};
+use super::csr::{self, Csr};
 use super::hierarchy::{BACKDATED_MS, Generation};
 use super::template::{self, KeyUsage, Template};
 use super::{AuthorityConfig, Denial, Links, Submission};
-use crate::limits::{COMMON_NAME_MAX_CHARS, RSA_MAX_BITS};
+use crate::limits::RSA_MAX_BITS;
 
 const DAY_MS: i64 = 86_400_000;
-/// Before a SID in an alternative name (KB5014754).
-pub const SID_PREFIX: &str = "tag:microsoft.com,2022-09-14:sid:";
 
 /// What will be issued. Holds no secret: a challenge stays behind.
 #[derive(Debug)]
@@ -20,7 +19,7 @@ pub struct Draft {
     /// Subject, DER, and as text.
     pub(super) name: Vec<u8>,
     pub(super) subject: String,
-    pub(super) spki: Vec<u8>,
+    pub(super) key: PublicKey,
     pub(super) key_sha256: [u8; 32],
     pub(super) template: String,
     validity_days: u32,
@@ -28,20 +27,20 @@ pub struct Draft {
     purposes: Vec<String>,
     /// GeneralNames, DER, in place of those in the request.
     alternative_names: Option<Vec<u8>>,
-    /// Requested extensions, whole.
-    copied: Vec<Vec<u8>>,
+    /// Requested extensions.
+    copied: Vec<Extension>,
     pub(super) alternative_texts: Vec<String>,
 }
 
-/// Extensions the authority decides about; a request's are left out, as AD CS leaves them out. Bodies of identifiers.
-const OWN: [&[u8]; 7] = [
-    &[0x55, 0x1d, 14],
-    &[0x55, 0x1d, 15],
-    &[0x55, 0x1d, 19],
-    &[0x55, 0x1d, 31],
-    &[0x55, 0x1d, 35],
-    &[0x55, 0x1d, 37],
-    &[0x2b, 6, 1, 5, 5, 7, 1, 1],
+/// Extensions the authority decides about; a request's are left out, as AD CS leaves them out.
+const OWN: [Oid; 7] = [
+    oid::SUBJECT_KEY_ID,
+    oid::KEY_USAGE,
+    oid::BASIC_CONSTRAINTS,
+    oid::CRL_DISTRIBUTION_POINTS,
+    oid::AUTHORITY_KEY_ID,
+    oid::EXTENDED_KEY_USAGE,
+    oid::AUTHORITY_INFO_ACCESS,
 ];
 
 /// Judges a request.
@@ -52,37 +51,36 @@ pub(super) fn draft(
     submission: &Submission<'_>,
 ) -> Result<Draft, Denial> {
     let template = choose(config, csr, submission)?;
-    check_key(template, csr.key)?;
-    let name = submission.subject.clone().unwrap_or_else(|| csr.subject.clone());
-    let parts = match &submission.subject {
-        Some(name) => csr::parts_of_name(name).ok_or(Denial::BadName)?,
-        None => csr.parts.clone(),
+    check_key(template, csr.key_kind())?;
+    let raw = submission.subject.clone().unwrap_or_else(|| csr.subject_raw().to_vec());
+    let name = match &submission.subject {
+        Some(name) => Name::read(name).map_err(|_| Denial::BadName)?,
+        None => csr.subject().clone(),
     };
     let names = match &submission.alternative_names {
         Some(value) => csr::alternative_names(value).ok_or(Denial::BadName)?,
-        None => csr.alternative_names.clone(),
+        None => csr.alternative_names().to_vec(),
     };
-    check_names(template, &parts, &names)?;
+    check_names(template, &name, &names)?;
     if config.strict_sid {
         check_sid(company, csr, &names)?;
     }
     let own_names = submission.alternative_names.is_some();
-    let copied = csr.extensions.iter().filter(|extension| {
-        !OWN.contains(&extension.oid.as_slice()) && !(own_names && extension.oid == csr::ALTERNATIVE_NAME)
+    let copied = csr.extensions().0.iter().filter(|extension| {
+        !OWN.contains(&extension.oid) && !(own_names && extension.oid == oid::SUBJECT_ALT_NAME)
     });
-    let subject = if submission.subject.is_some() { csr::text_of_parts(&parts) } else { csr.subject_text() };
     Ok(Draft {
-        name,
-        subject,
-        spki: csr.spki.clone(),
-        key_sha256: sha256(&csr.spki),
+        name: raw,
+        subject: name.to_string(),
+        key: csr.public_key().clone(),
+        key_sha256: sha256(csr.spki()),
         template: template.name.clone(),
         validity_days: submission.validity_days.unwrap_or(template.validity_days).min(template.validity_days),
         key_usage: KeyUsage::set(&template.key_usage),
         purposes: template.extended_key_usage.clone(),
         alternative_names: submission.alternative_names.clone(),
-        copied: copied.map(|extension| extension.raw.clone()).collect(),
-        alternative_texts: names.iter().map(AlternativeName::text).collect(),
+        copied: copied.cloned().collect(),
+        alternative_texts: names.iter().map(ToString::to_string).collect(),
     })
 }
 
@@ -99,19 +97,19 @@ impl Draft {
         let not_after_ms = (now_ms + i64::from(self.validity_days) * DAY_MS).min(by.authority.not_after_ms);
         let mut extensions = Extensions::default();
         extensions.usage(self.key_usage, &self.purposes);
-        extensions.key_ids(&super::keys::key_id(&self.spki), &by.authority.key.id());
+        extensions.key_ids(&self.key.key_id(), &by.authority.key.public_key().key_id());
         extensions.links(links, by.number);
         if let Some(names) = &self.alternative_names {
             extensions.alternative_names(names, self.subject.is_empty());
         }
         for extension in &self.copied {
-            extensions.raw(extension);
+            extensions.raw(&extension.to_der());
         }
         let body = Body {
             serial,
             issuer: &by.authority.name,
             subject: &self.name,
-            spki: &self.spki,
+            spki: self.key.spki(),
             not_before_ms,
             not_after_ms,
         };
@@ -136,52 +134,43 @@ fn choose<'a>(
         .ok_or_else(|| Denial::UnknownTemplate { name: config.default_template.clone() })
 }
 
-fn check_key(template: &Template, key: SubjectKey) -> Result<(), Denial> {
+fn check_key(template: &Template, key: PublicKeyKind) -> Result<(), Denial> {
     match key {
-        SubjectKey::Rsa { bits } if bits > RSA_MAX_BITS => Err(Denial::KeyKind),
-        SubjectKey::Rsa { bits } if bits < template.key_min_bits => {
-            Err(Denial::KeyTooSmall { bits, least: template.key_min_bits })
+        PublicKeyKind::Rsa { bits } => {
+            let bits = u32::try_from(bits).unwrap_or(u32::MAX);
+            match bits {
+                _ if bits > RSA_MAX_BITS => Err(Denial::KeyKind),
+                _ if bits < template.key_min_bits => {
+                    Err(Denial::KeyTooSmall { bits, least: template.key_min_bits })
+                }
+                _ => Ok(()),
+            }
         }
-        SubjectKey::Rsa { .. } => Ok(()),
-        SubjectKey::P256 if template.p256 => Ok(()),
-        SubjectKey::P256 | SubjectKey::Other => Err(Denial::KeyKind),
+        PublicKeyKind::P256 if template.p256 => Ok(()),
+        _ => Err(Denial::KeyKind),
     }
 }
 
-fn check_names(
-    template: &Template,
-    parts: &[(String, String)],
-    names: &[AlternativeName],
-) -> Result<(), Denial> {
-    if parts.is_empty() && names.is_empty() {
+fn check_names(template: &Template, subject: &Name, names: &[AlternativeName]) -> Result<(), Denial> {
+    if subject.is_empty() && names.is_empty() {
         return Err(Denial::BadName);
     }
-    let commons = parts.iter().filter(|(kind, _)| kind == "CN").map(|(_, value)| value.as_str());
-    let mut asked: Vec<&str> = commons.collect();
-    if asked.iter().any(|name| name.chars().count() > COMMON_NAME_MAX_CHARS) {
-        return Err(Denial::BadName);
-    }
-    for name in names {
-        match name {
-            AlternativeName::Email(text) | AlternativeName::Dns(text) | AlternativeName::Upn(text) => {
-                asked.push(text)
-            }
-            AlternativeName::Uri(text) if text.chars().any(char::is_control) => return Err(Denial::BadName),
-            AlternativeName::Uri(_) | AlternativeName::Ip(_) | AlternativeName::Other(_) => {}
+    // Lengths of RFC 5280 appendix A, and control characters: a NUL ends a name for one program and not for another.
+    subject.check().map_err(|_| Denial::BadName)?;
+    let commons = subject.attributes().filter(|part| part.kind == oid::CN).map(|part| part.value.as_str());
+    let others = names.iter().filter_map(|name| match name {
+        AlternativeName::Email(text) | AlternativeName::Dns(text) | AlternativeName::Upn(text) => {
+            Some(text.as_str())
         }
-    }
-    // A NUL ends a name for one program and not for another: the two would see different people.
-    let all = parts.iter().map(|(_, value)| value.as_str()).chain(asked.iter().copied());
-    if all.into_iter().any(|text| text.chars().any(char::is_control)) {
-        return Err(Denial::BadName);
-    }
+        _ => None,
+    });
     let is_in = |list: &[String], name: &str| list.iter().any(|pattern| template::matches(pattern, name));
-    let refused = asked.iter().find(|name| {
+    let refused = commons.chain(others).find(|name| {
         is_in(&template.denied_names, name)
             || !(template.allowed_names.is_empty() || is_in(&template.allowed_names, name))
     });
     match refused {
-        Some(name) => Err(Denial::NameRefused { name: (*name).to_owned() }),
+        Some(name) => Err(Denial::NameRefused { name: name.to_owned() }),
         None => Ok(()),
     }
 }
@@ -193,21 +182,11 @@ fn check_sid(company: &Company, csr: &Csr, names: &[AlternativeName]) -> Result<
         _ => None,
     });
     let Some(upn) = upn else { return Ok(()) };
-    let in_uri = names.iter().find_map(|name| match name {
-        AlternativeName::Uri(uri) => uri.strip_prefix(SID_PREFIX).map(str::to_owned),
-        _ => None,
-    });
-    let in_extension = || {
-        let extension = csr.extensions.iter().find(|extension| extension.oid == csr::SECURITY_EXTENSION)?;
-        let at = extension.value.windows(4).position(|window| window == b"S-1-")?;
-        String::from_utf8(extension.value[at..].to_vec()).ok()
-    };
+    let in_uri = names.iter().find_map(|name| name.sid().map(str::to_owned));
+    let in_extension = || csr.extensions().sid().ok().flatten();
     let sid = in_uri.or_else(in_extension).ok_or(Denial::NoSid)?;
-    let login = upn
-        .split_once('@')
-        .filter(|(_, domain)| domain.eq_ignore_ascii_case(&company.domain))
-        .map(|(login, _)| login);
-    match login.and_then(|login| company.person(login)) {
+    let local = upn.split_once('@').filter(|(_, domain)| domain.eq_ignore_ascii_case(&company.domain));
+    match local.and_then(|(login, _)| company.person(login)) {
         Some(person) if company.sid(person.rid) != sid => Err(Denial::AnothersSid),
         _ => Ok(()),
     }

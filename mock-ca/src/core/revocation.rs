@@ -1,11 +1,13 @@
 //! Certificates that ended early, as a CRL (RFC 5280 section 5) and as answers over OCSP (RFC 6960) say it.
 
+use causeway_protocol::pkix::ber::{Node, OCTET_STRING, SEQUENCE, context};
+use causeway_protocol::pkix::{Digest, Oid, PkixError, oid};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::certificate::{Serial, extension};
-use super::hierarchy::{Generation, signed};
-use super::{der, read};
+use super::der;
+use super::hierarchy::{Generation, signature, signed};
 use crate::limits::OCSP_REQUESTS_MAX;
 
 /// Why a certificate ended (RFC 5280 section 5.3.1).
@@ -78,14 +80,14 @@ pub(super) fn crl(
     let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
     // An empty list is left out altogether (RFC 5280 section 5.1.2.6).
     let entries = if entries.is_empty() { Vec::new() } else { der::sequence(&entries) };
-    let issuer_key = der::sequence(&[&der::context_primitive(0, &key.id())]);
+    let issuer_key = der::sequence(&[&der::context_primitive(0, &key.public_key().key_id())]);
     let extensions = der::sequence(&[
         &extension(&der::oid(&[2, 5, 29, 35]), false, &issuer_key),
         &extension(&der::oid(&[2, 5, 29, 20]), false, &der::number(number)),
     ]);
     let content = der::sequence(&[
         &der::number(1),
-        &key.signature_algorithm(),
+        &key.signature_algorithm(Digest::Sha256).identifier(),
         &generation.authority.name,
         &der::time(now_ms),
         &der::time(next_ms),
@@ -141,8 +143,8 @@ pub(super) fn ocsp(
     next_ms: i64,
     status: impl Fn(&Generation, Serial) -> Status,
 ) -> Result<Vec<u8>, OcspRefusal> {
-    let asked = read::ocsp_request(request, OCSP_REQUESTS_MAX).ok_or(OcspRefusal::MalformedRequest)?;
-    let mine = |id: &read::OcspId<'_>| generations.iter().find(|one| is_issuer(one, id));
+    let asked = Question::read(request).map_err(|_| OcspRefusal::MalformedRequest)?;
+    let mine = |id: &CertId<'_>| generations.iter().find(|one| is_issuer(one, id));
     // One answer has one signer, so one request is about one authority.
     let signer = asked.ids.iter().find_map(mine).ok_or(OcspRefusal::Unauthorized)?;
     let mut answers = Vec::with_capacity(asked.ids.len());
@@ -163,22 +165,78 @@ pub(super) fn ocsp(
     let key = &signer.authority.key;
     let nonce = asked.nonce.map_or_else(Vec::new, |nonce| der::context(1, &[&der::sequence(&[nonce])]));
     let content = der::sequence(&[
-        &der::context(2, &[&der::octets(&key.id())]),
+        &der::context(2, &[&der::octets(&key.public_key().key_id())]),
         &der::generalized_time(now_ms),
         &der::sequence(&answers),
         &nonce,
     ]);
-    let signature = der::bits(&key.sign(super::keys::Digest::Sha256, &content));
-    let certificates = der::context(0, &[&der::sequence(&[&signer.authority.certificate])]);
-    let basic = der::sequence(&[&content, &key.signature_algorithm(), &signature, &certificates]);
+    let (algorithm, signature) = signature(&content, key);
+    let certificates = der::context(0, &[&der::sequence(&[signer.authority.certificate.raw()])]);
+    let basic = der::sequence(&[&content, &algorithm, &signature, &certificates]);
     let bytes = der::sequence(&[&der::oid(&[1, 3, 6, 1, 5, 5, 7, 48, 1, 1]), &der::octets(&basic)]);
     Ok(der::sequence(&[&der::element(der::ENUMERATED, &[&[0]]), &der::context(0, &[&bytes])]))
 }
 
 /// Whether an id names this authority: by the digests of its name and its key (RFC 6960 section 4.1.1).
-fn is_issuer(generation: &Generation, id: &read::OcspId<'_>) -> bool {
-    let Some(digest) = read::digest_algorithm(id.algorithm) else { return false };
-    let hash = |bytes: &[u8]| aws_lc_rs::digest::digest(digest, bytes);
-    hash(&generation.authority.name).as_ref() == id.name_hash
-        && hash(read::key_bits(&generation.authority.key.spki)).as_ref() == id.key_hash
+fn is_issuer(generation: &Generation, id: &CertId<'_>) -> bool {
+    let digests = [
+        (oid::SHA1, Digest::Sha1),
+        (oid::SHA256, Digest::Sha256),
+        (oid::SHA384, Digest::Sha384),
+        (oid::SHA512, Digest::Sha512),
+    ];
+    let Some((_, digest)) = digests.into_iter().find(|(oid, _)| *oid == id.digest) else { return false };
+    let authority = &generation.authority;
+    digest.of(&authority.name).as_ref() == id.name_hash
+        && digest.of(authority.key.public_key().bits()).as_ref() == id.key_hash
+}
+
+/// A question over OCSP (RFC 6960 section 4.1.1).
+struct Question<'a> {
+    ids: Vec<CertId<'a>>,
+    /// The whole nonce extension, which is sent back.
+    nonce: Option<&'a [u8]>,
+}
+
+/// `CertID`
+struct CertId<'a> {
+    raw: &'a [u8],
+    digest: Oid,
+    name_hash: &'a [u8],
+    key_hash: &'a [u8],
+    /// Body of the INTEGER.
+    serial: &'a [u8],
+}
+
+const NONCE: Oid = Oid::new(&[1, 3, 6, 1, 5, 5, 7, 48, 1, 2]);
+
+impl<'a> Question<'a> {
+    fn read(bytes: &'a [u8]) -> Result<Self, PkixError> {
+        const WHAT: &str = "OCSP request";
+        let mut content = Node::only(WHAT, bytes)?.open(WHAT, SEQUENCE)?.sequence()?;
+        let _version = content.optional(context(0))?;
+        let _requestor = content.optional(context(1))?;
+        let mut ids = Vec::new();
+        for request in content.sequence()?.take(OCSP_REQUESTS_MAX) {
+            let id = request?.open(WHAT, SEQUENCE)?.node()?;
+            let mut fields = id.open(WHAT, SEQUENCE)?;
+            ids.push(CertId {
+                raw: id.raw(),
+                digest: fields.sequence()?.node()?.oid(WHAT)?,
+                name_hash: fields.expect(OCTET_STRING)?.body(),
+                key_hash: fields.expect(OCTET_STRING)?.body(),
+                serial: fields.node()?.body(),
+            });
+        }
+        let mut nonce = None;
+        if let Some(extensions) = content.optional(context(2))? {
+            for extension in extensions.inside(WHAT)?.sequence()? {
+                let extension = extension?;
+                if extension.open(WHAT, SEQUENCE)?.node()?.oid(WHAT)? == NONCE {
+                    nonce = Some(extension.raw());
+                }
+            }
+        }
+        Ok(Self { ids, nonce })
+    }
 }

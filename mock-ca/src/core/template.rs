@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::der;
+use causeway_protocol::pkix::Oid;
 
 /// One template.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -99,7 +99,7 @@ const PURPOSES: [(&str, &str); 7] = [
 /// The purpose's identifier, DER; `None` for a word nobody knows.
 pub(super) fn purpose(word: &str) -> Option<Vec<u8>> {
     let known = PURPOSES.iter().find(|(name, _)| *name == word).map(|(_, oid)| *oid);
-    der::oid_of_text(known.unwrap_or(word))
+    Oid::parse(known.unwrap_or(word)).map(causeway_protocol::pkix::der::oid)
 }
 
 /// A template that cannot be used.
@@ -144,7 +144,7 @@ pub(super) fn check(templates: &[Template]) -> Result<(), TemplateError> {
         if let Some(word) = template.extended_key_usage.iter().find(|word| purpose(word).is_none()) {
             return Err(TemplateError::Purpose { name, word: word.clone() });
         }
-        if let Some(oid) = template.oid.as_ref().filter(|oid| der::oid_of_text(oid).is_none()) {
+        if let Some(oid) = template.oid.as_ref().filter(|oid| Oid::parse(oid).is_none()) {
             return Err(TemplateError::Identifier { name, oid: oid.clone() });
         }
     }

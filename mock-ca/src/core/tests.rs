@@ -6,6 +6,9 @@ use causeway_mock_kit::Clock;
 use causeway_mock_kit::world::{Company, CompanySpec};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 
+use causeway_protocol::certificate::KeyKind;
+use causeway_protocol::pkix::san::SID_URI_PREFIX as SID_PREFIX;
+
 use super::*;
 
 const START_MS: i64 = 1_793_534_400_000;
@@ -239,7 +242,10 @@ fn a_rollover_happens_when_its_time_comes() {
     clock.advance(std::time::Duration::from_secs(3_600));
     let after = authority.hierarchy();
     assert_eq!((after.current().number, after.next.is_none(), after.generations.len()), (1, true, 2));
-    assert_ne!(before.current().authority.key.spki, after.current().authority.key.spki);
+    assert_ne!(
+        before.current().authority.key.public_key().spki(),
+        after.current().authority.key.public_key().spki()
+    );
     let new = issued(submit(&authority, &of(&csr("phone-2", Vec::new()).0)));
     assert_eq!((old.generation, new.generation), (0, 1));
     assert!(authority.crl(0).is_some() && authority.crl(1).is_some() && authority.crl(2).is_none());

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-pub(crate) use page::{language, languages};
+pub(crate) use page::{SERVER_ERROR, language, languages};
 
 use crate::door::{self, DoorConfig};
 use crate::serve::{Connection, fault, html};
@@ -116,7 +116,7 @@ async fn page(
     };
     note(&shared, &login, content.outcome());
     let language = language(&config.language).unwrap_or(&page::LANGUAGES[0]);
-    let text = page::render(language, &content, &generation.authority.certificate);
+    let text = page::render(language, &content, generation.authority.certificate.raw());
     let mut response = Response::new(axum::body::Body::from(config.encoding.encode(&text)));
     // No charset: clients find out by looking.
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/html"));

@@ -1,8 +1,15 @@
 //! SCEP (RFC 8894) as NDES and other servers speak it: one URL, four operations, told apart by the query.
 //!
-//! `http` reads requests as clients really send them, `machine` decides, `message` is the CMS around it.
+//! `http` reads requests as clients really send them, `machine` decides; messages themselves are `protocol::scep`'s.
+
+mod ca;
+mod capabilities;
+mod http;
+mod machine;
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use http::router;
 
 /// The SCEP front end.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
