@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::activesync::RefusalNumbers;
+pub use crate::kerberos::KerberosConfig;
 pub use crate::powershell::{ChannelBinding, PowerShellConfig};
 use crate::world::{AccessState, ThrottlingPolicy};
 
@@ -43,6 +44,8 @@ pub struct Config {
     pub accounts: Vec<AccountConfig>,
     /// The remoting front ends.
     pub powershell: PowerShellConfig,
+    /// Tickets for them.
+    pub kerberos: KerberosConfig,
     /// The REST and token front ends.
     pub rest: RestConfig,
     /// The ActiveSync front end.
@@ -66,6 +69,7 @@ impl Default for Config {
             roles: Vec::new(),
             accounts: Vec::new(),
             powershell: PowerShellConfig::default(),
+            kerberos: KerberosConfig::default(),
             rest: RestConfig::default(),
             activesync: ActiveSyncConfig::default(),
         }
@@ -229,5 +233,5 @@ impl Default for ActiveSyncConfig {
 }
 
 /// The front ends; the names are fixed so that fault rules and journals can name them.
-pub const FRONTS: [&str; 7] =
-    ["powershell", "powershell_http", "rest", "token", "activesync", "autodiscover", "admin"];
+pub const FRONTS: [&str; 8] =
+    ["powershell", "powershell_http", "kdc", "rest", "token", "activesync", "autodiscover", "admin"];

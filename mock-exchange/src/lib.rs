@@ -8,6 +8,7 @@ pub mod activesync;
 pub mod admin;
 pub mod cmdlets;
 pub mod config;
+mod kerberos;
 pub mod limits;
 pub mod phone;
 pub mod powershell;

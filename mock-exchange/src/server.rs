@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock, Tasks};
+use causeway_mock_kit::kerberos::KeytabError;
 use causeway_mock_kit::listen::{self, BindError, FaultStream};
 use causeway_mock_kit::ntlm::{channel_binding_hash, tls_server_end_point};
 use causeway_mock_kit::pki::{LeafUse, PkiError, TestCa};
@@ -21,6 +22,7 @@ use tokio_rustls::rustls::ServerConfig;
 
 use crate::activesync;
 use crate::config::{Config, FRONTS};
+use crate::kerberos::{self, Kerberos};
 use crate::limits::{DOMAIN_CONTROLLERS_MAX, TLS_HANDSHAKE_TIMEOUT};
 use crate::phone::Phones;
 use crate::powershell::{self, Front, Shells};
@@ -53,6 +55,12 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    #[error("read the keytab {}", path.display())]
+    Keytab {
+        path: PathBuf,
+        #[source]
+        source: KeytabError,
+    },
     #[error("register the certificate of {}", path.display())]
     Certificate {
         path: PathBuf,
@@ -66,6 +74,7 @@ pub struct Shared {
     pub(crate) cx: KitContext,
     organisation: ArcSwap<Organisation>,
     config: Mutex<Config>,
+    kerberos: ArcSwap<Kerberos>,
     pub(crate) rest: Rest,
     /// Shells of remote PowerShell.
     pub(crate) shells: Shells,
@@ -83,6 +92,11 @@ impl Shared {
         self.organisation.load_full()
     }
 
+    /// Who takes tickets, and who gives them.
+    pub(crate) fn kerberos(&self) -> Arc<Kerberos> {
+        self.kerberos.load_full()
+    }
+
     pub(crate) fn config(&self) -> Config {
         self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -90,6 +104,7 @@ impl Shared {
     /// Puts the organisation a configuration describes in place of the present one. An error leaves everything as it is.
     pub(crate) fn replace(&self, config: Config) -> Result<(), StartError> {
         let organisation = build(&config, self.cx.clock.clone())?;
+        self.kerberos.store(Arc::new(tickets(&config)?));
         self.rest.forget();
         self.organisation.store(Arc::new(organisation));
         self.shells.restart(config.powershell.clone());
@@ -162,6 +177,7 @@ impl MockExchange {
         let shared = Arc::new(Shared {
             cx: cx.clone(),
             organisation: ArcSwap::from_pointee(organisation),
+            kerberos: ArcSwap::from_pointee(tickets(&config)?),
             rest: Rest::new(&config.rest)?,
             shells: Shells::new(config.powershell.clone()),
             config: Mutex::new(config),
@@ -313,6 +329,11 @@ fn build(config: &Config, clock: Clock) -> Result<Organisation, StartError> {
     Ok(Organisation::build(config, profile, company, clock))
 }
 
+/// Kerberos as a configuration describes it.
+fn tickets(config: &Config) -> Result<Kerberos, StartError> {
+    Kerberos::new(&config.kerberos, &config.common.domain, &tls_names(config))
+}
+
 /// Serves each front end on its listener.
 fn serve(
     shared: &Arc<Shared>,
@@ -324,6 +345,9 @@ fn serve(
         let router = admin::router(shared.cx.clone(), Arc::clone(shared), Arc::clone(phones));
         let stop = shared.cx.stop.clone();
         tasks.push(tokio::spawn(causeway_mock_kit::admin::serve_admin(listener, router, stop)));
+    }
+    if let Some(listener) = listeners.remove(kerberos::FRONT) {
+        tasks.push(kerberos::serve(shared, listener));
     }
     for front in ["rest", "token"] {
         let Some(listener) = listeners.remove(front) else { continue };
@@ -368,6 +392,7 @@ fn url_of(front: &str, address: &str, tenant: &str) -> String {
     match front {
         "powershell" => format!("https://{address}/powershell"),
         "powershell_http" => format!("http://{address}/powershell"),
+        kerberos::FRONT => format!("tcp://{address}"),
         "rest" => format!("https://{address}/adminapi/beta"),
         "token" => format!("https://{address}/{tenant}/oauth2/v2.0/token"),
         "activesync" => format!("https://{address}/Microsoft-Server-ActiveSync"),
@@ -376,11 +401,13 @@ fn url_of(front: &str, address: &str, tenant: &str) -> String {
     }
 }
 
-/// Host names in the TLS certificate: each server's full name, those clients look for, and the address listened on.
+/// Host names in the TLS certificate: each server's full name, those clients look for, those of Kerberos, and the address
+/// listened on.
 fn tls_names(config: &Config) -> Vec<String> {
     let domain = &config.common.domain;
     let hosts = config.servers.iter().map(String::as_str).chain(["mail", "autodiscover"]);
     let mut names: Vec<String> = hosts.map(|host| format!("{host}.{domain}")).collect();
+    names.extend(config.kerberos.hosts.iter().cloned());
     if !config.common.listen.is_unspecified() {
         names.push(config.common.listen.to_string());
     }

@@ -3,9 +3,11 @@
 pub mod admin;
 pub mod cli;
 pub mod clock;
+mod der;
 pub mod dns;
 pub mod fault;
 pub mod journal;
+pub mod kerberos;
 pub mod limits;
 pub mod listen;
 pub mod ntlm;

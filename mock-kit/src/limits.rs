@@ -88,6 +88,22 @@ pub const NTLM_TOKEN_MAX_BYTES: usize = 64 * 1024;
 /// One SPNEGO token: an NTLM or Kerberos token with some framing. Kerberos tickets with large PACs reach 64 KiB.
 pub const SPNEGO_TOKEN_MAX_BYTES: usize = 128 * 1024;
 
+/// Clock difference a service and a KDC forgive (RFC 4120 3.2.3 and Windows' default: 5 minutes).
+pub const KERBEROS_SKEW_MAX_MS: i64 = 300_000;
+
+/// Authenticators remembered so that each is taken once; at 40 bytes each this is 160 KiB, and more than a test shows
+/// within the ten minutes that one could be shown again.
+pub const KERBEROS_REPLAYS_MAX: usize = 4_096;
+
+/// Life of a ticket, as Windows' default policy has it.
+pub const KERBEROS_TICKET_LIFE_SECS: i64 = 36_000;
+
+/// One request to the KDC: a ticket with some framing.
+pub const KDC_MESSAGE_MAX_BYTES: usize = 128 * 1024;
+
+/// Time a client of the KDC has for its next message.
+pub const KDC_CLIENT_WITHIN: Duration = Duration::from_secs(30);
+
 /// A client hello; with post-quantum key shares real ones reach 2 KiB, and one record holds 16.
 pub const CLIENT_HELLO_MAX_BYTES: usize = 17 * 1024;
 

@@ -1,7 +1,11 @@
-//! The acceptor's half of SPNEGO (RFC 4178) around NTLM, as Windows and its imitators use it (MS-SPNG).
+//! The acceptor's half of SPNEGO (RFC 4178) around NTLM and Kerberos, as Windows and its imitators use it (MS-SPNG).
 //!
-//! [`Acceptor`] takes a client's tokens, whether wrapped in SPNEGO or bare NTLM, and gives the answers in kind.
+//! [`Acceptor`] takes a client's tokens, whether wrapped in SPNEGO or bare, and gives the answers in kind.
 
+use std::sync::Arc;
+
+use crate::der::{DerError, Reader, element as der, tag};
+use crate::kerberos::{self, Accepted, KerberosError, Service};
 use crate::limits::SPNEGO_TOKEN_MAX_BYTES;
 use crate::ntlm::{self, Claim, NtlmError, NtlmServer, Session};
 
@@ -10,22 +14,10 @@ const OID_SPNEGO: &[u8] = &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x02];
 /// 1.3.6.1.4.1.311.2.2.10, NTLM (MS-SPNG 1.9).
 pub const OID_NTLM: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x02, 0x02, 0x0a];
 /// 1.2.840.113554.1.2.2, Kerberos 5.
-pub const OID_KERBEROS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x12, 0x01, 0x02, 0x02];
+pub const OID_KERBEROS: &[u8] = kerberos::OID;
 
 /// Mechanisms in one list; Windows sends at most four.
 const MECHANISMS_MAX: usize = 16;
-
-/// DER tags used here (RFC 4178 4.2).
-mod tag {
-    pub(super) const APPLICATION: u8 = 0x60;
-    pub(super) const SEQUENCE: u8 = 0x30;
-    pub(super) const OID: u8 = 0x06;
-    pub(super) const OCTETS: u8 = 0x04;
-    pub(super) const ENUMERATED: u8 = 0x0a;
-    pub(super) const fn context(number: u8) -> u8 {
-        0xa0 | number
-    }
-}
 
 /// What is wrong with a token.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +47,15 @@ pub enum SpnegoError {
     /// The NTLM token inside is wrong.
     #[error("ntlm inside spnego")]
     Ntlm(#[source] NtlmError),
+    /// The Kerberos token inside is wrong.
+    #[error("kerberos inside spnego")]
+    Kerberos(#[source] KerberosError),
+}
+
+impl From<DerError> for SpnegoError {
+    fn from(error: DerError) -> Self {
+        Self::Malformed { at: error.at }
+    }
 }
 
 /// State of a negotiation in an answer (RFC 4178 4.2.2, negState).
@@ -104,10 +105,10 @@ impl NegTokenInit {
     /// # Errors
     /// [`SpnegoError`].
     pub fn decode(token: &[u8]) -> Result<Self, SpnegoError> {
-        let mut outer = Reader::new(token)?;
+        let mut outer = read(token)?;
         let mut inner = outer;
-        if outer.peek() == Some(tag::APPLICATION) {
-            inner = outer.enter(tag::APPLICATION, "InitialContextToken")?;
+        if outer.peek() == Some(tag::application(0)) {
+            inner = outer.enter(tag::application(0), "InitialContextToken")?;
             if inner.take(tag::OID, "thisMech")? != OID_SPNEGO {
                 return Err(SpnegoError::NoCommonMechanism);
             }
@@ -125,7 +126,7 @@ impl NegTokenInit {
             init.mechanisms.push(mechanisms.take(tag::OID, "MechType")?.to_vec());
         }
         fields.skip_if(tag::context(1), "reqFlags")?;
-        init.mech_token = fields.octets_if(tag::context(2), "mechToken")?;
+        init.mech_token = octets_if(&mut fields, 2, "mechToken")?;
         Ok(init)
     }
 
@@ -137,7 +138,7 @@ impl NegTokenInit {
             fields.extend(der(tag::context(2), &der(tag::OCTETS, token)));
         }
         let init = der(tag::context(0), &der(tag::SEQUENCE, &fields));
-        der(tag::APPLICATION, &[der(tag::OID, OID_SPNEGO), init].concat())
+        der(tag::application(0), &[der(tag::OID, OID_SPNEGO), init].concat())
     }
 }
 
@@ -160,7 +161,7 @@ impl NegTokenResp {
     /// # Errors
     /// [`SpnegoError`].
     pub fn decode(token: &[u8]) -> Result<Self, SpnegoError> {
-        let mut choice = Reader::new(token)?.enter(tag::context(1), "negTokenResp")?;
+        let mut choice = read(token)?.enter(tag::context(1), "negTokenResp")?;
         let mut fields = choice.enter(tag::SEQUENCE, "NegTokenResp")?;
         let mut state = None;
         if fields.peek() == Some(tag::context(0)) {
@@ -176,8 +177,8 @@ impl NegTokenResp {
         Ok(Self {
             state,
             mechanism,
-            response_token: fields.octets_if(tag::context(2), "responseToken")?,
-            mech_list_mic: fields.octets_if(tag::context(3), "mechListMIC")?,
+            response_token: octets_if(&mut fields, 2, "responseToken")?,
+            mech_list_mic: octets_if(&mut fields, 3, "mechListMIC")?,
         })
     }
 
@@ -205,11 +206,17 @@ pub enum Step {
     Reply(Vec<u8>),
     /// The client has said who it is: verify the claim, then [`Acceptor::complete`] or [`Acceptor::reject`].
     Claimed(Box<Claim>),
+    /// The client has shown a ticket that is good. What it is to be sent stands beside it.
+    Proven(Box<Accepted>, Option<Vec<u8>>),
+    /// The client's ticket is not good: why, and what it is to be sent.
+    Refused(&'static str, Vec<u8>),
 }
 
 /// Leads one client through the negotiation.
 pub struct Acceptor {
     ntlm: NtlmServer,
+    /// Who takes tickets, and the Unix milliseconds it is.
+    kerberos: Option<(Arc<Service>, i64)>,
     stage: Stage,
     wrapped: bool,
     mechanisms_der: Vec<u8>,
@@ -231,6 +238,7 @@ impl Acceptor {
     pub fn new(ntlm: NtlmServer) -> Self {
         Self {
             ntlm,
+            kerberos: None,
             stage: Stage::First,
             wrapped: false,
             mechanisms_der: Vec::new(),
@@ -239,12 +247,20 @@ impl Acceptor {
         }
     }
 
+    /// Takes Kerberos too, where it is what the client likes best; `now_ms` is Unix time.
+    #[must_use]
+    pub fn with_kerberos(mut self, service: Arc<Service>, now_ms: i64) -> Self {
+        self.kerberos = Some((service, now_ms));
+        self
+    }
+
     /// Takes the client's next token.
     ///
     /// # Errors
     /// [`SpnegoError`]; the negotiation is over then.
     pub fn accept(&mut self, token: &[u8]) -> Result<Step, SpnegoError> {
         match std::mem::replace(&mut self.stage, Stage::Done) {
+            Stage::First if self.kerberos.is_some() && kerberos::is_kerberos(token) => self.ticket(token),
             Stage::First if ntlm::is_ntlm(token) => self.challenge(token),
             Stage::First => self.first(token),
             Stage::Negotiate => {
@@ -288,6 +304,11 @@ impl Acceptor {
     fn first(&mut self, token: &[u8]) -> Result<Step, SpnegoError> {
         self.wrapped = true;
         let init = NegTokenInit::decode(token)?;
+        let favourite = init.mechanisms.first().map(Vec::as_slice);
+        let likes_kerberos = favourite == Some(kerberos::OID) || favourite == Some(kerberos::OID_OF_WINDOWS);
+        if let (true, true, Some(token)) = (self.kerberos.is_some(), likes_kerberos, &init.mech_token) {
+            return self.ticket(token);
+        }
         let place =
             init.mechanisms.iter().position(|oid| oid == OID_NTLM).ok_or(SpnegoError::NoCommonMechanism)?;
         self.mechanisms_der = init.mechanisms_der;
@@ -305,6 +326,30 @@ impl Acceptor {
                 };
                 Ok(Step::Reply(answer.encode()))
             }
+        }
+    }
+
+    /// Kerberos takes one message: a ticket is good or not.
+    fn ticket(&self, token: &[u8]) -> Result<Step, SpnegoError> {
+        let Some((service, now_ms)) = &self.kerberos else { return Err(SpnegoError::NoCommonMechanism) };
+        let in_kind = |state, token: Option<Vec<u8>>| match self.wrapped {
+            false => token,
+            true => {
+                let mechanism = Some(OID_KERBEROS.to_vec());
+                let answer = NegTokenResp { state: Some(state), mechanism, response_token: token, mech_list_mic: None };
+                Some(answer.encode())
+            }
+        };
+        match service.accept(token, *now_ms) {
+            Ok(mut accepted) => {
+                let reply = in_kind(NegState::AcceptCompleted, accepted.reply.take());
+                Ok(Step::Proven(Box::new(accepted), reply))
+            }
+            Err(KerberosError::Refused { why, reply }) => {
+                let reply = in_kind(NegState::Reject, Some(reply)).unwrap_or_default();
+                Ok(Step::Refused(why, reply))
+            }
+            Err(error) => Err(SpnegoError::Kerberos(error)),
         }
     }
 
@@ -336,78 +381,15 @@ impl Acceptor {
     }
 }
 
-/// Reads DER elements one after the other. Lengths are checked against what is there, so nothing is allocated on a
-/// claim; nesting is what the callers spell out.
-#[derive(Clone, Copy)]
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn new(bytes: &'a [u8]) -> Result<Self, SpnegoError> {
-        if bytes.len() > SPNEGO_TOKEN_MAX_BYTES {
-            return Err(SpnegoError::TooLarge { size_bytes: bytes.len() });
-        }
-        Ok(Self(bytes))
-    }
-
-    fn peek(&self) -> Option<u8> {
-        self.0.first().copied()
-    }
-
-    fn take(&mut self, tag: u8, at: &'static str) -> Result<&'a [u8], SpnegoError> {
-        let malformed = SpnegoError::Malformed { at };
-        let [found, first, rest @ ..] = self.0 else { return Err(malformed) };
-        let (length, rest) = match first {
-            0..=0x7f => (usize::from(*first), rest),
-            0x81..=0x84 => {
-                let Some((digits, rest)) = rest.split_at_checked(usize::from(first & 0x7f)) else {
-                    return Err(malformed);
-                };
-                (digits.iter().fold(0, |length, digit| length << 8 | usize::from(*digit)), rest)
-            }
-            _ => return Err(malformed),
-        };
-        match rest.split_at_checked(length) {
-            Some((content, rest)) if *found == tag => {
-                self.0 = rest;
-                Ok(content)
-            }
-            _ => Err(malformed),
-        }
-    }
-
-    fn enter(&mut self, tag: u8, at: &'static str) -> Result<Self, SpnegoError> {
-        self.take(tag, at).map(Self)
-    }
-
-    fn skip_if(&mut self, tag: u8, at: &'static str) -> Result<(), SpnegoError> {
-        if self.peek() == Some(tag) {
-            self.take(tag, at)?;
-        }
-        Ok(())
-    }
-
-    fn octets_if(&mut self, tag: u8, at: &'static str) -> Result<Option<Vec<u8>>, SpnegoError> {
-        if self.peek() != Some(tag) {
-            return Ok(None);
-        }
-        let octets = self.enter(tag, at)?.take(tag::OCTETS, at)?;
-        Ok(Some(octets.to_vec()))
+fn read(token: &[u8]) -> Result<Reader<'_>, SpnegoError> {
+    match token.len() {
+        0..=SPNEGO_TOKEN_MAX_BYTES => Ok(Reader(token)),
+        size_bytes => Err(SpnegoError::TooLarge { size_bytes }),
     }
 }
 
-fn der(tag: u8, content: &[u8]) -> Vec<u8> {
-    let mut out = vec![tag];
-    match u8::try_from(content.len()) {
-        Ok(short @ 0..=0x7f) => out.push(short),
-        _ => {
-            let digits = content.len().to_be_bytes();
-            let digits = &digits[digits.iter().take_while(|digit| **digit == 0).count()..];
-            out.push(0x80 | u8::try_from(digits.len()).expect("a length has at most 8 bytes"));
-            out.extend_from_slice(digits);
-        }
-    }
-    out.extend_from_slice(content);
-    out
+fn octets_if(fields: &mut Reader<'_>, number: u8, at: &'static str) -> Result<Option<Vec<u8>>, DerError> {
+    fields.field_if(number, at)?.map(|mut inside| inside.octets(at)).transpose()
 }
 
 #[cfg(test)]
@@ -426,14 +408,14 @@ mod tests {
     fn reply(step: Step) -> NegTokenResp {
         match step {
             Step::Reply(token) => NegTokenResp::decode(&token).unwrap(),
-            Step::Claimed(_) => panic!("claimed too early"),
+            _ => panic!("claimed too early"),
         }
     }
 
     fn claim(step: Step) -> Box<Claim> {
         match step {
             Step::Claimed(claim) => claim,
-            Step::Reply(token) => panic!("no claim but {token:x?}"),
+            _ => panic!("no claim"),
         }
     }
 

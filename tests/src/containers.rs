@@ -85,7 +85,7 @@ pub struct Address {
     pub kind: Kind,
     /// Loopback; nothing is published elsewhere.
     pub host: String,
-    /// By name: `ldap`, `ldaps`, `gc`, `gcs`, or `xmpps`.
+    /// By name: `ldap`, `ldaps`, `gc`, `gcs`, `kerberos`, or `xmpps`.
     pub ports: BTreeMap<String, u16>,
     /// Suffix of a directory; the XMPP domain of the others.
     pub base_dn: String,

@@ -1,7 +1,10 @@
-//! Who sends a request: Basic with every request, NTLM once for a connection (MS-NTHT, RFC 4559).
+//! Who sends a request: Basic with every request, NTLM and Kerberos once for a connection (MS-NTHT, RFC 4559).
+
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use causeway_mock_kit::kerberos::{self, Accepted, Service};
 use causeway_mock_kit::ntlm::{self, Claim, NtHash, NtlmServer, ServerNames};
 use causeway_mock_kit::spnego::{Acceptor, Step};
 use http::HeaderValue;
@@ -17,8 +20,12 @@ pub(super) struct Door<'a> {
     pub(super) now_ms: i64,
     /// Over TLS the channel binding of the server's certificate.
     pub(super) tls: Option<[u8; 16]>,
-    /// A fault: every scheme goes by the name `Kerberos`.
+    /// A fault: Negotiate goes by the name `Kerberos`.
     pub(super) kerberos_word: bool,
+    /// Who takes tickets.
+    pub(super) kerberos: Option<Arc<Service>>,
+    /// A fault: how far the clock is off that tickets are judged by.
+    pub(super) skew_ms: i64,
 }
 
 /// What one connection has proven so far.
@@ -28,15 +35,46 @@ pub(super) enum Guest {
     Unknown,
     /// A challenge is on its way.
     Asked(Scheme, Box<Acceptor>),
-    /// NTLM has authenticated the connection.
+    /// NTLM or Kerberos has authenticated the connection.
     Known(Box<Known>),
 }
 
-/// A connection that NTLM has authenticated.
+/// A connection that NTLM or Kerberos has authenticated.
 pub(super) struct Known {
     pub(super) account: Account,
     pub(super) scheme: Scheme,
-    pub(super) session: ntlm::Session,
+    pub(super) seal: Seal,
+}
+
+/// What seals the messages of a connection.
+pub(super) enum Seal {
+    Ntlm(Box<ntlm::Session>),
+    Kerberos(kerberos::Session),
+}
+
+impl Seal {
+    /// Bytes in front of the sealed text: NTLM's signature (MS-NLMP 2.2.2.9), or the wrap token without its text.
+    pub(super) fn token_bytes(&self) -> usize {
+        match self {
+            Self::Ntlm(_) => 16,
+            Self::Kerberos(_) => kerberos::TOKEN_BYTES,
+        }
+    }
+
+    pub(super) fn wrap(&mut self, message: &[u8]) -> Vec<u8> {
+        match self {
+            Self::Ntlm(session) => session.wrap(message),
+            Self::Kerberos(session) => session.wrap(message),
+        }
+    }
+
+    /// None when the message was changed, or is out of turn.
+    pub(super) fn unwrap(&mut self, token: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::Ntlm(session) => session.unwrap(token).ok(),
+            Self::Kerberos(session) => session.unwrap(token).ok(),
+        }
+    }
 }
 
 /// What follows for a request.
@@ -112,11 +150,14 @@ impl Door<'_> {
         let mut acceptor = match std::mem::take(guest) {
             Guest::Asked(asked, acceptor) if asked == scheme => acceptor,
             // A new exchange on an authenticated connection starts from nothing.
-            _ => Box::new(Acceptor::new(NtlmServer::new(
-                self.names.clone(),
-                ntlm::random_challenge(),
-                self.now_ms,
-            ))),
+            _ => {
+                let ntlm = NtlmServer::new(self.names.clone(), ntlm::random_challenge(), self.now_ms);
+                let acceptor = Acceptor::new(ntlm);
+                Box::new(match self.kerberos.clone().filter(|_| scheme != Scheme::Ntlm) {
+                    Some(service) => acceptor.with_kerberos(service, self.now_ms + self.skew_ms),
+                    None => acceptor,
+                })
+            }
         };
         match acceptor.accept(token) {
             Ok(Step::Reply(reply)) => {
@@ -124,6 +165,9 @@ impl Door<'_> {
                 Verdict::Refuse(vec![token_header(scheme, &reply)], "challenge")
             }
             Ok(Step::Claimed(claim)) => self.claimed(guest, scheme, &acceptor, &claim),
+            Ok(Step::Proven(accepted, reply)) => self.proven(guest, scheme, *accepted, reply),
+            // As Windows does: the refusal travels beside the scheme it is for.
+            Ok(Step::Refused(why, reply)) => Verdict::Refuse(vec![token_header(scheme, &reply)], why),
             Err(error) => {
                 tracing::debug!(error = %error, "Authentication token refused");
                 self.refuse("token refused")
@@ -148,20 +192,42 @@ impl Door<'_> {
             Ok(account) => account,
             Err(error) => return self.refuse(error.word()),
         };
-        if !self.bound_to_channel(claim) {
+        if !self.bound_to_channel(claim.channel_bindings()) {
             return self.refuse("not bound to the channel");
         }
         let Ok(last) = acceptor.complete(&mut session) else {
             return self.refuse("mechanism list changed on its way");
         };
-        *guest = Guest::Known(Box::new(Known { account: account.clone(), scheme, session }));
+        let seal = Seal::Ntlm(Box::new(session));
+        *guest = Guest::Known(Box::new(Known { account: account.clone(), scheme, seal }));
         let last_token = last.map(|token| token_header(scheme, &token));
         Verdict::Admit { account, last_token }
     }
 
-    fn bound_to_channel(&self, claim: &Claim) -> bool {
+    /// The KDC has judged the password; what is left is whether the account may sign in here, and the channel.
+    fn proven(
+        &self,
+        guest: &mut Guest,
+        scheme: Scheme,
+        accepted: Accepted,
+        reply: Option<Vec<u8>>,
+    ) -> Verdict {
+        let Accepted { login, realm, channel_bindings, session, .. } = accepted;
+        let account = match self.organisation.admit(&format!("{realm}\\{login}")) {
+            Ok(account) => account,
+            Err(error) => return self.refuse(error.word()),
+        };
+        if !self.bound_to_channel(channel_bindings) {
+            return self.refuse("not bound to the channel");
+        }
+        let seal = Seal::Kerberos(session);
+        *guest = Guest::Known(Box::new(Known { account: account.clone(), scheme, seal }));
+        Verdict::Admit { account, last_token: reply.map(|token| token_header(scheme, &token)) }
+    }
+
+    fn bound_to_channel(&self, shown: Option<[u8; 16]>) -> bool {
         let Some(expected) = self.tls else { return true };
-        let right = claim.channel_bindings().map(|shown| shown == expected);
+        let right = shown.map(|shown| shown == expected);
         match self.config.channel_binding {
             ChannelBinding::None => true,
             ChannelBinding::Allow => right.unwrap_or(true),

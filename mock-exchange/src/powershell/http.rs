@@ -37,7 +37,7 @@ struct Connection {
     shared: Arc<Shared>,
     front: Front,
     peer: SocketAddr,
-    /// NTLM authenticates connections. Requests of one connection come one after the other, as sealing needs.
+    /// NTLM and Kerberos authenticate connections. Requests of one connection come one after the other, as sealing needs.
     guest: Mutex<Guest>,
 }
 
@@ -89,12 +89,12 @@ impl Connection {
             return Ok(response);
         }
         let mut guest = self.guest.lock().await;
-        let kerberos_word = match powershell.steer_at_the_door(&self.front).await {
-            Steer::Go(twist) => twist.kerberos_word,
+        let twist = match powershell.steer_at_the_door(&self.front).await {
+            Steer::Go(twist) => twist,
             Steer::Status(status, text) => return Ok(plain_with(status, text)),
             _ => return Err(Dropped),
         };
-        let door = powershell.door(&self.front, kerberos_word);
+        let door = powershell.door(&self.front, &twist);
         let verdict = door.judge(&mut guest, headers.get(header::AUTHORIZATION));
         let (account, last_token) = match verdict {
             Verdict::Refuse(challenges, why) => return Ok(self.unauthorized(powershell, challenges, why)),
@@ -162,12 +162,12 @@ impl Connection {
         if protocol != sealed_as(known.scheme) || sealed.protocol != protocol {
             return Err(StatusCode::BAD_REQUEST);
         }
-        match known.session.unwrap(&[sealed.token, sealed.content].concat()) {
-            Ok(clear) if clear.len() == sealed.plain_bytes => {
+        match known.seal.unwrap(&[sealed.token, sealed.content].concat()) {
+            Some(clear) if clear.len() == sealed.plain_bytes => {
                 Ok(Opened::Envelope { clear, sealed: Some(protocol) })
             }
             _ => {
-                // Both ends count messages and share a key stream: nothing later on this connection could be read.
+                // Both ends count messages, with NTLM on one key stream: nothing later on this connection could be read.
                 *guest = Guest::Unknown;
                 Err(StatusCode::BAD_REQUEST)
             }
@@ -200,14 +200,16 @@ fn close(
     let body = match (guest, sealed) {
         (Guest::Known(known), Some(protocol)) if !xml.is_empty() => {
             content_type = HeaderValue::from_str(&protocol.content_type()).unwrap_or(SOAP);
-            let mut wrapped = known.session.wrap(&xml);
+            let mut wrapped = known.seal.wrap(&xml);
+            let token_bytes = known.seal.token_bytes();
             if twist.wrong_signature {
-                wrapped[SIGNATURE_BYTES / 2] ^= 1;
+                // In the middle of either token is what protects the text.
+                wrapped[token_bytes / 2] ^= 1;
             }
-            let (token, content) = wrapped.split_at(SIGNATURE_BYTES);
+            let (token, content) = wrapped.split_at(token_bytes);
             let framed = Sealed { protocol, plain_bytes: xml.len(), token, content }.write();
             before = framed.len() - xml.len();
-            if twist.boundary_space { with_space(&framed, content.len()) } else { framed }
+            if twist.boundary_space { with_space(&framed, wrapped.len()) } else { framed }
         }
         _ if twist.gzip || (powershell.config.gzip && accepts_gzip(headers)) => {
             encoding = Some(HeaderValue::from_static("gzip"));
@@ -230,18 +232,16 @@ fn close(
     headers.extend(further.into_iter().flatten());
     response
 }
-/// A signature of NTLM (MS-NLMP 2.2.2.9).
-const SIGNATURE_BYTES: usize = 16;
 
 fn sealed_as(scheme: Scheme) -> Protocol {
     if scheme == Scheme::Kerberos { Protocol::Kerberos } else { Protocol::Spnego }
 }
 
 /// The boundary with a space, as Exchange sends it: in the text before the sealed bytes and in the text behind them.
-fn with_space(framed: &[u8], content_bytes: usize) -> Vec<u8> {
+fn with_space(framed: &[u8], sealed_bytes: usize) -> Vec<u8> {
     const TAIL_BYTES: usize = "--Encrypted Boundary--\r\n".len();
     const BOUNDARY: &str = "--Encrypted Boundary";
-    let (head, rest) = framed.split_at(framed.len() - TAIL_BYTES - content_bytes - SIGNATURE_BYTES - 4);
+    let (head, rest) = framed.split_at(framed.len() - TAIL_BYTES - sealed_bytes - 4);
     let (binary, tail) = rest.split_at(rest.len() - TAIL_BYTES);
     let spaced =
         |text: &[u8]| String::from_utf8_lossy(text).replace(BOUNDARY, "-- Encrypted Boundary").into_bytes();

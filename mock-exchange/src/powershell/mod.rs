@@ -30,6 +30,7 @@ pub use settings::{ChannelBinding, PowerShellConfig};
 
 use self::auth::Door;
 use self::shell::Shell;
+use self::twist::Twist;
 use crate::server::Shared;
 use crate::world::{Account, Organisation};
 
@@ -138,7 +139,7 @@ impl PowerShell {
         }
     }
 
-    fn door(&self, front: &Front, kerberos_word: bool) -> Door<'_> {
+    fn door(&self, front: &Front, twist: &Twist) -> Door<'_> {
         let facts = self.organisation.facts();
         let computer = self.computer();
         Door {
@@ -153,7 +154,9 @@ impl PowerShell {
             },
             now_ms: self.cx.clock.now_ms(),
             tls: front.tls,
-            kerberos_word,
+            kerberos_word: twist.kerberos_word,
+            kerberos: self.shared.kerberos().service.clone(),
+            skew_ms: twist.skew_ms,
         }
     }
 

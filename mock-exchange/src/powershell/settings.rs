@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PowerShellConfig {
-    /// Offers Negotiate (NTLM inside). Default true.
+    /// Offers Negotiate (Kerberos or NTLM inside). Default true.
     pub negotiate: bool,
     /// Offers NTLM without SPNEGO around it. Default true.
     pub ntlm: bool,
@@ -68,11 +68,11 @@ impl Default for PowerShellConfig {
 /// An authentication scheme of HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Scheme {
-    /// SPNEGO (RFC 4559); NTLM is the mechanism this mock has.
+    /// SPNEGO (RFC 4559) with Kerberos or NTLM.
     Negotiate,
     /// NTLM without SPNEGO around it (MS-NTHT).
     Ntlm,
-    /// The word some Exchange servers send in place of Negotiate. Only the word changes: there is no Kerberos here.
+    /// The word some Exchange servers send in place of Negotiate.
     Kerberos,
     /// Name and password (RFC 7617).
     Basic,

@@ -16,6 +16,8 @@ pub(super) struct Twist {
     pub(super) split_bytes: Option<usize>,
     /// Before authentication: Negotiate goes by the name Kerberos.
     pub(super) kerberos_word: bool,
+    /// Before authentication: the clock that tickets are judged by is so far ahead.
+    pub(super) skew_ms: i64,
     /// Overrides whether messages begin with a byte order mark.
     pub(super) byte_order_mark: Option<bool>,
     /// The boundary of a sealed answer is `-- Encrypted Boundary`.
@@ -198,6 +200,10 @@ fn custom(word: &str, args: &Value) -> Steer {
         "refuse_runspace" => {
             let limit = number("allowed").and_then(|limit| u32::try_from(limit).ok()).unwrap_or(18);
             return Steer::RefuseRunspace { limit };
+        }
+        "clock_skew" => {
+            let secs = args.get("secs").and_then(Value::as_i64).unwrap_or(600);
+            Twist { skew_ms: secs.saturating_mul(1_000), ..Twist::default() }
         }
         "kerberos_header" => Twist { kerberos_word: true, ..Twist::default() },
         _ => return unknown(word),

@@ -151,15 +151,22 @@ impl Accounts {
         })
     }
 
-    /// Whether an account that has proven its password may sign in.
+    /// Signs in an account that has proven its password.
     pub(super) fn admit(&mut self, company: &Company, name: &str) -> Result<Account, SignInError> {
+        let account = self.judge(company, name)?;
+        if let Some(change) = self.changes.get_mut(&account.login.to_ascii_lowercase()) {
+            change.bad_passwords = 0;
+        }
+        Ok(account)
+    }
+
+    /// Whether an account may sign in, its password apart.
+    pub(super) fn judge(&self, company: &Company, name: &str) -> Result<Account, SignInError> {
         let who = self.who(name).ok_or(SignInError::UnknownUser)?;
-        let key = Self::key(company, &who);
-        if let Some(change) = self.changes.get_mut(&key) {
+        if let Some(change) = self.changes.get(&Self::key(company, &who)) {
             if change.bad_passwords >= BAD_PASSWORDS_MAX {
                 return Err(SignInError::LockedOut);
             }
-            change.bad_passwords = 0;
             if let Some(refused) = change.refused {
                 return Err(refused);
             }

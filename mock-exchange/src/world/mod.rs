@@ -219,6 +219,14 @@ impl Organisation {
         self.state_mut().accounts.admit(&self.company, user)
     }
 
+    /// Whether an account may sign in, its password apart.
+    ///
+    /// # Errors
+    /// [`SignInError`].
+    pub fn may_sign_in(&self, user: &str) -> Result<Account, SignInError> {
+        self.state().accounts.judge(&self.company, user)
+    }
+
     /// Counts a wrong proof of a password.
     pub fn failed_sign_in(&self, user: &str) {
         self.state_mut().accounts.failed(&self.company, user);

@@ -8,6 +8,7 @@ mod curl;
 mod ejabberd;
 mod foreign;
 mod impacket;
+mod kerberos;
 mod ldap_utils;
 mod pacparser;
 mod prosody;

@@ -4,6 +4,7 @@
 pub(crate) mod challenge;
 #[cfg(not(windows))]
 mod kdc;
+mod krb_error;
 #[cfg(not(windows))]
 mod rust_sspi;
 
@@ -157,6 +158,15 @@ pub(crate) enum Proof {
     Password,
     /// That the directory knows us (a Kerberos ticket).
     Ticket,
+}
+
+/// What a service says about a ticket it does not accept: the code of the KRB-ERROR (RFC 4120 §7.5.9) in its message,
+/// which may be wrapped in SPNEGO (RFC 4121 §4.1).
+pub(crate) fn ticket_error(token: &[u8]) -> Option<u32> {
+    /// `TOK_ID` of an error, and the tag of what follows.
+    const START: [u8; 3] = [3, 0, 0x7e];
+    let starts = token.windows(START.len()).enumerate().filter(|(_, window)| *window == START);
+    starts.filter_map(|(at, _)| krb_error::code(&token[at + 2..])).next()
 }
 
 impl Proof {

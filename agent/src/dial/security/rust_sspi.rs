@@ -11,7 +11,8 @@ use sspi::{
     SecurityBufferRef, SecurityStatus, Sspi, SspiImpl, Username, UsernameParts,
 };
 
-use super::kdc::{self, Kdc};
+use super::kdc::Kdc;
+use super::krb_error;
 use super::{Credentials, Login, Package, Sealed, SecurityContext, SecurityContexts, SecurityError, Service};
 use crate::dial::Dial;
 
@@ -366,7 +367,7 @@ async fn drive(
                         kdc.at(vec![at]).exchange(host, &request.data).await
                     }
                 };
-                seen.code = answer.as_ref().ok().and_then(|answer| kdc::error_code(answer));
+                seen.code = answer.as_ref().ok().and_then(|answer| krb_error::code(answer.get(4..)?));
                 state = work.resume(answer.map_err(|why| {
                     seen.unreachable = Some(why.clone());
                     sspi::Error::new(sspi::ErrorKind::NoAuthenticatingAuthority, why)

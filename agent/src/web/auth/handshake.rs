@@ -11,7 +11,7 @@ use http::{Method, StatusCode};
 
 use super::{Auth, AuthError, Way, challenges};
 use crate::dial::security::{
-    Credentials, Login, Package, Proof, SecurityContext, SecurityContexts, SecurityError, Service,
+    self, Credentials, Login, Package, Proof, SecurityContext, SecurityContexts, SecurityError, Service,
 };
 use crate::web::connection::{Answer, Ask, Connection};
 use crate::web::endpoint::Endpoint;
@@ -98,7 +98,9 @@ pub(crate) async fn shake(
         let said = challenges(&answer.headers).into_iter().find(|challenge| challenge.is(way.header));
         let said = said.and_then(|challenge| challenge.token).and_then(|text| STANDARD.decode(text).ok());
         if answer.status != StatusCode::UNAUTHORIZED {
-            if let Some(said) = said.filter(|_| !context.is_complete()) {
+            // Where nothing is going to be sealed the server need not prove that it could open the ticket, and most say no
+            // more than that they are content.
+            if let Some(said) = said.filter(|_| with.seal && !context.is_complete()) {
                 context.step(Some(&said)).await.map_err(|error| with.judged(way, error))?;
             }
             if with.seal && answer.status.is_success() && !context.is_complete() {
@@ -109,6 +111,9 @@ pub(crate) async fn shake(
             return Ok(Shaken { context, answer });
         }
         match said {
+            Some(said) if proof == Proof::Ticket && security::ticket_error(&said).is_some() => {
+                return Err(with.ticket_refused(security::ticket_error(&said)));
+            }
             Some(said) if !context.is_complete() && proof != Proof::Password => {
                 if !connection.is_open() {
                     return Err(with.broken(way, "it closes the connection in the middle").into());
@@ -116,7 +121,7 @@ pub(crate) async fn shake(
                 token = match context.step(Some(&said)).await {
                     Ok(token) if !token.is_empty() => token,
                     Ok(_) => return Err(NotShaken::Another("the server has no next message".into())),
-                    Err(_) if proof == Proof::Ticket => return Err(with.ticket_refused()),
+                    Err(_) if proof == Proof::Ticket => return Err(with.ticket_refused(None)),
                     Err(error) => return Err(with.judged(way, error)),
                 };
             }
@@ -162,17 +167,26 @@ impl Shaking<'_> {
                 user: self.credentials.username.clone(),
                 scheme: way.auth,
             }),
-            Proof::Ticket => self.ticket_refused(),
+            Proof::Ticket => self.ticket_refused(None),
             Proof::None => NotShaken::Another("the server offers it but does not go on with it".into()),
         }
     }
 
     /// The KDC knows the password, so another scheme does no harm with it.
-    fn ticket_refused(&self) -> NotShaken {
+    /// Codes of RFC 4120 §7.5.9.
+    fn ticket_refused(&self, code: Option<u32>) -> NotShaken {
         let spn = format!("{}/{}", self.names.spn_class, self.endpoint.host);
-        NotShaken::Another(format!(
-            "the server does not accept the ticket for {spn}: another account holds that name, or a clock is wrong"
-        ))
+        NotShaken::Another(match code {
+            Some(37) => "its clock and ours differ by more than it allows (KRB_AP_ERR_SKEW)".to_owned(),
+            Some(32 | 33) => format!("the ticket for {spn} is not valid now by its clock"),
+            Some(35 | 41 | 45) => {
+                format!("the server has no key for the ticket: another account than its own holds the name {spn}")
+            }
+            Some(code) => format!("the server does not accept the ticket for {spn} (Kerberos error {code})"),
+            None => format!(
+                "the server does not accept the ticket for {spn}: another account holds that name, or a clock is wrong"
+            ),
+        })
     }
 
     fn broken(&self, way: Way, why: &str) -> AuthError {
