@@ -2,8 +2,6 @@
 //!
 //! [`Acceptor`] takes a client's tokens, whether wrapped in SPNEGO or bare, and gives the answers in kind.
 
-use std::sync::Arc;
-
 use crate::der::{DerError, Reader, element as der, tag};
 use crate::kerberos::{self, Accepted, KerberosError, Service};
 use crate::limits::SPNEGO_TOKEN_MAX_BYTES;
@@ -206,6 +204,12 @@ pub enum Step {
     Reply(Vec<u8>),
     /// The client has said who it is: verify the claim, then [`Acceptor::complete`] or [`Acceptor::reject`].
     Claimed(Box<Claim>),
+}
+
+/// What follows from a client's token where tickets are taken too.
+pub enum TicketStep {
+    /// The client speaks NTLM.
+    Ntlm(Step),
     /// The client has shown a ticket that is good. What it is to be sent stands beside it.
     Proven(Box<Accepted>, Option<Vec<u8>>),
     /// The client's ticket is not good: why, and what it is to be sent.
@@ -215,8 +219,6 @@ pub enum Step {
 /// Leads one client through the negotiation.
 pub struct Acceptor {
     ntlm: NtlmServer,
-    /// Who takes tickets, and the Unix milliseconds it is.
-    kerberos: Option<(Arc<Service>, i64)>,
     stage: Stage,
     wrapped: bool,
     mechanisms_der: Vec<u8>,
@@ -238,7 +240,6 @@ impl Acceptor {
     pub fn new(ntlm: NtlmServer) -> Self {
         Self {
             ntlm,
-            kerberos: None,
             stage: Stage::First,
             wrapped: false,
             mechanisms_der: Vec::new(),
@@ -247,20 +248,12 @@ impl Acceptor {
         }
     }
 
-    /// Takes Kerberos too, where it is what the client likes best; `now_ms` is Unix time.
-    #[must_use]
-    pub fn with_kerberos(mut self, service: Arc<Service>, now_ms: i64) -> Self {
-        self.kerberos = Some((service, now_ms));
-        self
-    }
-
     /// Takes the client's next token.
     ///
     /// # Errors
     /// [`SpnegoError`]; the negotiation is over then.
     pub fn accept(&mut self, token: &[u8]) -> Result<Step, SpnegoError> {
         match std::mem::replace(&mut self.stage, Stage::Done) {
-            Stage::First if self.kerberos.is_some() && kerberos::is_kerberos(token) => self.ticket(token),
             Stage::First if ntlm::is_ntlm(token) => self.challenge(token),
             Stage::First => self.first(token),
             Stage::Negotiate => {
@@ -271,6 +264,32 @@ impl Acceptor {
             Stage::Authenticate => self.claim(token),
             Stage::Done => Err(SpnegoError::OutOfTurn),
         }
+    }
+
+    /// Takes the client's next token, and tickets where Kerberos is what the client likes best; `now_ms` is Unix time.
+    ///
+    /// # Errors
+    /// [`SpnegoError`]; the negotiation is over then.
+    pub fn accept_tickets(
+        &mut self,
+        token: &[u8],
+        service: &Service,
+        now_ms: i64,
+    ) -> Result<TicketStep, SpnegoError> {
+        if self.stage == Stage::First && !ntlm::is_ntlm(token) {
+            if kerberos::is_kerberos(token) {
+                self.stage = Stage::Done;
+                return self.ticket(token, service, now_ms);
+            }
+            let init = NegTokenInit::decode(token)?;
+            let favourite = init.mechanisms.first().map(Vec::as_slice);
+            let is_kerberos = [kerberos::OID, kerberos::OID_OF_WINDOWS].map(Some).contains(&favourite);
+            if let Some(token) = init.mech_token.filter(|_| is_kerberos) {
+                (self.stage, self.wrapped) = (Stage::Done, true);
+                return self.ticket(&token, service, now_ms);
+            }
+        }
+        self.accept(token).map(TicketStep::Ntlm)
     }
 
     /// The last token after a verified claim; `None` when bare NTLM needs none.
@@ -304,11 +323,6 @@ impl Acceptor {
     fn first(&mut self, token: &[u8]) -> Result<Step, SpnegoError> {
         self.wrapped = true;
         let init = NegTokenInit::decode(token)?;
-        let favourite = init.mechanisms.first().map(Vec::as_slice);
-        let likes_kerberos = favourite == Some(kerberos::OID) || favourite == Some(kerberos::OID_OF_WINDOWS);
-        if let (true, true, Some(token)) = (self.kerberos.is_some(), likes_kerberos, &init.mech_token) {
-            return self.ticket(token);
-        }
         let place =
             init.mechanisms.iter().position(|oid| oid == OID_NTLM).ok_or(SpnegoError::NoCommonMechanism)?;
         self.mechanisms_der = init.mechanisms_der;
@@ -330,8 +344,7 @@ impl Acceptor {
     }
 
     /// Kerberos takes one message: a ticket is good or not.
-    fn ticket(&self, token: &[u8]) -> Result<Step, SpnegoError> {
-        let Some((service, now_ms)) = &self.kerberos else { return Err(SpnegoError::NoCommonMechanism) };
+    fn ticket(&self, token: &[u8], service: &Service, now_ms: i64) -> Result<TicketStep, SpnegoError> {
         let in_kind = |state, token: Option<Vec<u8>>| match self.wrapped {
             false => token,
             true => {
@@ -340,14 +353,14 @@ impl Acceptor {
                 Some(answer.encode())
             }
         };
-        match service.accept(token, *now_ms) {
+        match service.accept(token, now_ms) {
             Ok(mut accepted) => {
                 let reply = in_kind(NegState::AcceptCompleted, accepted.reply.take());
-                Ok(Step::Proven(Box::new(accepted), reply))
+                Ok(TicketStep::Proven(Box::new(accepted), reply))
             }
             Err(KerberosError::Refused { why, reply }) => {
                 let reply = in_kind(NegState::Reject, Some(reply)).unwrap_or_default();
-                Ok(Step::Refused(why, reply))
+                Ok(TicketStep::Refused(why, reply))
             }
             Err(error) => Err(SpnegoError::Kerberos(error)),
         }
@@ -408,14 +421,14 @@ mod tests {
     fn reply(step: Step) -> NegTokenResp {
         match step {
             Step::Reply(token) => NegTokenResp::decode(&token).unwrap(),
-            _ => panic!("claimed too early"),
+            Step::Claimed(_) => panic!("claimed too early"),
         }
     }
 
     fn claim(step: Step) -> Box<Claim> {
         match step {
             Step::Claimed(claim) => claim,
-            _ => panic!("no claim"),
+            Step::Reply(token) => panic!("no claim but {token:x?}"),
         }
     }
 

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use causeway_mock_kit::kerberos::{self, Accepted, Service};
 use causeway_mock_kit::ntlm::{self, Claim, NtHash, NtlmServer, ServerNames};
-use causeway_mock_kit::spnego::{Acceptor, Step};
+use causeway_mock_kit::spnego::{Acceptor, Step, TicketStep};
 use http::HeaderValue;
 
 use super::settings::{ChannelBinding, PowerShellConfig, Scheme};
@@ -152,22 +152,22 @@ impl Door<'_> {
             // A new exchange on an authenticated connection starts from nothing.
             _ => {
                 let ntlm = NtlmServer::new(self.names.clone(), ntlm::random_challenge(), self.now_ms);
-                let acceptor = Acceptor::new(ntlm);
-                Box::new(match self.kerberos.clone().filter(|_| scheme != Scheme::Ntlm) {
-                    Some(service) => acceptor.with_kerberos(service, self.now_ms + self.skew_ms),
-                    None => acceptor,
-                })
+                Box::new(Acceptor::new(ntlm))
             }
         };
-        match acceptor.accept(token) {
-            Ok(Step::Reply(reply)) => {
+        let step = match self.kerberos.as_ref().filter(|_| scheme != Scheme::Ntlm) {
+            Some(service) => acceptor.accept_tickets(token, service, self.now_ms + self.skew_ms),
+            None => acceptor.accept(token).map(TicketStep::Ntlm),
+        };
+        match step {
+            Ok(TicketStep::Ntlm(Step::Reply(reply))) => {
                 *guest = Guest::Asked(scheme, acceptor);
                 Verdict::Refuse(vec![token_header(scheme, &reply)], "challenge")
             }
-            Ok(Step::Claimed(claim)) => self.claimed(guest, scheme, &acceptor, &claim),
-            Ok(Step::Proven(accepted, reply)) => self.proven(guest, scheme, *accepted, reply),
+            Ok(TicketStep::Ntlm(Step::Claimed(claim))) => self.claimed(guest, scheme, &acceptor, &claim),
+            Ok(TicketStep::Proven(accepted, reply)) => self.proven(guest, scheme, *accepted, reply),
             // As Windows does: the refusal travels beside the scheme it is for.
-            Ok(Step::Refused(why, reply)) => Verdict::Refuse(vec![token_header(scheme, &reply)], why),
+            Ok(TicketStep::Refused(why, reply)) => Verdict::Refuse(vec![token_header(scheme, &reply)], why),
             Err(error) => {
                 tracing::debug!(error = %error, "Authentication token refused");
                 self.refuse("token refused")

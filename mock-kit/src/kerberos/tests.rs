@@ -1,13 +1,12 @@
 //! KDC and service against a client written here, message by message.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use super::crypto::Usage;
 use super::message::{Encrypted, Name, NT_PRINCIPAL, code, padata};
 use super::*;
 use crate::der::{Reader, element, field, flags, integer, octets, sequence, tag, text, time};
-use crate::spnego::{Acceptor, NegState, NegTokenInit, NegTokenResp, OID_NTLM, Step};
+use crate::spnego::{Acceptor, NegState, NegTokenInit, NegTokenResp, OID_NTLM, Step, TicketStep};
 
 const REALM: &str = "ACME.EXAMPLE";
 const SERVICE: &str = "HTTP/mail1.acme.example";
@@ -43,7 +42,7 @@ impl Accounts for One {
 struct Realm {
     accounts: One,
     kdc: Kdc,
-    service: Arc<Service>,
+    service: Service,
 }
 
 impl Realm {
@@ -59,7 +58,7 @@ fn realm() -> Realm {
     kdc.add_service(SERVICE, key.clone());
     let mut keytab = Keytab::default();
     keytab.add(SERVICE, REALM, key);
-    Realm { accounts, kdc, service: Arc::new(Service::new(keytab)) }
+    Realm { accounts, kdc, service: Service::new(keytab) }
 }
 
 /// A key and what it opens.
@@ -317,23 +316,24 @@ fn spnego_takes_kerberos_where_it_is_liked_best() {
     let have = ticket(&realm);
     let acceptor = || {
         let ntlm = crate::ntlm::NtlmServer::new(crate::ntlm::ServerNames::default(), [7; 8], 0);
-        Acceptor::new(ntlm).with_kerberos(Arc::clone(&realm.service), START_MS)
+        Acceptor::new(ntlm)
     };
     let first = |at_ms, list: &[&[u8]]| {
         let token = NegTokenInit::encode(list, Some(&token(&have, true, at_ms, [0; 16])));
-        acceptor().accept(&token).unwrap()
+        acceptor().accept_tickets(&token, &realm.service, START_MS).unwrap()
     };
-    let Step::Proven(accepted, Some(reply)) = first(START_MS, &[OID_OF_WINDOWS, OID, OID_NTLM]) else {
+    let TicketStep::Proven(accepted, Some(reply)) = first(START_MS, &[OID_OF_WINDOWS, OID, OID_NTLM]) else {
         panic!("not accepted");
     };
     let reply = NegTokenResp::decode(&reply).unwrap();
     assert_eq!((accepted.login.as_str(), reply.state), ("asmith", Some(NegState::AcceptCompleted)));
-    let Step::Refused(_, reply) = first(START_MS - 600_000, &[OID]) else { panic!("accepted") };
+    let TicketStep::Refused(_, reply) = first(START_MS - 600_000, &[OID]) else { panic!("accepted") };
     let reply = NegTokenResp::decode(&reply).unwrap();
     assert_eq!(reply.state, Some(NegState::Reject));
     assert!(reply.response_token.is_some());
     // Who likes NTLM better is asked for it.
     let init = NegTokenInit::encode(&[OID_NTLM, OID], None);
-    let Step::Reply(reply) = acceptor().accept(&init).unwrap() else { panic!("accepted") };
+    let step = acceptor().accept_tickets(&init, &realm.service, START_MS).unwrap();
+    let TicketStep::Ntlm(Step::Reply(reply)) = step else { panic!("accepted") };
     assert_eq!(NegTokenResp::decode(&reply).unwrap().mechanism.as_deref(), Some(OID_NTLM));
 }

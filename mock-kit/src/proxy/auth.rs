@@ -260,8 +260,7 @@ impl<'a> Gate<'a> {
                 }
             }
             Ok(Step::Claimed(_)) => self.ask("Negotiate", "wrong user", None),
-            // Kerberos is not among what this acceptor takes.
-            Ok(Step::Proven(..) | Step::Refused(..)) | Err(_) => self.ask("Negotiate", "broken token", None),
+            Err(_) => self.ask("Negotiate", "broken token", None),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Binds by SASL and Sicily.
 
 use causeway_mock_kit::ntlm::{self, Claim, NtHash, NtlmServer};
-use causeway_mock_kit::spnego::{Acceptor, SpnegoError, Step};
+use causeway_mock_kit::spnego::{Acceptor, Step};
 use causeway_protocol::Chain;
 use serde_json::json;
 
@@ -82,10 +82,6 @@ impl Session {
                 },
                 Err(failure) => self.refuse_bind(bind, &failure),
             },
-            // Tickets are not among what this acceptor takes.
-            Ok(Step::Proven(..) | Step::Refused(..)) => {
-                self.refuse_token(bind, &SpnegoError::NoCommonMechanism);
-            }
             Err(error) => self.refuse_token(bind, &error),
         }
     }
