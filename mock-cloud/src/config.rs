@@ -27,6 +27,8 @@ pub struct Config {
     pub leases: LeaseConfig,
     /// Uploads.
     pub uploads: UploadConfig,
+    /// Certificates of devices.
+    pub certificates: CertificateConfig,
 }
 
 /// Settings of the channel.
@@ -128,6 +130,20 @@ pub struct UploadConfig {
     pub acknowledge_only: bool,
 }
 
+/// Settings of devices' certificates.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CertificateConfig {
+    /// Renewals the timetable may begin in an hour, over all devices of a tenant. Default 600.
+    pub renewals_per_hour: u64,
+}
+
+impl Default for CertificateConfig {
+    fn default() -> Self {
+        Self { renewals_per_hour: crate::limits::RENEWALS_PER_HOUR }
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -139,6 +155,7 @@ impl Default for Config {
             channel: ChannelConfig::default(),
             leases: LeaseConfig::default(),
             uploads: UploadConfig::default(),
+            certificates: CertificateConfig::default(),
         }
     }
 }

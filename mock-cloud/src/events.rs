@@ -43,6 +43,9 @@ pub mod kinds {
     pub const ENROLLED: &str = "enrolled_changed";
     /// The compliance rule has looked at the phones: `{changes, ordered, held, dry_run}`.
     pub const COMPLIANCE: &str = "compliance";
+    /// A request for a certificate went a step further, or a certificate ended: `{request?, certificate?, device, user,
+    /// profile, step}`.
+    pub const CERTIFICATE: &str = "certificate";
     /// An alert was opened: `{alert, code, severity, subject, detail}`.
     pub const ALERT_OPENED: &str = "alert_opened";
     /// An alert was closed: the same body.

@@ -6,6 +6,7 @@
 pub mod access;
 pub mod admission;
 pub mod api;
+pub mod certificates;
 pub mod channel;
 pub mod config;
 pub mod dispatch;

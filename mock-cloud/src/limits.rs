@@ -263,3 +263,64 @@ pub const EXEMPT_MAX: usize = 1_000;
 
 /// Identifier of an enrolled phone, in bytes.
 pub const IDENTIFIER_MAX_BYTES: usize = 256;
+
+/// Certificate profiles of a tenant: all of them travel to agents in one desired config.
+pub const CERTIFICATE_PROFILES_MAX: usize = 50;
+
+/// Users a certificate profile may name.
+pub const PROFILE_USERS_MAX: usize = 1_000;
+
+/// Pattern of a subject or an alternative name in a certificate profile, in bytes.
+pub const PATTERN_MAX_BYTES: usize = 1_024;
+
+/// Alternative names of a certificate profile.
+pub const ALTERNATIVE_NAMES_MAX: usize = 20;
+
+/// A device's signing request, DER: an RSA-4096 one with ten names has 2 KiB. A stanza to an agent holds more.
+pub const CSR_MAX_BYTES: usize = 16 * 1024;
+
+/// A device's public key, DER: RSA-8192 has 1 KiB.
+pub const DEVICE_KEY_MAX_BYTES: usize = 2 * 1024;
+
+/// A certificate as an agent reports it, DER; those of authorities above it count one by one.
+pub const CERTIFICATE_MAX_BYTES: usize = 64 * 1024;
+
+/// Authorities above a certificate.
+pub const CHAIN_MAX: usize = 8;
+
+/// Requests, certificates and revocations looked at in one turn; the rest follows at once.
+pub const CERTIFICATE_TURN_MAX: usize = 200;
+
+/// How long an agent has for a challenge: NDES pages take seconds when the authority is busy.
+pub const CHALLENGE_WITHIN: Duration = Duration::from_secs(30);
+
+/// Longest life of a challenge, whatever the agent says: NDES keeps them 60 minutes.
+pub const CHALLENGE_LIFE_MAX: Duration = Duration::from_secs(60 * 60);
+
+/// Time to live of the order for a certificate: an authority's administrators may take a week to approve.
+pub const CERTIFICATE_ORDER_TTL: Duration = Duration::from_secs(14 * 24 * 3_600);
+
+/// Time to live of the order to revoke one; a new one follows when it could not be done.
+pub const REVOCATION_ORDER_TTL: Duration = Duration::from_secs(24 * 3_600);
+
+/// Renewals the timetable may begin in an hour, over all devices of a tenant, when the settings do not say: below what an
+/// NDES with five passwords of an hour's life takes, because most challenges are used within seconds.
+pub const RENEWALS_PER_HOUR: u64 = 600;
+
+/// The time over which certificates are replaced whose profile has changed.
+pub const REPLACE_OVER: Duration = Duration::from_secs(3 * 24 * 3_600);
+
+/// The pause after a request has failed for the first time ...
+pub const CERTIFICATE_RETRY_MIN: Duration = Duration::from_secs(30);
+
+/// ... doubled with each further failure up to this.
+pub const CERTIFICATE_RETRY_MAX: Duration = Duration::from_secs(6 * 3_600);
+
+/// Tries of a revocation before it is left to a person.
+pub const REVOCATION_TRIES_MAX: u32 = 20;
+
+/// Certificates in use that end within this time are worth an alert: renewal should be long over.
+pub const CERTIFICATE_ENDS_SOON: Duration = Duration::from_secs(2 * 24 * 3_600);
+
+/// An authority that ends within this time is worth an alert: a new one has to reach every device first.
+pub const AUTHORITY_ENDS_SOON: Duration = Duration::from_secs(60 * 24 * 3_600);

@@ -29,7 +29,7 @@ use crate::portal::Pages;
 use crate::state::Cloud;
 use crate::store::{Store, StoreError};
 use crate::world::CloudWorld;
-use crate::{api, channel, dispatch, mobile, port};
+use crate::{api, certificates, channel, dispatch, mobile, port};
 
 /// The mock's name in the ready line and in errors.
 const SERVICE: &str = "mock-cloud";
@@ -235,6 +235,7 @@ async fn serve(
     tasks.push(tokio::spawn(Arc::clone(cloud).emit_verdicts()));
     dispatch::start(cloud);
     mobile::start(cloud);
+    certificates::start(cloud);
     Ok((urls, tasks))
 }
 
@@ -272,6 +273,8 @@ impl EngineParts {
             sessions: Default::default(),
             dispatch: Default::default(),
             compliance: Default::default(),
+            certificates: Default::default(),
+            device_sign_ins: Default::default(),
         }))
     }
 }
@@ -294,6 +297,7 @@ impl Engine {
         tokio::spawn(Arc::clone(&cloud).emit_verdicts());
         dispatch::start(&cloud);
         mobile::start(&cloud);
+        certificates::start(&cloud);
         Ok(Self { cloud, front })
     }
 

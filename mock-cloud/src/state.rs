@@ -45,6 +45,10 @@ pub struct Cloud {
     pub dispatch: crate::dispatch::Dispatch,
     /// Tenants whose phones the compliance rule must look at.
     pub compliance: crate::mobile::compliance::Compliance,
+    /// Tenants whose devices' certificates must be looked at.
+    pub certificates: crate::certificates::Certificates,
+    /// Slows guessing of passwords at devices' enrolment.
+    pub(crate) device_sign_ins: crate::portal::SignInLimits,
     /// The certificate authority.
     pub pki: crate::pki::CloudPki,
     /// Makes the answers about unknown accounts always the same ones (RFC 5802 §5.1).

@@ -57,13 +57,6 @@ pub(crate) struct GroupDetail {
     direct_members: Listing<Member>,
 }
 
-/// Something no module of this version collects; the list is empty until one does.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Collected {
-    /// Stable id
-    id: String,
-}
-
 /// Users by name
 #[utoipa::path(get, path = "/tenants/{tenant}/users", tag = "directory",
     params(("tenant" = String, Path), SearchQuery),
@@ -144,16 +137,4 @@ pub(super) async fn ous(
     Params(query): Params<SearchQuery>,
 ) -> Result<Json<Listing<Ou>>, Problem> {
     Ok(Json(cloud.store.ous(&tenant.id, query.search()?).await?.into()))
-}
-
-/// Certificates; none until a module that issues them is there
-#[utoipa::path(get, path = "/tenants/{tenant}/certificates", tag = "directory",
-    params(("tenant" = String, Path), SearchQuery),
-    responses((status = 200, body = Listing<Collected>), Problems))]
-pub(super) async fn certificates(
-    Scope(_tenant): Scope,
-    Params(query): Params<SearchQuery>,
-) -> Result<Json<Listing<Collected>>, Problem> {
-    query.search()?;
-    Ok(Json(Listing::whole(Vec::new())))
 }

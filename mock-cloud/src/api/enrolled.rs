@@ -5,14 +5,16 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
+use causeway_protocol::Secret;
 use causeway_protocol::limits::USERNAME_MAX_BYTES;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::Problem;
 use super::extract::{Body, Item, Listing, PageQuery, Params, Scope, limit};
 use super::problem::Problems;
+use crate::access::random_text;
 use crate::events::kinds;
 use crate::limits::IDENTIFIER_MAX_BYTES;
 use crate::state::Cloud;
@@ -111,7 +113,56 @@ pub(super) async fn change(
     Ok(Json(device))
 }
 
-/// Forget an enrolled phone
+/// Note that an enrolled phone was wiped or lost: its certificates are revoked, because their keys may be in other hands,
+/// and it gets no new one until it is enrolled again
+#[utoipa::path(post, path = "/tenants/{tenant}/enrolled-devices/{enrolled}/wipe", tag = "phones",
+    params(("tenant" = String, Path), ("enrolled" = String, Path)),
+    responses((status = 200, body = EnrolledDevice), Problems))]
+pub(super) async fn wipe(
+    State(cloud): State<Arc<Cloud>>,
+    Scope(tenant): Scope,
+    Item(id): Item,
+) -> Result<Json<EnrolledDevice>, Problem> {
+    let wiped = cloud.store.wipe_enrolled(&tenant.id, &id, String::new(), "api", cloud.now_ms()).await?;
+    let device = wiped.ok_or_else(|| Problem::not_found("enrolled device", &id))?;
+    crate::certificates::device_wiped(&cloud, &tenant.id, &id, &device.user);
+    cloud.certificates.touch(&tenant.id);
+    Ok(Json(device))
+}
+
+/// What a device shows to speak for itself.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct DeviceToken {
+    /// Bearer token of the routes under `/device`; shown once
+    token: String,
+}
+
+/// Make a token with which an enrolled phone speaks for itself; an earlier one is no longer good
+#[utoipa::path(post, path = "/tenants/{tenant}/enrolled-devices/{enrolled}/token", tag = "phones",
+    params(("tenant" = String, Path), ("enrolled" = String, Path)),
+    responses((status = 201, body = DeviceToken), Problems))]
+pub(super) async fn token(
+    State(cloud): State<Arc<Cloud>>,
+    Scope(tenant): Scope,
+    Item(id): Item,
+) -> Result<(StatusCode, Json<DeviceToken>), Problem> {
+    let token = new_token()?;
+    if !cloud.store.put_device_token(&tenant.id, &id, &token).await? {
+        return Err(Problem::not_found("enrolled device", &id));
+    }
+    Ok((StatusCode::CREATED, Json(DeviceToken { token: token.expose().to_owned() })))
+}
+
+/// 256 random bits.
+///
+/// # Errors
+/// When the system gives no random numbers.
+pub(super) fn new_token() -> Result<Secret, Problem> {
+    let text = random_text(32).map_err(|error| Problem::internal(&error))?;
+    Ok(Secret::new(format!("cwd_{text}")))
+}
+
+/// Forget an enrolled phone; its certificates are revoked
 #[utoipa::path(delete, path = "/tenants/{tenant}/enrolled-devices/{enrolled}", tag = "phones",
     params(("tenant" = String, Path), ("enrolled" = String, Path)),
     responses((status = 204, description = "It is forgotten"), Problems))]
@@ -127,7 +178,7 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn identifier(path: &str, text: Option<String>) -> Result<Option<String>, Problem> {
+pub(super) fn identifier(path: &str, text: Option<String>) -> Result<Option<String>, Problem> {
     let text = text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
     match &text {
         Some(text) if text.len() > IDENTIFIER_MAX_BYTES => {
@@ -137,10 +188,11 @@ fn identifier(path: &str, text: Option<String>) -> Result<Option<String>, Proble
     }
 }
 
-fn changed(cloud: &Cloud, tenant: &str, id: &str, device: Option<&EnrolledDevice>) {
+pub(super) fn changed(cloud: &Cloud, tenant: &str, id: &str, device: Option<&EnrolledDevice>) {
     let body = json!({
         "enrolled": id, "user": device.map(|it| &it.user), "compliant": device.map(|it| it.compliant),
     });
     cloud.events.emit(tenant, kinds::ENROLLED, body);
     cloud.compliance.touch(tenant);
+    cloud.certificates.touch(tenant);
 }

@@ -4,7 +4,10 @@ mod actions;
 mod agents;
 mod alerts;
 mod authenticate;
+mod certificate_profiles;
+mod certificates;
 mod collections;
+mod device;
 mod compliance;
 mod devices;
 mod directory;
@@ -19,7 +22,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::header;
+use axum::http::{HeaderMap, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -36,6 +39,8 @@ pub(crate) use agents::{AgentView, revoke_agent, view as agent_view, views as ag
 pub(crate) use authenticate::{Verdict, check as check_password};
 pub(crate) use compliance::{confirm_held, put_rule};
 pub(crate) use events::{last_seen as last_seen_event, live as live_events};
+pub(crate) use certificate_profiles::{NewProfile, put_profile};
+pub(crate) use device::problem as certificate_problem;
 pub(crate) use extract::check_word;
 pub(crate) use modules::{ModuleView, change as change_module, check_settings, views as module_views};
 pub use problem::Problem;
@@ -57,6 +62,8 @@ pub const BASE: &str = "/api/v1";
         (name = "work", description = "Actions and password checks"),
         (name = "directory", description = "People, groups and units as uploaded"),
         (name = "phones", description = "Phones in mailboxes, their policies, enrolled phones and the compliance rule"),
+        (name = "certificates", description = "Certificates of devices: profiles, requests, the inventory"),
+        (name = "device", description = "What a device calls itself, with its own token: enrolling, and getting certificates"),
         (name = "collection", description = "Sources, uploads and leases"),
         (name = "watching", description = "Alerts and live events"),
     )
@@ -72,20 +79,32 @@ impl Modify for Bearer {
             .components
             .get_or_insert_default()
             .add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("The token a device was given when it was enrolled"))
+            .build();
+        document
+            .components
+            .get_or_insert_default()
+            .add_security_scheme("device", SecurityScheme::Http(scheme));
     }
 }
 
 /// All routes, with the document that describes them.
 pub fn router(cloud: Arc<Cloud>) -> Router {
     let (routes, mut document) = routes().split_for_parts();
+    let (devices, of_devices) = device_routes().split_for_parts();
+    document.merge(of_devices);
     let paths = std::mem::take(&mut document.paths.paths);
     document.paths.paths = paths.into_iter().map(|(path, item)| (format!("{BASE}{path}"), item)).collect();
     let json: Arc<str> = document.to_json().expect("an OpenAPI document is plain JSON").into();
     let guarded = routes
         .fallback(|request: Request| async move { Problem::not_found("route", request.uri().path()) })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
-        .layer(DefaultBodyLimit::max(API_BODY_MAX_BYTES))
         .layer(middleware::from_fn_with_state(Arc::clone(&cloud), require_token))
+        // Devices show tokens of their own.
+        .merge(devices)
+        .layer(DefaultBodyLimit::max(API_BODY_MAX_BYTES))
         .with_state(cloud);
     let document = get(move || {
         let json = json.to_string();
@@ -125,7 +144,18 @@ fn routes() -> OpenApiRouter<Arc<Cloud>> {
         .routes(routes!(compliance::show, compliance::put))
         .routes(routes!(compliance::confirm))
         .routes(routes!(compliance::findings))
-        .routes(routes!(directory::certificates))
+        .routes(routes!(enrolled::wipe))
+        .routes(routes!(enrolled::token))
+        .routes(routes!(certificates::list))
+        .routes(routes!(certificates::show))
+        .routes(routes!(certificates::chain))
+        .routes(routes!(certificates::renew))
+        .routes(routes!(certificates::revoke))
+        .routes(routes!(certificates::requests))
+        .routes(routes!(certificates::request))
+        .routes(routes!(certificates::summary))
+        .routes(routes!(certificate_profiles::list))
+        .routes(routes!(certificate_profiles::show, certificate_profiles::put, certificate_profiles::remove))
         .routes(routes!(collections::sources))
         .routes(routes!(collections::uploads))
         .routes(routes!(collections::leases))
@@ -134,16 +164,27 @@ fn routes() -> OpenApiRouter<Arc<Cloud>> {
         .routes(routes!(events::events))
 }
 
+fn device_routes() -> OpenApiRouter<Arc<Cloud>> {
+    OpenApiRouter::new()
+        .routes(routes!(device::enroll))
+        .routes(routes!(device::profiles))
+        .routes(routes!(device::want))
+        .routes(routes!(device::show))
+        .routes(routes!(device::challenge))
+        .routes(routes!(device::csr))
+        .routes(routes!(device::key))
+        .routes(routes!(device::installed))
+}
+
 async fn require_token(State(cloud): State<Arc<Cloud>>, request: Request, next: Next) -> Response {
-    let token = request
-        .headers()
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.split_once(' '))
-        .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-        .map(|(_, token)| token.trim());
-    match token {
+    match bearer(request.headers()) {
         Some(token) if cloud.access.allows(token) => next.run(request).await,
         _ => Problem::unauthorized().into_response(),
     }
+}
+
+/// The bearer token of a request (RFC 6750 section 2.1).
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }

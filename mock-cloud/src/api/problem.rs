@@ -10,6 +10,9 @@ use utoipa::{IntoResponses, ToSchema};
 
 use crate::store::StoreError;
 
+/// When trying again makes sense, when nothing better is known.
+const RETRY_AFTER_SECS: u64 = 5;
+
 /// An error as the caller sees it (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
@@ -29,6 +32,9 @@ pub struct Problem {
     /// Where in the request, for example `settings.interval_secs` or `query.limit`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Seconds after which trying again makes sense; the header `Retry-After`.
+    #[serde(skip)]
+    pub retry_after_secs: Option<u64>,
 }
 
 impl Problem {
@@ -40,6 +46,7 @@ impl Problem {
             code,
             detail: detail.into(),
             path: None,
+            retry_after_secs: None,
         }
     }
 
@@ -78,7 +85,23 @@ impl Problem {
 
     /// 503: too much of this at once.
     pub fn busy(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail)
+        Self::busy_for(detail, RETRY_AFTER_SECS)
+    }
+
+    /// 503, and when to come back.
+    pub fn busy_for(detail: impl Into<String>, secs: u64) -> Self {
+        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
+        Self { retry_after_secs: Some(secs), ..problem }
+    }
+
+    /// 403: whoever calls may not have it.
+    pub fn forbidden(code: &'static str, detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, code, detail)
+    }
+
+    /// 502: an agent, or what stands behind it, says no.
+    pub fn refused_behind(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_GATEWAY, "refused_behind", detail)
     }
 
     /// 500, with the particulars in the log only.
@@ -111,8 +134,8 @@ impl IntoResponse for Problem {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        if let Some(secs) = self.retry_after_secs {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(secs));
         }
         response
     }

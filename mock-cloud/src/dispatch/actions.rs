@@ -17,6 +17,7 @@ use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
 use super::choice::{Choice, choose, instance_of, is_repeatable, resource_of};
 use super::{Dispatch, DispatchError};
+use crate::certificates;
 use crate::channel::FRONT;
 use crate::channel::inbound::{Refused, error_report, journal};
 use crate::channel::registry::{Answer, Session};
@@ -70,6 +71,9 @@ pub(crate) async fn report(cloud: &Arc<Cloud>, who: &AgentIdentity, report: Repo
     }
     let ended = match report.status {
         Status::Pending => {
+            certificates::progressed(cloud, &action, report.result.as_ref())
+                .await
+                .map_err(|error| Refused::store(&error))?;
             let detail = report.result.map(|result| result.to_string()).unwrap_or_default();
             let agent = Some(who.instance.clone());
             let noted =
@@ -118,10 +122,17 @@ async fn finish(
     let status = if ended.is_ok() { Status::Success } else { Status::Failure };
     let outcome = ended.as_ref().err().map_or("success".to_owned(), |error| error.code.clone());
     let agent_owned = agent.map(str::to_owned);
+    // What comes after the end is kept nowhere else: a certificate that exists must not be forgotten.
+    let late = certificates::is_about(action).then(|| ended.as_ref().ok().cloned()).flatten();
     let finish =
         cloud.store.finish_action(&action.tenant, &action.id, agent_owned, ended, cloud.now_ms()).await?;
-    if finish == Finish::Done {
-        changed(cloud, action, status.as_str(), status, agent);
+    match (&finish, late) {
+        (Finish::Done, _) => changed(cloud, action, status.as_str(), status, agent),
+        (Finish::Duplicate, Some(result)) => certificates::came_late(cloud, action, result).await?,
+        _ => {}
+    }
+    if certificates::is_about(action) {
+        cloud.certificates.touch(&action.tenant);
     }
     let duplicate = finish != Finish::Done;
     journal(cloud, "report", &action.id, &outcome, json!({ "agent": agent, "duplicate": duplicate }));

@@ -11,7 +11,7 @@ use crate::store::{ActionRow, StoreError};
 
 /// Actions that do no harm when a second agent carries them out too. Of those on phones all that set a state which is
 /// then the same, whoever set it; not the wipe: a second one would hit a phone that has been given on meanwhile.
-const REPEATABLE: [(&str, &str); 12] = [
+const REPEATABLE: [(&str, &str); 13] = [
     ("user_visibility", "sync_now"),
     ("user_visibility", "sync_user"),
     ("exchange", "sync_now"),
@@ -24,6 +24,8 @@ const REPEATABLE: [(&str, &str); 12] = [
     ("exchange", "change_policy"),
     ("exchange", "quarantine_on"),
     ("exchange", "quarantine_off"),
+    // A certificate that is revoked stays revoked. Never `issue_certificate`: a second agent would get a second one.
+    ("certificates", "revoke_certificate"),
 ];
 
 /// Actions that belong to a collection, and so to the holder of its lease. Not the switching of quarantine: it outlives

@@ -23,7 +23,7 @@ use crate::store::StoreError;
 
 pub use actions::submit;
 pub use config::push_config;
-pub use requests::{Authenticated, authenticate};
+pub use requests::{Authenticated, authenticate, request};
 
 /// Why an order is not taken.
 #[derive(Debug, Error)]

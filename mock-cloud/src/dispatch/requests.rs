@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use causeway_mock_kit::fault::{Fault, Point};
-use causeway_protocol::action::codes;
+use causeway_protocol::Secret;
+use causeway_protocol::action::{ErrorReport, codes};
 use causeway_protocol::auth::{self, AuthOutcome, AuthReply, AuthRequest};
-use causeway_protocol::channel::payload::{self, Payload as _, Reply, Request};
+use causeway_protocol::channel::payload::{Payload as _, Reply, Request};
 use causeway_protocol::limits::{AUTHENTICATE_WITHIN, PASSWORD_MAX_BYTES, USERNAME_MAX_BYTES};
+use serde_json::Value;
 use tokio::time::Instant;
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
@@ -66,18 +68,59 @@ async fn verdict(
             body: body.clone(),
         };
         match ask(cloud, session, request, left).await {
-            Asked::Verdict(reply) => return (reply, agent),
+            Asked::Answer(value) => {
+                let who = agent.as_deref().unwrap_or_default();
+                let strange = || unavailable(format!("agent {who} answered something else than a verdict"));
+                return (serde_json::from_value(value).unwrap_or_else(|_| strange()), agent);
+            }
             Asked::Untried(why) => detail = why,
+            Asked::Refused(error) => return (unavailable(error.detail), agent),
             Asked::Unknown(why) => return (unavailable(why), agent),
         }
     }
     (unavailable(detail), None)
 }
 
+/// Asks one agent of the tenant something that nobody stores, and gives its answer. A second agent is asked only when the
+/// first one certainly did not look at it.
+///
+/// # Errors
+/// What the agent says, or why there is no answer.
+pub async fn request(
+    cloud: &Cloud,
+    tenant: &str,
+    (module, request): (&str, &str),
+    body: Secret,
+    within: Duration,
+) -> Result<Value, ErrorReport> {
+    let began = Instant::now();
+    let remedy = "Bring an agent with this module online and healthy, then try again";
+    let nobody = format!("no agent of this tenant is online with {module} running");
+    let mut error = ErrorReport::new(codes::NO_AGENT, nobody, remedy);
+    for session in cloud.sessions.fit_for(tenant, module).iter().take(AGENTS_TRIED_MAX) {
+        let Some(left) = within.checked_sub(began.elapsed()) else { break };
+        let request = Request {
+            module: module.to_owned(),
+            request: request.to_owned(),
+            ttl_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+            body: body.clone(),
+        };
+        match ask(cloud, session, request, left).await {
+            Asked::Answer(value) => return Ok(value),
+            Asked::Untried(why) => error = ErrorReport::new(codes::OVERLOADED, why, remedy),
+            Asked::Refused(refused) => return Err(refused),
+            Asked::Unknown(why) => return Err(ErrorReport::new(codes::UNKNOWN_OUTCOME, why, "Try again")),
+        }
+    }
+    Err(error)
+}
+
 enum Asked {
-    Verdict(AuthReply),
-    /// The agent certainly did not try the password.
+    Answer(Value),
+    /// The agent certainly did not look at it.
     Untried(String),
+    /// It looked and says no.
+    Refused(ErrorReport),
     /// It may have.
     Unknown(String),
 }
@@ -93,12 +136,9 @@ async fn ask(cloud: &Cloud, session: &Session, request: Request, left: Duration)
     }
     match session.request(request, left).await {
         Answer::Result(Some(payload)) => match Reply::from_element(&payload) {
-            Ok(Reply::Answer(value)) => match serde_json::from_value(value) {
-                Ok(reply) => Asked::Verdict(reply),
-                Err(_) => Asked::Unknown(format!("agent {agent} answered something else than a verdict")),
-            },
+            Ok(Reply::Answer(value)) => Asked::Answer(value),
             Ok(Reply::Error(error)) if error.code == codes::OVERLOADED => Asked::Untried(error.detail),
-            Ok(Reply::Error(error)) => Asked::Unknown(error.detail),
+            Ok(Reply::Error(error)) => Asked::Refused(error),
             Err(_) => Asked::Unknown(format!("agent {agent} answered something unreadable")),
         },
         Answer::Result(None) => Asked::Unknown(format!("agent {agent} gave an empty answer")),
@@ -111,12 +151,12 @@ async fn ask(cloud: &Cloud, session: &Session, request: Request, left: Duration)
 
 /// Conditions with which an agent refuses before it looks inside.
 fn refused(error: &StanzaError) -> Asked {
-    let report: payload::ErrorReport = error_report(error);
+    let report = error_report(error);
     match error.defined_condition {
         DefinedCondition::ResourceConstraint | DefinedCondition::ServiceUnavailable => {
             Asked::Untried(report.detail)
         }
-        _ => Asked::Unknown(report.detail),
+        _ => Asked::Refused(report),
     }
 }
 

@@ -167,6 +167,7 @@ async fn commit(
                 });
                 cloud.events.emit(&who.tenant, kinds::UPLOAD_COMMITTED, body);
                 cloud.compliance.touch(&who.tenant);
+                cloud.certificates.touch_phones(&who.tenant);
             }
             let detail = json!({ "epoch": committed.epoch, "upserts": committed.upserts, "deletes": committed.deletes });
             journal(&cloud, "commit", &upload, "committed", detail);

@@ -259,7 +259,7 @@ fn model(text: &str) -> Option<String> {
 }
 
 /// `ACME\ada`, `ada` and `ada@acme.example` may be one person; two full addresses are one only if they are equal.
-pub(super) fn same_person(one: &str, other: &str) -> bool {
+pub(crate) fn same_person(one: &str, other: &str) -> bool {
     fn parts(name: &str) -> (String, Option<String>) {
         let name = name.trim().rsplit('\\').next().unwrap_or_default().to_lowercase();
         match name.split_once('@') {
@@ -287,6 +287,7 @@ mod tests {
             model: Some("iPhone 15".to_owned()),
             compliant: true,
             enrolled_ms: 1,
+            wiped_ms: None,
         }
     }
 

@@ -9,6 +9,7 @@ use crate::limits::{DEVICE_ACTION_TTL, PAGE_MAX};
 use crate::state::Cloud;
 use crate::store::{Device, EnrolledDevice, NewAction, StoreError};
 
+pub(crate) use matching::same_person;
 pub use matching::{Candidate, Enrolment, Evidence, Index, Merge, Phone};
 
 /// Which enrolled phone this one is, and why.

@@ -20,7 +20,8 @@ use axum::routing::{get, post};
 
 use crate::limits::API_BODY_MAX_BYTES;
 use crate::state::Cloud;
-use session::{SignInLimits, SignIns};
+pub(crate) use session::SignInLimits;
+use session::SignIns;
 pub(crate) use shell::PortalError;
 
 /// What portal pages share. The public port and the loopback port have one each over the same sign-ins.
@@ -72,6 +73,21 @@ fn router(portal: Portal) -> Router {
         .route("/policies", get(pages::policies::list).post(pages::policies::quarantine))
         .route("/compliance", get(pages::compliance::show).post(pages::compliance::save))
         .route("/compliance/confirm", post(pages::compliance::confirm))
+        .route("/certificates", get(pages::certificates::list))
+        .route("/certificates/{certificate}", get(pages::certificates::show))
+        .route("/certificates/{certificate}/chain", get(pages::certificates::chain))
+        .route("/certificates/{certificate}/renew", post(pages::certificates::renew))
+        .route("/certificates/{certificate}/revoke", post(pages::certificates::revoke))
+        .route("/certificate-requests", get(pages::certificate_requests::list))
+        .route("/certificate-requests/{request}", get(pages::certificate_requests::show))
+        .route(
+            "/certificate-profiles",
+            get(pages::certificate_profiles::list).post(pages::certificate_profiles::create),
+        )
+        .route(
+            "/certificate-profiles/{profile}",
+            get(pages::certificate_profiles::show).post(pages::certificate_profiles::save),
+        )
         .route("/actions", get(pages::actions::list).post(pages::actions::order))
         .route("/actions/{action}", get(pages::actions::show))
         .route("/alerts", get(pages::alerts::list))

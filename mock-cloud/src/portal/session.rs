@@ -86,21 +86,21 @@ fn alive(session: &SignedIn, now: Instant) -> bool {
 
 /// Recent failures to sign in, and recent password checks.
 #[derive(Default)]
-pub(super) struct SignInLimits {
+pub(crate) struct SignInLimits {
     failures: Mutex<VecDeque<(Instant, String)>>,
     checks: Mutex<VecDeque<(Instant, String)>>,
 }
 
 impl SignInLimits {
     /// How long this name has to wait before another attempt; `None` when it may go on.
-    pub(super) fn must_wait(&self, user: &str) -> Option<Duration> {
+    pub(crate) fn must_wait(&self, user: &str) -> Option<Duration> {
         let recent = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         wait_for(&recent, Some(user), SIGN_IN_FAILURES_MAX)
             .or_else(|| wait_for(&recent, None, SIGN_IN_FAILURES_ALL_MAX))
     }
 
     /// An attempt failed.
-    pub(super) fn failed(&self, user: &str) {
+    pub(crate) fn failed(&self, user: &str) {
         remember(&self.failures, user, SIGN_IN_FAILURES_ALL_MAX);
     }
 

@@ -2,6 +2,7 @@
 
 use causeway_protocol::action::Status;
 use causeway_protocol::auth::AuthOutcome;
+use causeway_protocol::certificate::RevocationReason;
 use causeway_protocol::health::ModuleState;
 use causeway_protocol::mobile::access;
 use serde_json::Value;
@@ -147,6 +148,8 @@ pub(super) fn action_title(verb: &str) -> String {
         "sync_device" => "Look at one phone".to_owned(),
         "quarantine_on" => "Hold new phones".to_owned(),
         "quarantine_off" => "Let new phones in".to_owned(),
+        "issue_certificate" => "Get a certificate".to_owned(),
+        "revoke_certificate" => "Revoke a certificate".to_owned(),
         other => sentence_case(&other.replace('_', " ")),
     }
 }
@@ -181,6 +184,53 @@ pub(super) fn wipe_status(word: &str) -> Option<(Tone, String)> {
         other => (Tone::Calm, other),
     };
     Some((tone, sentence_case(&text.replace('_', " "))))
+}
+
+/// Where a certificate stands.
+pub(super) fn certificate_status(word: &str) -> (Tone, String) {
+    let (tone, text) = match word {
+        "active" => (Tone::Good, "In use"),
+        "issued" => (Tone::Busy, "Not installed yet"),
+        "renewing" => (Tone::Busy, "Renewal due"),
+        "superseded" => (Tone::Calm, "Superseded"),
+        "unused" => (Tone::Warn, "Nobody has it"),
+        "revoking" => (Tone::Warn, "To be revoked"),
+        "revoked" => (Tone::Bad, "Revoked"),
+        "not_revocable" => (Tone::Warn, "Cannot be revoked"),
+        "expired" => (Tone::Bad, "Expired"),
+        other => (Tone::Calm, other),
+    };
+    (tone, sentence_case(&text.replace('_', " ")))
+}
+
+/// How far a request for a certificate is.
+pub(super) fn request_stage(word: &str) -> (Tone, String) {
+    let (tone, text) = match word {
+        "wanted" => (Tone::Calm, "Waits for the device"),
+        "challenged" => (Tone::Busy, "The device makes its request"),
+        "ordered" => (Tone::Busy, "On its way to an agent"),
+        "checked" => (Tone::Busy, "Checked by the agent"),
+        "submitted" => (Tone::Busy, "Handed in at the authority"),
+        "awaiting_approval" => (Tone::Warn, "Awaiting approval"),
+        "retrying" => (Tone::Warn, "Tried again soon"),
+        "issued" => (Tone::Good, "Issued"),
+        "installed" => (Tone::Good, "Installed"),
+        "failed" => (Tone::Bad, "Failed"),
+        "cancelled" => (Tone::Calm, "Cancelled"),
+        "orphan" => (Tone::Warn, "Issued for nobody"),
+        other => (Tone::Calm, other),
+    };
+    (tone, sentence_case(&text.replace('_', " ")))
+}
+
+/// Why a certificate was revoked.
+pub(super) fn revocation_reason(reason: RevocationReason) -> &'static str {
+    match reason {
+        RevocationReason::Unspecified => "no reason given",
+        RevocationReason::KeyCompromise => "its key may be in other hands",
+        RevocationReason::Superseded => "another one took its place",
+        RevocationReason::CessationOfOperation => "it is no longer needed",
+    }
 }
 
 /// Tells agents of one host apart.
@@ -275,6 +325,11 @@ impl Line {
             }
             kinds::COMPLIANCE => "compliance".to_owned(),
             kinds::ENROLLED => "devices".to_owned(),
+            kinds::CERTIFICATE => match (text(body, "request"), text(body, "certificate")) {
+                (request, _) if !request.is_empty() => format!("certificate-requests/{request}"),
+                (_, certificate) if !certificate.is_empty() => format!("certificates/{certificate}"),
+                _ => "certificates".to_owned(),
+            },
             _ if body.get("agent").is_some() => format!("agents/{}", text(body, "agent")),
             _ => String::new(),
         };
@@ -345,6 +400,19 @@ fn sentence(kind: &str, body: &Value) -> (Tone, String, String) {
                 None => (Tone::Calm, "Phone no longer enrolled"),
             };
             (tone, named(title, field("user")))
+        }
+        kinds::CERTIFICATE => {
+            let (tone, title) = match field("step").as_str() {
+                "wiped" => (Tone::Bad, "Device wiped: its certificates are revoked".to_owned()),
+                "revoked" => (Tone::Warn, "Certificate revoked".to_owned()),
+                "not_revocable" => (Tone::Warn, "Certificate cannot be revoked".to_owned()),
+                "revocation_failed" => (Tone::Warn, "Certificate not revoked yet".to_owned()),
+                step => {
+                    let (tone, words) = request_stage(step);
+                    (tone, format!("Certificate: {}", words.to_lowercase()))
+                }
+            };
+            (tone, (title, join([field("user"), field("profile")])))
         }
         kinds::COMPLIANCE => {
             let held = body.get("held").and_then(Value::as_u64).unwrap_or(0);

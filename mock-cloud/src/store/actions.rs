@@ -417,7 +417,7 @@ fn note(
     Ok(())
 }
 
-fn one(connection: &Connection, tenant: &str, id: &str) -> Result<Option<ActionRow>, StoreError> {
+pub(super) fn one(connection: &Connection, tenant: &str, id: &str) -> Result<Option<ActionRow>, StoreError> {
     let mut query =
         connection.prepare_cached(&format!("SELECT {COLUMNS} FROM actions WHERE tenant = ?1 AND id = ?2"))?;
     let mut rows = query.query(params![tenant, id])?;

@@ -1,12 +1,15 @@
 //! Phones that device management knows itself, whatever a mail system says of them.
 
+use causeway_protocol::Secret;
+use causeway_protocol::certificate::RevocationReason;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::audit::{self, Entry};
-use super::rows::{Page, one_more};
-use super::{Store, StoreError};
+use super::rows::{Page, json, one_more};
+use super::{JudgedPhone, Store, StoreError, certificates, token_hash};
+use crate::limits::COMPLIANCE_PAGE;
 
 /// An enrolled phone.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
@@ -29,6 +32,8 @@ pub struct EnrolledDevice {
     pub compliant: bool,
     /// Unix milliseconds of the enrolment.
     pub enrolled_ms: i64,
+    /// Unix milliseconds at which it was wiped or reported lost; it gets no certificate until it is enrolled again.
+    pub wiped_ms: Option<i64>,
 }
 
 /// A phone to enrol.
@@ -50,7 +55,7 @@ pub struct NewEnrolled {
     pub compliant: bool,
 }
 
-const COLUMNS: &str = "id, owner, device_id, imei, serial, udid, model, compliant, enrolled_ms";
+const COLUMNS: &str = "id, owner, device_id, imei, serial, udid, model, compliant, enrolled_ms, wiped_ms";
 
 impl Store {
     /// Records an enrolled phone. One with the same user and identifiers is the same phone: it keeps its id, and only
@@ -82,7 +87,7 @@ impl Store {
                 .prepare_cached(&format!(
                     "INSERT INTO enrolled_devices (tenant, id, owner, device_id, imei, serial, udid, model, \
                      compliant, enrolled_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
-                     ON CONFLICT (tenant, id) DO UPDATE SET compliant = excluded.compliant, \
+                     ON CONFLICT (tenant, id) DO UPDATE SET compliant = excluded.compliant, wiped_ms = NULL, \
                      model = coalesce(excluded.model, model) RETURNING {COLUMNS}"
                 ))?
                 .query_row(
@@ -156,8 +161,141 @@ impl Store {
                 .optional()?;
             if let Some(device) = &device {
                 note(connection, &tenant, device, &actor, "enrolled_device_removed", now_ms)?;
+                let reason = RevocationReason::CessationOfOperation;
+                certificates::revoke_all_of(connection, &tenant, &device.id, reason, now_ms)?;
             }
             Ok(device.is_some())
+        })
+        .await
+    }
+
+    /// One enrolled phone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn enrolled_device(
+        &self,
+        tenant: &str,
+        id: &str,
+    ) -> Result<Option<EnrolledDevice>, StoreError> {
+        let (tenant, id) = (tenant.to_owned(), id.to_owned());
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM enrolled_devices WHERE tenant = ?1 AND id = ?2"
+            ))?;
+            Ok(query.query_row(params![tenant, id], read).optional()?)
+        })
+        .await
+    }
+
+    /// Notes that an enrolled phone was wiped or reported lost, and wants its certificates revoked because their keys may
+    /// be in other hands. `seen` names a wipe of a mail system: the same one never counts twice. `None` when there is no
+    /// such phone, or nothing new.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn wipe_enrolled(
+        &self,
+        tenant: &str,
+        id: &str,
+        seen: String,
+        actor: &str,
+        now_ms: i64,
+    ) -> Result<Option<EnrolledDevice>, StoreError> {
+        let (tenant, id, actor) = (tenant.to_owned(), id.to_owned(), actor.to_owned());
+        self.write(move |connection| {
+            let device = connection
+                .prepare_cached(&format!(
+                    "UPDATE enrolled_devices SET wiped_ms = coalesce(wiped_ms, ?3), wipe_seen = ?4 WHERE tenant = ?1 \
+                     AND id = ?2 AND (?4 = '' OR wipe_seen <> ?4) RETURNING {COLUMNS}"
+                ))?
+                .query_row(params![tenant, id, now_ms, seen], read)
+                .optional()?;
+            if let Some(device) = &device {
+                note(connection, &tenant, device, &actor, "enrolled_device_wiped", now_ms)?;
+                let reason = RevocationReason::KeyCompromise;
+                certificates::revoke_all_of(connection, &tenant, &device.id, reason, now_ms)?;
+            }
+            Ok(device)
+        })
+        .await
+    }
+
+    /// A wipe that was seen as ordered is confirmed by now; `false` when it was not seen as ordered.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn wipe_confirmed(
+        &self,
+        tenant: &str,
+        id: &str,
+        ordered: &str,
+        confirmed: &str,
+    ) -> Result<bool, StoreError> {
+        let key = [tenant.to_owned(), id.to_owned(), ordered.to_owned(), confirmed.to_owned()];
+        self.write(move |connection| {
+            let changed = connection
+                .prepare_cached(
+                    "UPDATE enrolled_devices SET wipe_seen = ?4 WHERE tenant = ?1 AND id = ?2 AND wipe_seen = ?3",
+                )?
+                .execute(key)?;
+            Ok(changed == 1)
+        })
+        .await
+    }
+
+    /// Phones in mailboxes for which a wipe is ordered or done: stable id and record.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn wiped_phones(&self, tenant: &str) -> Result<Vec<JudgedPhone>, StoreError> {
+        let tenant = tenant.to_owned();
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached(
+                "SELECT id, key, record FROM devices WHERE tenant = ?1 \
+                 AND json_extract(record, '$.wipe_status') LIKE '%wipe%' ORDER BY id LIMIT ?2",
+            )?;
+            let mut rows = query.query(params![tenant, one_more(COMPLIANCE_PAGE)])?;
+            let mut phones = Vec::new();
+            while let Some(row) = rows.next()? {
+                let record = json("record of a phone", &row.get::<_, String>("record")?)?;
+                phones.push(JudgedPhone { number: row.get("id")?, key: row.get("key")?, record });
+            }
+            Ok(phones)
+        })
+        .await
+    }
+
+    /// Makes `token` the one an enrolled phone shows; an earlier one is no longer good.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn put_device_token(&self, tenant: &str, id: &str, token: &Secret) -> Result<bool, StoreError> {
+        let (tenant, id, hash) = (tenant.to_owned(), id.to_owned(), token_hash(token.expose()));
+        self.write(move |connection| {
+            let changed = connection.execute(
+                "UPDATE enrolled_devices SET token_hash = ?3 WHERE tenant = ?1 AND id = ?2",
+                params![tenant, id, hash],
+            )?;
+            Ok(changed == 1)
+        })
+        .await
+    }
+
+    /// Whose token this is: the tenant and the phone.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn device_of_token(
+        &self,
+        token: &str,
+    ) -> Result<Option<(String, EnrolledDevice)>, StoreError> {
+        let hash = token_hash(token);
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached(&format!(
+                "SELECT tenant, {COLUMNS} FROM enrolled_devices WHERE token_hash = ?1"
+            ))?;
+            Ok(query.query_row([hash], |row| Ok((row.get("tenant")?, read(row)?))).optional()?)
         })
         .await
     }
@@ -210,5 +348,6 @@ fn read(row: &Row<'_>) -> rusqlite::Result<EnrolledDevice> {
         model: row.get("model")?,
         compliant: row.get("compliant")?,
         enrolled_ms: row.get("enrolled_ms")?,
+        wiped_ms: row.get("wiped_ms")?,
     })
 }

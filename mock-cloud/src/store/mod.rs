@@ -8,6 +8,9 @@ mod actions;
 mod agents;
 mod alerts;
 mod audit;
+mod certificate_profiles;
+mod certificate_requests;
+mod certificates;
 mod collections;
 mod compliance;
 mod configs;
@@ -32,6 +35,11 @@ pub use actions::*;
 pub use agents::*;
 pub use alerts::*;
 pub use audit::*;
+pub use certificate_profiles::*;
+pub use certificate_requests::*;
+pub use certificates::{
+    CertificateRevocation, CertificateSearch, CertificateTroubles, DeviceCertificate, DueCertificate, NewCertificate,
+};
 pub use collections::*;
 pub use compliance::*;
 pub use configs::*;
@@ -132,11 +140,12 @@ impl Store {
 }
 
 /// The schema's versions in order; `user_version` counts those that were run. A released version is never edited.
-const SCHEMA: [&str; 3] = [
+const SCHEMA: [&str; 4] = [
     include_str!("schema.sql"),
     // The certificate an agent had before its newest, until it has shown the newest.
     "ALTER TABLE agents ADD COLUMN certificate_before TEXT NOT NULL DEFAULT '';",
     include_str!("schema_mobile.sql"),
+    include_str!("schema_certificates.sql"),
 ];
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {

@@ -8,6 +8,7 @@ mod admission;
 mod api_contract;
 mod api_directory;
 mod api_durable;
+mod certificates;
 mod channel_hostile;
 mod channel_login;
 mod channel_stream;

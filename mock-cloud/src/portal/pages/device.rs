@@ -52,6 +52,8 @@ struct DevicePage {
     acknowledged: Option<When>,
     merge: Merge,
     is_enrolled: bool,
+    /// How many certificates it has, in words.
+    certificates: String,
     verdict: Option<Verdict>,
     policies: Vec<String>,
     actions: Vec<ActionLine>,
@@ -94,7 +96,15 @@ pub(in super::super) async fn show(
     let policies = store.device_policies(tenant, search).await?.items;
     let (tone, state) = access_state(&device.access_state);
     let now_ms = shell.now_ms;
+    let certificates = match &merge.enrolled {
+        Some(enrolled) => store.certificates_of_device(tenant, &enrolled.id, now_ms).await?.len(),
+        None => 0,
+    };
     page(&DevicePage {
+        certificates: match certificates {
+            0 => "None in use".to_owned(),
+            n => format!("{n} in use"),
+        },
         owner: device.owner().to_owned(),
         initials: initials(device.owner()),
         model: model_of(&device),

@@ -3,6 +3,9 @@
 pub(super) mod actions;
 pub(super) mod agents;
 pub(super) mod alerts;
+pub(super) mod certificate_profiles;
+pub(super) mod certificate_requests;
+pub(super) mod certificates;
 pub(super) mod compliance;
 pub(super) mod device;
 pub(super) mod devices;

@@ -13,7 +13,8 @@ use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
 use crate::api::{ModuleView, change_module, check_word, module_views};
 
 /// What this version's agents can do, with a word for people and a first set of settings.
-const KNOWN: [(&str, &str, &str); 3] = [
+const KNOWN: [(&str, &str, &str); 4] = [
+    ("certificates", "Gets, renews and revokes devices' certificates at the company's authority.", "{}"),
     ("exchange", "Sees every phone in Exchange, holds new ones, and acts on any of them.", "{}"),
     ("user_auth", "Checks passwords against the company's directory.", "{}"),
     ("user_visibility", "Brings people, groups and units into the cloud and keeps them up to date.", "{}"),

@@ -353,13 +353,29 @@ impl Agent {
         agent
     }
 
+    /// Enrols and comes online with the module that gets certificates, besides the others.
+    pub(crate) async fn online_with_certificates(world: &World) -> Self {
+        let enrolled = enroll(world).await;
+        let mut hello = hello("boot-1");
+        hello.modules.push("certificates".into());
+        let mut agent = Self::greet_as(world, enrolled, hello).await;
+        let report = health(&["user_auth", "user_visibility", "certificates"]);
+        assert_eq!(agent.line.ask_set(report.to_element()).await, Ok(None));
+        agent
+    }
+
     /// As [`Agent::connect`] without a health report.
     pub(crate) async fn greet(world: &World, enrolled: Enrolled, boot_id: &str) -> Self {
+        Self::greet_as(world, enrolled, hello(boot_id)).await
+    }
+
+    /// As [`Agent::greet`], with its own first words.
+    pub(crate) async fn greet_as(world: &World, enrolled: Enrolled, hello: Hello) -> Self {
         let line = Line::open(world, Some(&enrolled.credentials), "cloud.causeway.test").await;
         let mut line = line.external().await.unwrap();
         assert_eq!(line.bind("agent").await, format!("{}/agent", enrolled.jid));
         let sm_id = line.enable().await;
-        let answer = line.ask_set(hello(boot_id).to_element()).await.unwrap().unwrap();
+        let answer = line.ask_set(hello.to_element()).await.unwrap().unwrap();
         let welcome = payload::Welcome::from_element(&answer).unwrap();
         Self { line, enrolled, sm_id, welcome }
     }

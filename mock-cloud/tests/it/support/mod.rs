@@ -2,6 +2,7 @@
 //! with the cloud and none of its decisions.
 
 pub(crate) mod agent;
+pub(crate) mod authority;
 pub(crate) mod company;
 pub(crate) mod http;
 pub(crate) mod upload;
