@@ -153,6 +153,14 @@ impl Tenant {
         self.http.call(Method::PUT, &self.path(rest), Some(body)).await?.ok()
     }
 
+    /// `DELETE` below the tenant.
+    ///
+    /// # Errors
+    /// What the API says.
+    pub async fn delete(&self, rest: &str) -> Result<Value> {
+        self.http.call(Method::DELETE, &self.path(rest), None).await?.ok()
+    }
+
     /// Every item of a paged list.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::RETRY_AFTER;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
@@ -28,6 +29,7 @@ pub struct Client {
     idle: Arc<Mutex<Vec<SendRequest<Full<Bytes>>>>>,
 }
 
+#[derive(Clone)]
 struct Origin {
     host: String,
     port: u16,
@@ -42,6 +44,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its body; `null` when it is empty or not JSON.
     pub body: Value,
+    /// When to come back, if it says so.
+    pub retry_after_secs: Option<u64>,
 }
 
 impl Answer {
@@ -70,6 +74,17 @@ impl Client {
         let port = uri.port_u16().unwrap_or(if https { 443 } else { 80 });
         let tls = if https { Some(tls.context("an https URL needs a CA to trust")?) } else { None };
         Ok(Self { origin: Arc::new(Origin { host, port, tls, token }), idle: Arc::default() })
+    }
+
+    /// Somebody else at the same origin, over the same connections.
+    pub fn with_token(&self, token: String) -> Self {
+        let origin = Origin { token: Some(token), ..(*self.origin).clone() };
+        Self { origin: Arc::new(origin), idle: Arc::clone(&self.idle) }
+    }
+
+    /// What it is known by there.
+    pub fn token(&self) -> Option<&str> {
+        self.origin.token.as_deref()
     }
 
     /// `GET path`
@@ -109,12 +124,18 @@ impl Client {
         };
         let response = sender.send_request(request).await.context("send request")?;
         let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after_secs = retry_after.and_then(|text| text.parse().ok());
         let bytes = response.into_body().collect().await.context("read answer")?.to_bytes();
         let mut idle = self.idle.lock().expect("no holder panics");
         if idle.len() < IDLE_MAX {
             idle.push(sender);
         }
-        Ok(Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null) })
+        Ok(Answer {
+            status,
+            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
+            retry_after_secs,
+        })
     }
 
     fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Request<Full<Bytes>>> {

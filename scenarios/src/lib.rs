@@ -2,6 +2,7 @@
 
 pub mod cloud_api;
 pub mod demo;
+pub mod device;
 pub mod http;
 pub mod portal;
 pub mod progress;

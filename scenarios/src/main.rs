@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use causeway_mock_ca::MockCa;
 use causeway_mock_cloud::MockCloud;
 use causeway_mock_exchange::MockExchange;
 use causeway_mock_kit::cli::{CommonArgs, load_config, run_mock};
@@ -75,6 +76,8 @@ enum Mock {
     Ldap(CommonArgs),
     /// The mail system
     Exchange(CommonArgs),
+    /// The certificate authority
+    Ca(CommonArgs),
     /// The management cloud
     Cloud {
         #[command(flatten)]
@@ -138,6 +141,9 @@ async fn run_one(mock: Mock) -> Result<()> {
                 Ok(MockExchange::start(config).await?)
             })
             .await
+        }
+        Mock::Ca(common) => {
+            run_mock(async { Ok(MockCa::start(causeway_mock_ca::Config::from_args(&common)?).await?) }).await
         }
         Mock::Cloud { common, data_dir } => {
             run_mock(async {

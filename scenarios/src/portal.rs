@@ -41,13 +41,21 @@ impl Browser {
     /// # Errors
     /// When the page is not there, has no form, or the form is refused.
     pub async fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Result<String> {
+        self.press(path, path, fields).await
+    }
+
+    /// As [`Browser::submit`], for a form that leads elsewhere than to its own page.
+    ///
+    /// # Errors
+    /// When the page is not there, has no form, or the form is refused.
+    pub async fn press(&self, path: &str, action: &str, fields: &[(&str, &str)]) -> Result<String> {
         let page = self.send(Method::GET, path, String::new()).await?;
         ensure!(page.status == StatusCode::OK, "the portal answers {} to {path}", page.status);
         let (_, rest) = page.text.split_once("name=\"csrf\" value=\"").context("the page has no form")?;
         let csrf = rest.split('"').next().unwrap_or_default();
         let mut form = vec![("csrf", csrf)];
         form.extend_from_slice(fields);
-        let page = self.send(Method::POST, path, encode(&form)).await?;
+        let page = self.send(Method::POST, action, encode(&form)).await?;
         ensure!(page.status == StatusCode::SEE_OTHER, "the portal refuses the form: {}", words(&page.text));
         Ok(page.location)
     }

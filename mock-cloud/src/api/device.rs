@@ -407,7 +407,7 @@ fn decode(path: &str, text: &str, max: usize) -> Result<Vec<u8>, Problem> {
 }
 
 /// What a caller sees when a device does not get on.
-pub(super) fn problem(error: HandInError) -> Problem {
+pub(crate) fn problem(error: HandInError) -> Problem {
     match error {
         HandInError::NotForDevice { what } => Problem::not_found(what, "for this device"),
         HandInError::NothingDue => Problem::conflict("nothing_due", error.to_string()),

@@ -574,7 +574,7 @@ impl Store {
                 "UPDATE certificate_requests AS r SET is_open = 0, stage = 'cancelled', identity = NULL, \
                  changed_ms = ?2, ended_ms = ?2 WHERE r.tenant = ?1 AND r.is_open = 1 AND NOT EXISTS \
                  (SELECT 1 FROM enrolled_devices d WHERE d.tenant = ?1 AND d.id = r.device AND d.wiped_ms IS NULL) \
-                 RETURNING r.id",
+                 RETURNING id",
             )?;
             let ids: Vec<String> =
                 query.query_map(params![tenant, now_ms], |row| row.get(0))?.collect::<Result<_, _>>()?;

@@ -3,6 +3,7 @@
 //! Every choice is externally tagged (`do = { kill_agent = { agent = "agent1" } }`), so that a typing error is reported
 //! at its own line and column.
 
+mod ca;
 mod mail;
 mod step;
 
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
+pub use ca::*;
 pub use mail::*;
 pub use step::*;
 
@@ -48,6 +50,8 @@ pub struct WorldSpec {
     pub ldap: LdapSpec,
     /// The mail system; none by default.
     pub exchange: Option<ExchangeSpec>,
+    /// The certificate authority; none by default.
+    pub ca: Option<CaSpec>,
     /// The cloud.
     pub cloud: CloudSpec,
     /// Desired config by module kind; merged over the defaults of a working setup.
@@ -68,6 +72,7 @@ impl Default for WorldSpec {
             agents: 1,
             ldap: LdapSpec::default(),
             exchange: None,
+            ca: None,
             cloud: CloudSpec::default(),
             modules: BTreeMap::new(),
             directory: serde_json::Map::new(),

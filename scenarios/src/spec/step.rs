@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::ca::{CaStep, IdentityStep, LedgerExpectation, YearsStep};
 use super::mail::{
     DeviceCounts, DeviceExpectation, DeviceStep, EnrolStep, MailPasswordStep, MailStep, PhoneStep, SecretStep,
 };
@@ -81,6 +82,12 @@ pub enum Verb {
     MailPassword(MailPasswordStep),
     /// Type a secret into an agent's configuration.
     StoreSecret(SecretStep),
+    /// Let a device that is managed do something about its certificate.
+    Identity(IdentityStep),
+    /// Change the certificate authority, as its administrators or its world do.
+    Ca(CaStep),
+    /// Let time pass for many devices, with everything that certificates need meanwhile.
+    Years(YearsStep),
 }
 
 /// Nothing to say.
@@ -105,7 +112,7 @@ pub struct ServerStep {
     pub server: String,
 }
 
-/// Names a mock: `ldap`, `cloud` or `exchange`, or a server of the mail system.
+/// Names a mock: `ldap`, `cloud`, `exchange` or `ca`, or a server of the mail system or the authority.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TargetStep {
@@ -190,7 +197,8 @@ pub struct RestartCloud {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FaultStep {
-    /// `ldap`, `cloud` or `exchange`, or a server of the mail system for what happens to its connections.
+    /// `ldap`, `cloud`, `exchange` or `ca`, or a server of the mail system or the authority for what happens to its
+    /// connections.
     pub target: String,
     /// The rule, as `POST /faults` of the mock's admin API takes it.
     pub rule: Value,
@@ -200,7 +208,7 @@ pub struct FaultStep {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AdvanceClock {
-    /// `ldap` or `cloud`.
+    /// `ldap`, `cloud`, `exchange` or `ca`.
     pub target: String,
     /// How far.
     pub secs: u64,
@@ -410,6 +418,15 @@ pub struct ExpectStep {
     /// The cloud's people, groups and memberships are exactly the directory's.
     #[serde(default)]
     pub in_step: Option<bool>,
+    /// Certificates in the cloud by status; `all` for all together.
+    #[serde(default)]
+    pub certificates: BTreeMap<String, Count>,
+    /// JSON pointers into what the cloud shows of a device's newest certificate, by the device, and their values.
+    #[serde(default)]
+    pub certificate: BTreeMap<String, BTreeMap<String, Value>>,
+    /// Certificates in the authority's own books.
+    #[serde(default)]
+    pub ledger: Option<LedgerExpectation>,
     /// How long it may take.
     #[serde(default = "half_a_minute")]
     pub within_secs: u64,
@@ -459,7 +476,7 @@ pub struct UserExpectation {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JournalStep {
-    /// `ldap`, `cloud` or `exchange`.
+    /// `ldap`, `cloud`, `exchange` or `ca`.
     pub target: String,
     /// Operation word.
     pub operation: String,

@@ -59,6 +59,7 @@ async fn look(step: &ExpectStep, world: &World) -> Result<Vec<String>> {
         bail!("the cloud still knows {login}");
     }
     super::mail::look(step, world, &mut seen).await?;
+    super::ca::look(step, world, &mut seen).await?;
     alerts(step, world, &mut seen).await?;
     module_states(step, world).await?;
     if let Some(name) = &step.actions {

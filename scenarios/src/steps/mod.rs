@@ -1,10 +1,12 @@
 //! What each verb of a scenario does. A step answers with one line for people, or the reason why it does not hold.
 
+mod ca;
 mod cloud;
 mod expect;
 mod ldap;
 mod link;
 mod mail;
+mod years;
 
 use std::time::Duration;
 
@@ -45,6 +47,9 @@ pub(crate) fn name(verb: &Verb) -> &'static str {
         Verb::Mail(_) => "mail",
         Verb::MailPassword(_) => "mail_password",
         Verb::StoreSecret(_) => "store_secret",
+        Verb::Identity(_) => "identity",
+        Verb::Ca(_) => "ca",
+        Verb::Years(_) => "years",
     }
 }
 
@@ -82,6 +87,9 @@ pub(crate) fn describe(verb: &Verb) -> String {
         Verb::ConfirmCompliance(_) => "Let the held blocks through".to_owned(),
         Verb::Mail(step) => format!("Change the mail system: {} {}", step.method, step.path),
         Verb::MailPassword(step) => format!("Give {} another password", step.user),
+        Verb::Identity(step) => format!("The device {:?}: {}", step.name, ca::words(&step.act)),
+        Verb::Ca(step) => format!("Change the authority: {} {}", step.method, step.path),
+        Verb::Years(step) => format!("{} devices live through {} days", step.devices, step.days),
         Verb::StoreSecret(step) => format!("Type a new password for {} into {}", step.table, step.agent),
     }
 }
@@ -123,6 +131,9 @@ pub(crate) async fn perform(verb: &Verb, world: &mut World) -> Result<String> {
         Verb::Mail(step) => mail::admin(step, world).await,
         Verb::MailPassword(step) => world.mail()?.set_password(&step.user, &step.password),
         Verb::StoreSecret(step) => mail::store_secret(step, world).await,
+        Verb::Identity(step) => ca::identity(step, world).await,
+        Verb::Ca(step) => ca::admin(step, world).await,
+        Verb::Years(step) => years::live(step, world).await,
     }
 }
 

@@ -121,14 +121,21 @@ impl Agent {
     /// # Errors
     /// When the agent does not accept them, with what it says.
     pub async fn configure(&self, table: &str, settings: &Value, (key, secret): (&str, &str)) -> Result<()> {
-        let settings = settings.as_object().context("the settings are no table")?;
-        let assign = |(key, value): (&String, &Value)| Ok(format!("{key}={}", toml_value(value)?));
-        let assignments = settings.iter().map(assign).collect::<Result<Vec<String>>>()?;
+        let assignments = assignments(settings)?;
         let mut arguments = vec!["configure", table, "--secret-from-stdin", key];
-        for assignment in &assignments {
-            arguments.extend(["--set", assignment]);
-        }
+        arguments.extend(assignments.iter().flat_map(|assignment| ["--set", assignment]));
         self.command(&arguments, Some(secret)).await
+    }
+
+    /// As [`Agent::configure`], for a system that needs no secret.
+    ///
+    /// # Errors
+    /// When the agent does not accept the settings, with what it says.
+    pub async fn set(&self, table: &str, settings: &Value) -> Result<()> {
+        let assignments = assignments(settings)?;
+        let mut arguments = vec!["configure", table];
+        arguments.extend(assignments.iter().flat_map(|assignment| ["--set", assignment]));
+        self.command(&arguments, None).await
     }
 
     /// Describes the directory to it.
@@ -214,6 +221,12 @@ impl Agent {
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(LOG_LINES_SHOWN)..].join("\n")
     }
+}
+
+/// Settings as `--set` takes them.
+fn assignments(settings: &Value) -> Result<Vec<String>> {
+    let settings = settings.as_object().context("the settings are no table")?;
+    settings.iter().map(|(key, value)| Ok(format!("{key}={}", toml_value(value)?))).collect()
 }
 
 /// A value as TOML spells it.

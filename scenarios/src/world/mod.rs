@@ -1,6 +1,7 @@
 //! A world: one cloud, one directory, some agents, and the links between them.
 
 mod agent;
+mod ca;
 mod directory;
 mod mail;
 mod vocabulary;
@@ -21,6 +22,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 pub use agent::{Agent, AgentProgram};
+pub use ca::{Ca, PROFILE};
 pub use directory::{Census, Directory, Person};
 pub use mail::Mail;
 
@@ -53,6 +55,7 @@ pub struct World {
     /// The directory.
     pub ldap: Directory,
     mail: Option<Mail>,
+    ca: Option<Ca>,
     cloud: Option<MockCloud>,
     cloud_settings: toml::Table,
     cloud_url: String,
@@ -90,6 +93,10 @@ impl World {
             Some(exchange) => Some(Mail::start(exchange, spec.users, spec.seed).await?),
             None => None,
         };
+        let ca = match &spec.ca {
+            Some(ca) => Some(Ca::start(ca, spec.users, spec.seed).await?),
+            None => None,
+        };
         let cloud_settings = cloud_settings(spec, &folder)?;
         let (cloud, cloud_settings) = start_cloud(cloud_settings).await?;
         let cloud_url = cloud.urls()["api"].clone();
@@ -98,6 +105,7 @@ impl World {
         let mut world = Self {
             ldap,
             mail,
+            ca,
             cloud: Some(cloud),
             cloud_settings,
             cloud_url,
@@ -117,6 +125,9 @@ impl World {
         for module in ["user_auth", "user_visibility"].into_iter().chain(mail_module) {
             let settings = spec.modules.get(module).cloned().unwrap_or_else(|| json!({}));
             world.configure(module, true, &settings).await?;
+        }
+        if let Some(ca) = &world.ca {
+            world.tenant.put(&format!("certificate-profiles/{PROFILE}"), &ca.profile()).await?;
         }
         for number in 1..=spec.agents {
             world.start_agent(&format!("agent{number}")).await?;
@@ -197,6 +208,7 @@ impl World {
         agent.command(&["enroll", "--cloud", &url, "--key", &key, "--ca", ca, "--name", name], None).await?;
         self.write_directory_settings(&agent).await?;
         self.write_mail_settings(&agent).await?;
+        self.write_ca_settings(&agent).await?;
         let after = self.instances().await?;
         let new = after.into_iter().find(|instance| !before.contains(instance));
         Ok(Member { agent, instance: new.context("the cloud does not list the enrolled agent")?, link })
@@ -231,6 +243,44 @@ impl World {
         std::fs::copy(ca.context("no CA file")?, &ca_file).context("copy the mail system's CA")?;
         let (settings, (key, secret)) = mail.agent_settings(&ca_file)?;
         agent.configure("exchange", &settings, (key, &secret)).await
+    }
+
+    /// Tells an agent about the certificate authority, if there is one.
+    async fn write_ca_settings(&self, agent: &Agent) -> Result<()> {
+        let Some(ca) = &self.ca else { return Ok(()) };
+        let (settings, secrets) = ca.agent_settings(agent.data_dir()).await?;
+        let nothing = json!({});
+        let mut settings = &settings;
+        for (key, secret) in &secrets {
+            agent.configure("ca", settings, (key, secret)).await?;
+            settings = &nothing;
+        }
+        if secrets.is_empty() { agent.set("ca", settings).await } else { Ok(()) }
+    }
+
+    /// The certificate authority.
+    ///
+    /// # Errors
+    /// When the scenario has none.
+    pub fn ca(&self) -> Result<&Ca> {
+        self.ca.as_ref().context("this world has no certificate authority; add [world.ca]")
+    }
+
+    /// The certificate authority, to change it.
+    ///
+    /// # Errors
+    /// When the scenario has none.
+    pub fn ca_mut(&mut self) -> Result<&mut Ca> {
+        self.ca.as_mut().context("this world has no certificate authority; add [world.ca]")
+    }
+
+    /// A client of the cloud's public port, for devices.
+    ///
+    /// # Errors
+    /// When the cloud is away.
+    pub fn client(&self) -> Result<Client> {
+        let cloud = self.cloud.as_ref().context("the cloud is away")?;
+        Client::new(&self.cloud_url, Some(client_tls(cloud)?), None)
     }
 
     /// Types a secret into an agent's configuration, as an administrator does while it runs.
@@ -291,8 +341,11 @@ impl World {
     /// # Errors
     /// When there is no such server.
     pub fn set_server_down(&mut self, server: &str, down: bool) -> Result<String> {
-        match &mut self.mail {
-            Some(mail) if mail.has_server(server) => mail.set_server_down(server, down),
+        if let Some(mail) = self.mail.as_mut().filter(|mail| mail.has_server(server)) {
+            return mail.set_server_down(server, down);
+        }
+        match &mut self.ca {
+            Some(ca) if ca.has_server(server) => ca.set_server_down(server, down),
             _ => self.ldap.set_server_down(server, down),
         }
     }
@@ -435,7 +488,8 @@ impl World {
             "cloud" => Ok(self.cloud.as_ref().context("the cloud is away")?.faults()),
             other => {
                 let found = self.mail.as_ref().and_then(|mail| mail.faults(other));
-                found.with_context(|| format!("no mock is called {other:?}; there are ldap, cloud, exchange"))
+                let found = found.or_else(|| self.ca.as_ref().and_then(|ca| ca.faults(other)));
+                found.with_context(|| format!("no mock is called {other:?}; there are ldap, cloud, exchange, ca"))
             }
         }
     }
@@ -449,7 +503,8 @@ impl World {
             "ldap" => self.ldap.mock().clock().advance(by),
             "cloud" => self.cloud.as_ref().context("the cloud is away")?.cloud().kit.clock.advance(by),
             "exchange" => self.mail()?.mock().clock().advance(by),
-            other => bail!("no mock is called {other:?}; there are ldap, cloud and exchange"),
+            "ca" => self.ca()?.mock().clock().advance(by),
+            other => bail!("no mock is called {other:?}; there are ldap, cloud, exchange and ca"),
         }
         Ok(String::new())
     }
@@ -538,7 +593,8 @@ impl World {
             "ldap" => self.ldap.mock().journal(),
             "cloud" => self.cloud.as_ref().context("the cloud is away")?.journal(),
             "exchange" => self.mail.as_ref().context("this world has no mail system")?.mock().journal(),
-            other => bail!("no mock is called {other:?}; there are ldap, cloud and exchange"),
+            "ca" => self.ca()?.mock().journal(),
+            other => bail!("no mock is called {other:?}; there are ldap, cloud, exchange and ca"),
         };
         let seen = self.journal_seen.entry(target.to_owned()).or_default();
         let entries = journal.after(*seen);

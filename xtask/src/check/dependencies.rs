@@ -13,7 +13,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("mock-ca", &["protocol", "mock-kit"]),
     ("mock-exchange", &["protocol", "mock-kit"]),
     ("mock-ldap", &["protocol", "mock-kit"]),
-    ("scenarios", &["agent", "mock-ca", "mock-cloud", "mock-exchange", "mock-kit", "mock-ldap"]),
+    ("scenarios", &["agent", "mock-ca", "mock-cloud", "mock-exchange", "mock-kit", "mock-ldap", "protocol"]),
     (
         "tests",
         &[

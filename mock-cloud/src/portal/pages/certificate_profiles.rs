@@ -187,7 +187,7 @@ async fn keep(portal: &Portal, seen: &InTenant, id: &str, form: ProfileForm) -> 
     let new = NewProfile {
         name: form.name,
         authority: form.authority.trim().to_owned(),
-        template: Some(form.template.trim().to_owned()),
+        template: Some(form.template.trim().to_owned()).filter(|template| !template.is_empty()),
         key_mode: form.key_mode,
         key: form.key,
         subject: form.subject,

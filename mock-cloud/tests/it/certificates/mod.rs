@@ -92,19 +92,12 @@ async fn put_profile(world: &World, id: &str, profile: Value) -> Value {
 /// A certificate of the inventory once it has a status.
 async fn has_status(world: &World, sha256: &str, status: &str) -> Value {
     let path = format!("/certificates/{sha256}");
-    let mut last = Value::Null;
-    let found = until(&format!("{sha256} to be {status}"), async || {
+    let what = format!("{sha256} to be {status}");
+    until(&what, async || {
         let seen = Api(world).of_tenant(&path).await;
         (seen["status"] == status).then_some(seen)
-    });
-    tokio::select! {
-        seen = found => seen,
-        () = async { loop {
-            last = Api(world).of_tenant(&path).await;
-            tokio::time::sleep(std::time::Duration::from_secs(5)).await;
-            eprintln!("waiting for {status}: {last}");
-        } } => unreachable!(),
-    }
+    })
+    .await
 }
 
 /// Moves the cloud's clock and waits until everything that is due then has been begun.

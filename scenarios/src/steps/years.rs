@@ -1,0 +1,149 @@
+//! Years in the life of many devices, in a minute.
+//!
+//! Cloud and authority share a clock that is moved day by day. Every day each device that the cloud wants something of and
+//! that is switched on does it. The step holds when no device that was on ever had a certificate that was over.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use futures_util::stream::{self, StreamExt as _};
+use serde_json::{Value, json};
+
+use super::ca::put;
+use crate::device::SimulatedDevice;
+use crate::spec::YearsStep;
+use crate::world::{PROFILE, World};
+
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// Devices that are busy at once.
+const AT_ONCE: usize = 24;
+
+/// How long the cloud may take to begin everything that is due on a day.
+const LOOK_WITHIN: Duration = Duration::from_secs(30);
+
+/// Pause between two looks.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// What happened in all those days.
+#[derive(Default)]
+struct Chronicle {
+    renewals: usize,
+    failures: usize,
+    /// Renewals of one day at most.
+    busiest: usize,
+    /// Devices that were off and came back with a certificate that was over.
+    came_back: usize,
+}
+
+pub(super) async fn live(step: &YearsStep, world: &mut World) -> Result<String> {
+    let mut fleet = enrol(step, world).await?;
+    let all: Vec<usize> = (0..fleet.len()).collect();
+    let (done, failed) = serve(&mut fleet, &all).await;
+    ensure!(failed.is_empty(), "{} devices got no certificate: {}", failed.len(), failed.join("; "));
+    ensure!(done == step.devices, "{done} of {} devices got a certificate", step.devices);
+    let places: HashMap<String, usize> =
+        fleet.iter().enumerate().map(|(n, device)| (device.id.clone(), n)).collect();
+    let mut chronicle = Chronicle::default();
+    let half = step.days / 2;
+    let is_off = |n: usize, day: u64| {
+        step.off_every > 0 && n.is_multiple_of(step.off_every) && day > half && day + step.step_days <= step.days
+    };
+    let mut day = 0;
+    while day < step.days {
+        day += step.step_days;
+        set_outage(step, world, day)?;
+        for target in ["cloud", "ca"] {
+            world.advance_clock(target, DAY * u32::try_from(step.step_days)?)?;
+        }
+        looked(world).await?;
+        let wanted = world.tenant().all("certificate-requests?stage=wanted").await?;
+        let busy: Vec<usize> = wanted
+            .iter()
+            .filter_map(|request| places.get(request["device"].as_str()?).copied())
+            .filter(|n| !is_off(*n, day))
+            .collect();
+        let now_ms = world.ca()?.mock().clock().now_ms();
+        let over = |n: &&usize| fleet[**n].held(PROFILE).is_some_and(|it| it.certificate.not_after_ms() <= now_ms);
+        chronicle.came_back += busy.iter().filter(over).count();
+        let (done, failed) = serve(&mut fleet, &busy).await;
+        chronicle.renewals += done;
+        chronicle.failures += failed.len();
+        chronicle.busiest = chronicle.busiest.max(done);
+        check(&fleet, now_ms, day, |n| is_off(n, day))?;
+    }
+    let seen = world.tenant().get("certificate-summary").await?;
+    ensure!(
+        seen["statuses"]["expired"].as_u64().unwrap_or(0) as usize <= chronicle.came_back,
+        "certificates ran out in use: {seen}"
+    );
+    ensure!(chronicle.renewals >= step.devices, "only {} renewals in {} days", chronicle.renewals, step.days);
+    let Chronicle { renewals, failures, busiest, came_back } = chronicle;
+    Ok(format!(
+        "{renewals} renewals, at most {busiest} a day; {failures} tries during the outage failed; {came_back} devices \
+         came back late; nobody who was on had a certificate that was over"
+    ))
+}
+
+/// Enrols all devices, as administrators do it with a list.
+async fn enrol(step: &YearsStep, world: &World) -> Result<Vec<SimulatedDevice>> {
+    let world = &*world;
+    let enrolments = (0..step.devices).map(|n| async move {
+        let name = format!("device{n:04}");
+        let body = json!({ "user": format!("{name}@acme.example"), "udid": format!("UDID-{name}") });
+        put(&name, &body, world).await
+    });
+    let enrolled: Vec<Result<SimulatedDevice>> = stream::iter(enrolments).buffered(AT_ONCE).collect().await;
+    enrolled.into_iter().collect()
+}
+
+/// Lets devices do what the cloud wants of them. Returns how many have a new certificate, and what went wrong.
+async fn serve(fleet: &mut [SimulatedDevice], busy: &[usize]) -> (usize, Vec<String>) {
+    let chosen: std::collections::BTreeSet<usize> = busy.iter().copied().collect();
+    let devices = fleet.iter_mut().enumerate().filter(|(n, _)| chosen.contains(n)).map(|(_, device)| device);
+    let visits = devices.map(|device| async move { device.get_certificate(PROFILE).await });
+    let outcomes: Vec<_> = stream::iter(visits).buffer_unordered(AT_ONCE).collect().await;
+    let total = outcomes.len();
+    let failed: Vec<String> =
+        outcomes.into_iter().filter_map(|outcome| outcome.err().map(|error| format!("{error:#}"))).collect();
+    (total - failed.len(), failed)
+}
+
+fn set_outage(step: &YearsStep, world: &mut World, day: u64) -> Result<()> {
+    let Some(from) = step.outage_from else { return Ok(()) };
+    let away = (from..from + step.outage_days).contains(&day);
+    for server in world.ca()?.servers() {
+        world.ca_mut()?.set_server_down(&server, away)?;
+    }
+    Ok(())
+}
+
+/// Nobody who is on has a certificate that is over.
+fn check(fleet: &[SimulatedDevice], now_ms: i64, day: u64, is_off: impl Fn(usize) -> bool) -> Result<()> {
+    for (n, device) in fleet.iter().enumerate().filter(|(n, _)| !is_off(*n)) {
+        let held = device.held(PROFILE).with_context(|| format!("device {n} has no certificate"))?;
+        if held.certificate.not_after_ms() <= now_ms {
+            bail!("on day {day} the certificate of device {n} is over, and the device is on");
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the cloud has begun everything that is due.
+async fn looked(world: &World) -> Result<()> {
+    let now_ms = world.ca()?.mock().clock().now_ms();
+    let deadline = Instant::now() + LOOK_WITHIN;
+    loop {
+        let seen: Value = world.tenant().get("certificate-summary").await?;
+        let (looked, now) = (seen["looked_ms"].as_i64(), seen["now_ms"].as_i64());
+        // The two clocks were started one after the other; a second's difference is none.
+        if looked.zip(now).is_some_and(|(looked, now)| looked + 5_000 >= now.min(now_ms)) {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            bail!("the cloud has not looked at its certificates: {seen}");
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
