@@ -131,11 +131,7 @@ impl Client {
         if idle.len() < IDLE_MAX {
             idle.push(sender);
         }
-        Ok(Answer {
-            status,
-            body: serde_json::from_slice(&bytes).unwrap_or(Value::Null),
-            retry_after_secs,
-        })
+        Ok(Answer { status, body: serde_json::from_slice(&bytes).unwrap_or(Value::Null), retry_after_secs })
     }
 
     fn request(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Request<Full<Bytes>>> {

@@ -230,7 +230,10 @@ fn check(new: &NewProfile) -> Result<(), Problem> {
         text(&path, name, PATTERN_MAX_BYTES)?;
         let known = ["upn", "email", "dns", "uri", "ip"];
         if !name.split_once(':').is_some_and(|(kind, value)| known.contains(&kind) && !value.is_empty()) {
-            return Err(Problem::invalid(path, format!("KIND:VALUE with one of the kinds {}", known.join(", "))));
+            return Err(Problem::invalid(
+                path,
+                format!("KIND:VALUE with one of the kinds {}", known.join(", ")),
+            ));
         }
     }
     if !(1..=365).contains(&new.renew_days) {
@@ -239,8 +242,5 @@ fn check(new: &NewProfile) -> Result<(), Problem> {
     if new.users.len() > PROFILE_USERS_MAX {
         return Err(Problem::invalid("users", format!("at most {PROFILE_USERS_MAX}")));
     }
-    new.users
-        .iter()
-        .enumerate()
-        .try_for_each(|(n, user)| text(&format!("users[{n}]"), user, NAME_MAX_BYTES))
+    new.users.iter().enumerate().try_for_each(|(n, user)| text(&format!("users[{n}]"), user, NAME_MAX_BYTES))
 }

@@ -193,12 +193,8 @@ pub(super) async fn requests(
     Params(query): Params<RequestQuery>,
 ) -> Result<Json<Listing<CertificateRequest>>, Problem> {
     let before = number_after(query.after.as_deref())?;
-    let filter = RequestFilter {
-        stage: query.stage,
-        open: query.open,
-        device: query.device,
-        profile: query.profile,
-    };
+    let filter =
+        RequestFilter { stage: query.stage, open: query.open, device: query.device, profile: query.profile };
     let page = cloud.store.certificate_requests(&tenant.id, filter, limit(query.limit)?, before).await?;
     Ok(Json(page.into()))
 }

@@ -271,8 +271,7 @@ pub(super) async fn want(
     caller: Caller,
     Body(wish): Body<DeviceWish>,
 ) -> Result<(StatusCode, Json<DeviceRequest>), Problem> {
-    let wanted =
-        certificates::want(&cloud, &caller.tenant, &caller.device, &wish.profile, wish.lost).await;
+    let wanted = certificates::want(&cloud, &caller.tenant, &caller.device, &wish.profile, wish.lost).await;
     let (request, is_new) = wanted.map_err(problem)?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(view(&cloud, &caller, request).await?)))

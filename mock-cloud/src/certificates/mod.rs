@@ -19,7 +19,9 @@ use tokio::sync::Notify;
 
 use crate::events::kinds;
 use crate::state::{Changes, Cloud};
-use crate::store::{ActionRow, CertificateRequest, DeviceCertificate, EnrolledDevice, ProfileRow, StoreError};
+use crate::store::{
+    ActionRow, CertificateRequest, DeviceCertificate, EnrolledDevice, ProfileRow, StoreError,
+};
 
 pub(crate) use orders::{HandInError, Handover, challenge, hand_in, is_for, publish_profiles, renew, want};
 pub(crate) use reading::{names_of, pem_of, subject_words};

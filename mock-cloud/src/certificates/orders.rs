@@ -22,8 +22,8 @@ use crate::limits::{
 use crate::mobile::same_person;
 use crate::state::Cloud;
 use crate::store::{
-    CertificateRequest, DeviceCertificate, EnrolledDevice, HandedIn, NewAction, NewRequest, ProfileRow, Search,
-    StoreError, TakenIn, User, reasons, stages,
+    CertificateRequest, DeviceCertificate, EnrolledDevice, HandedIn, NewAction, NewRequest, ProfileRow,
+    Search, StoreError, TakenIn, User, reasons, stages,
 };
 
 /// Why a device does not get on.
@@ -180,7 +180,8 @@ pub(crate) async fn renew(
     let row = cloud.store.certificate_profile(tenant, &certificate.profile).await?;
     let row = row.ok_or(HandInError::NotForDevice { what: "profile" })?;
     if certificate.replaced_by.is_some() || certificate.revocation.is_some() {
-        let detail = "this certificate is not in use any more; look at the one that took its place".to_owned();
+        let detail =
+            "this certificate is not in use any more; look at the one that took its place".to_owned();
         return Err(HandInError::OutOfOrder { code: "not_in_use", detail });
     }
     let device_key = match row.profile.key_mode {
@@ -286,7 +287,9 @@ pub(crate) async fn hand_in(
         (_, mode) => {
             let detail = match mode {
                 KeyMode::Device => "this profile wants a signing request",
-                KeyMode::Agent => "keys of this profile are made by the agent; hand in the device's public key",
+                KeyMode::Agent => {
+                    "keys of this profile are made by the agent; hand in the device's public key"
+                }
             };
             return Err(HandInError::OutOfOrder { code: "other_key_mode", detail: detail.to_owned() });
         }
@@ -497,9 +500,6 @@ mod tests {
 
     #[test]
     fn a_digest_is_what_agents_compare() {
-        assert_eq!(
-            sha256_of("abc"),
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-        );
+        assert_eq!(sha256_of("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

@@ -86,12 +86,7 @@ pub(super) async fn watch(cloud: Arc<Cloud>) {
 }
 
 /// Does what is lacking for one tenant as of `now_ms`. Returns when to look again.
-async fn look(
-    cloud: &Arc<Cloud>,
-    tenant: &str,
-    phones: bool,
-    now_ms: i64,
-) -> Result<Option<i64>, LookError> {
+async fn look(cloud: &Arc<Cloud>, tenant: &str, phones: bool, now_ms: i64) -> Result<Option<i64>, LookError> {
     publish_profiles(cloud, tenant, "cloud").await.map_err(|problem| LookError::Publish(problem.detail))?;
     let mut more = settle_requests(cloud, tenant).await?;
     if phones {
@@ -126,7 +121,8 @@ async fn settle_requests(cloud: &Arc<Cloud>, tenant: &str) -> Result<bool, LookE
         match (action.result.clone(), action.error.clone()) {
             (Some(result), None) => issued(cloud, tenant, &action, result).await?,
             (_, error) => {
-                let unknown = || ErrorReport::new("internal", "the order gave no reason", "Look at the action");
+                let unknown =
+                    || ErrorReport::new("internal", "the order gave no reason", "Look at the action");
                 failed(cloud, tenant, &request, error.unwrap_or_else(unknown)).await?;
             }
         }
@@ -159,7 +155,8 @@ pub(super) async fn issued(
     let (issued, read) = match read {
         Ok(both) => both,
         Err(detail) => {
-            let remedy = "Look at the authority's ledger for a certificate nobody has, and at the agent's log";
+            let remedy =
+                "Look at the authority's ledger for a certificate nobody has, and at the agent's log";
             return failed(cloud, tenant, &request, ErrorReport::new("wrong_certificate", detail, remedy))
                 .await;
         }
@@ -228,7 +225,9 @@ async fn note_wipes(cloud: &Cloud, tenant: &str) -> Result<(), StoreError> {
         // Ordered, then done, is one wipe; the next one is acknowledged at another time.
         let before = format!("{}/{kind}/", phone.key);
         let seen = format!("{before}{acknowledged}");
-        if !acknowledged.is_empty() && cloud.store.wipe_confirmed(tenant, &enrolled.id, &before, &seen).await? {
+        if !acknowledged.is_empty()
+            && cloud.store.wipe_confirmed(tenant, &enrolled.id, &before, &seen).await?
+        {
             continue;
         }
         let now_ms = cloud.now_ms();

@@ -556,7 +556,8 @@ impl Store {
                 .execute(params![tenant, id, now_ms])?;
             note(connection, &tenant, &id, now_ms, stages::INSTALLED, "")?;
             certificates::installed(connection, &tenant, &request, sha256, now_ms)?;
-            let body = serde_json::json!({ "certificate": sha256, "device": device, "profile": request.profile });
+            let body =
+                serde_json::json!({ "certificate": sha256, "device": device, "profile": request.profile });
             audit::append(connection, &Entry::new(&tenant, now_ms, "device", "certificate_installed", body))?;
             one(connection, &tenant, &id)
         })

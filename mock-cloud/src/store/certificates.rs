@@ -316,9 +316,10 @@ impl Store {
                  WHERE c.tenant = :tenant AND c.status = 'active' LIMIT :limit"
             ))?;
             let limit = one_more(CERTIFICATE_TURN_MAX);
-            collect(query.query(
-                rusqlite::named_params! { ":tenant": tenant, ":now": now_ms, ":limit": limit },
-            )?)
+            collect(
+                query
+                    .query(rusqlite::named_params! { ":tenant": tenant, ":now": now_ms, ":limit": limit })?,
+            )
         })
         .await
     }
@@ -419,9 +420,10 @@ impl Store {
                  AND c.revoke_next_ms <= :now ORDER BY c.revoke_next_ms, c.seq LIMIT :limit"
             ))?;
             let limit = one_more(CERTIFICATE_TURN_MAX);
-            collect(query.query(
-                rusqlite::named_params! { ":tenant": tenant, ":now": now_ms, ":limit": limit },
-            )?)
+            collect(
+                query
+                    .query(rusqlite::named_params! { ":tenant": tenant, ":now": now_ms, ":limit": limit })?,
+            )
         })
         .await
     }

@@ -286,10 +286,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn device_of_token(
-        &self,
-        token: &str,
-    ) -> Result<Option<(String, EnrolledDevice)>, StoreError> {
+    pub async fn device_of_token(&self, token: &str) -> Result<Option<(String, EnrolledDevice)>, StoreError> {
         let hash = token_hash(token);
         self.read(move |connection| {
             let mut query = connection.prepare_cached(&format!(

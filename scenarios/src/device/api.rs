@@ -38,13 +38,13 @@ pub struct Refusal {
 
 /// What to put into the signing request.
 #[derive(Clone, Deserialize)]
-pub struct Told {
+pub(super) struct Told {
     /// The challenge password.
-    pub challenge: Option<String>,
+    pub(super) challenge: Option<String>,
     /// The subject, RFC 4514.
-    pub subject: String,
+    pub(super) subject: String,
     /// `KIND:VALUE`
-    pub alternative_names: Vec<String>,
+    pub(super) alternative_names: Vec<String>,
 }
 
 /// The routes of a device, with its token.

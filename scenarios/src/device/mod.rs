@@ -126,7 +126,11 @@ impl SimulatedDevice {
                 Err(refusal) => refusal,
             };
             let Some(pause) = refusal.retry_after.filter(|_| patience > 0) else {
-                return Ok(Outcome { stage: "refused".to_owned(), code: refusal.code, detail: refusal.detail });
+                return Ok(Outcome {
+                    stage: "refused".to_owned(),
+                    code: refusal.code,
+                    detail: refusal.detail,
+                });
             };
             patience -= 1;
             tokio::time::sleep(pause.min(PAUSE_MAX)).await;

@@ -52,12 +52,7 @@ impl TimeProvider for WorldTime {
 ///
 /// # Errors
 /// When the server cannot be set up.
-pub async fn show(
-    held: &Held,
-    roots: &[Vec<u8>],
-    crls: Vec<Vec<u8>>,
-    clock: Clock,
-) -> Result<Verdict> {
+pub async fn show(held: &Held, roots: &[Vec<u8>], crls: Vec<Vec<u8>>, clock: Clock) -> Result<Verdict> {
     let (server, client) = settings(held, roots, crls, clock)?;
     let (near, far) = tokio::io::duplex(PIPE_BYTES);
     let serve = async {

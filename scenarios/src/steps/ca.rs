@@ -135,7 +135,9 @@ async fn wanted(name: &str, world: &World, within_secs: u64) -> Result<()> {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            bail!("the cloud does not want a new certificate for {name} within {within_secs} s: {assigned:?}");
+            bail!(
+                "the cloud does not want a new certificate for {name} within {within_secs} s: {assigned:?}"
+            );
         }
     }
 }
@@ -290,7 +292,10 @@ async fn ledger(wanted: &LedgerExpectation, world: &World) -> Result<String> {
     let books = world.ca()?.call("GET", &path, &Value::Null).await?;
     let all = books["certificates"].as_array().context("mock-ca shows no books")?;
     let count = |wanted: &Count, got: usize, what: &str| {
-        ensure!(wanted.fits(got as u64), "{got} certificates {what} in the authority's books, not {wanted:?}");
+        ensure!(
+            wanted.fits(got as u64),
+            "{got} certificates {what} in the authority's books, not {wanted:?}"
+        );
         Ok(())
     };
     count(&wanted.issued, all.len(), "are")?;

@@ -48,7 +48,10 @@ pub(super) async fn live(step: &YearsStep, world: &mut World) -> Result<String> 
     let mut chronicle = Chronicle::default();
     let half = step.days / 2;
     let is_off = |n: usize, day: u64| {
-        step.off_every > 0 && n.is_multiple_of(step.off_every) && day > half && day + step.step_days <= step.days
+        step.off_every > 0
+            && n.is_multiple_of(step.off_every)
+            && day > half
+            && day + step.step_days <= step.days
     };
     let mut day = 0;
     while day < step.days {
@@ -65,7 +68,8 @@ pub(super) async fn live(step: &YearsStep, world: &mut World) -> Result<String> 
             .filter(|n| !is_off(*n, day))
             .collect();
         let now_ms = world.ca()?.mock().clock().now_ms();
-        let over = |n: &&usize| fleet[**n].held(PROFILE).is_some_and(|it| it.certificate.not_after_ms() <= now_ms);
+        let over =
+            |n: &&usize| fleet[**n].held(PROFILE).is_some_and(|it| it.certificate.not_after_ms() <= now_ms);
         chronicle.came_back += busy.iter().filter(over).count();
         let (done, failed) = serve(&mut fleet, &busy).await;
         chronicle.renewals += done;

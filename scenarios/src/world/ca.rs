@@ -26,7 +26,7 @@ const LINK_FRONT: &str = "tcp";
 pub const PROFILE: &str = "identity";
 
 /// What agents' settings call the authority.
-pub const AUTHORITY: &str = "default";
+const AUTHORITY: &str = "default";
 
 /// The authority of a world, and the devices of the story.
 pub struct Ca {
@@ -60,14 +60,7 @@ impl Ca {
             let link = TcpProxy::start(target).await.context("start the link to the authority")?;
             links.insert(name.clone(), link);
         }
-        Ok(Self {
-            mock,
-            spec: spec.clone(),
-            admin,
-            links,
-            down: BTreeMap::new(),
-            devices: BTreeMap::new(),
-        })
+        Ok(Self { mock, spec: spec.clone(), admin, links, down: BTreeMap::new(), devices: BTreeMap::new() })
     }
 
     /// The mock itself.
@@ -102,7 +95,8 @@ impl Ca {
         };
         let urls = self.spec.servers.iter().map(server).collect::<Result<Vec<String>>>()?;
         let ca_file = folder.join("authority-ca.pem");
-        let mut trusted = std::fs::read_to_string(self.mock.tls_ca().pem_path()).context("read the TLS CA")?;
+        let mut trusted =
+            std::fs::read_to_string(self.mock.tls_ca().pem_path()).context("read the TLS CA")?;
         trusted += &pem::write("CERTIFICATE", &self.root().await?);
         std::fs::write(&ca_file, trusted).context("write the authority's CA file")?;
         let mut settings = json!({

@@ -489,7 +489,9 @@ impl World {
             other => {
                 let found = self.mail.as_ref().and_then(|mail| mail.faults(other));
                 let found = found.or_else(|| self.ca.as_ref().and_then(|ca| ca.faults(other)));
-                found.with_context(|| format!("no mock is called {other:?}; there are ldap, cloud, exchange, ca"))
+                found.with_context(|| {
+                    format!("no mock is called {other:?}; there are ldap, cloud, exchange, ca")
+                })
             }
         }
     }
@@ -593,7 +595,7 @@ impl World {
             "ldap" => self.ldap.mock().journal(),
             "cloud" => self.cloud.as_ref().context("the cloud is away")?.journal(),
             "exchange" => self.mail.as_ref().context("this world has no mail system")?.mock().journal(),
-            "ca" => self.ca()?.mock().journal(),
+            "ca" => self.ca.as_ref().context("this world has no certificate authority")?.mock().journal(),
             other => bail!("no mock is called {other:?}; there are ldap, cloud, exchange and ca"),
         };
         let seen = self.journal_seen.entry(target.to_owned()).or_default();

@@ -112,8 +112,7 @@ pub(in super::super) async fn list(
         profile: None,
     };
     let before = query.after.as_deref().and_then(|after| after.parse().ok());
-    let found =
-        portal.cloud.store.certificate_requests(&seen.tenant.id, filter, PORTAL_PAGE, before).await?;
+    let found = portal.cloud.store.certificate_requests(&seen.tenant.id, filter, PORTAL_PAGE, before).await?;
     let next = next_query("", found.next.as_deref()).map(|next| {
         format!("{next}&show={}&device={}", query_value(&query.show), query_value(&query.device))
     });

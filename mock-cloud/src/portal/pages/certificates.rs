@@ -260,7 +260,8 @@ pub(in super::super) async fn chain(
     let certificate = found(&portal, &seen, &sha256).await?;
     let found = portal.cloud.store.certificate_chain(&seen.tenant.id, &sha256).await?;
     let (der, above) = found.ok_or_else(missing)?;
-    let name = format!("attachment; filename=\"{}.pem\"", &certificate.sha256[..16.min(certificate.sha256.len())]);
+    let name =
+        format!("attachment; filename=\"{}.pem\"", &certificate.sha256[..16.min(certificate.sha256.len())]);
     let headers =
         [(header::CONTENT_TYPE, "application/x-pem-file".to_owned()), (header::CONTENT_DISPOSITION, name)];
     Ok((headers, pem_of(&der, &above)).into_response())
@@ -290,10 +291,7 @@ pub(in super::super) async fn revoke(
     found(&portal, &seen, &sha256).await?;
     let reason = form.reason.unwrap_or(RevocationReason::Unspecified);
     let (cloud, tenant) = (&portal.cloud, seen.tenant.id.as_str());
-    cloud
-        .store
-        .revoke_certificate(tenant, &sha256, reason, &seen.visitor.actor(), cloud.now_ms())
-        .await?;
+    cloud.store.revoke_certificate(tenant, &sha256, reason, &seen.visitor.actor(), cloud.now_ms()).await?;
     cloud.certificates.touch(tenant);
     Ok(Redirect::to(&format!("/t/{tenant}/certificates/{}", query_value(&sha256))).into_response())
 }
@@ -325,7 +323,8 @@ mod tests {
         let chips = chips(&statuses, 4, "expired");
         let labels: Vec<(&str, &str)> =
             chips.iter().map(|chip| (chip.label.as_str(), chip.certificates.as_str())).collect();
-        let expected = [("All", "4"), ("In use", "3"), ("Renewal due", "0"), ("Revoked", "0"), ("Expired", "1")];
+        let expected =
+            [("All", "4"), ("In use", "3"), ("Renewal due", "0"), ("Revoked", "0"), ("Expired", "1")];
         assert_eq!(labels, expected);
         assert!(chips[4].is_chosen);
     }

@@ -24,9 +24,7 @@ async fn a_phone_enrols_with_the_company_password_and_gets_its_certificate() {
     authority.ledger.lock().unwrap().password = Some("correct horse".into());
     put_profile(&world, "wifi", wifi()).await;
     let api = Api(&world);
-    let body = |password: &str| {
-        json!({ "tenant": world.tenant, "username": "asmith@acme.example", "password": password, "udid": "u-1" })
-    };
+    let body = |password: &str| json!({ "tenant": world.tenant, "username": "asmith@acme.example", "password": password, "udid": "u-1" });
     let enrol = async |password: &str| {
         api.send(Method::POST, "/device/enroll", body(password).to_string(), &[]).await
     };
@@ -80,8 +78,7 @@ async fn a_phone_enrols_with_the_company_password_and_gets_its_certificate() {
     let detail = api.of_tenant(&format!("/certificate-requests/{id}")).await;
     let events: Vec<&str> =
         detail["timeline"].as_array().unwrap().iter().map(|it| it["event"].as_str().unwrap()).collect();
-    let expected =
-        ["wanted", "challenged", "ordered", "checked", "awaiting_approval", "issued", "installed"];
+    let expected = ["wanted", "challenged", "ordered", "checked", "awaiting_approval", "issued", "installed"];
     assert_eq!(events, expected);
     assert_eq!(detail["timeline"][4]["detail"], "request 7 waits");
     let chain = api.get(&format!("/tenants/{}/certificates/{sha256}/chain", world.tenant)).await;
@@ -251,7 +248,8 @@ async fn a_certificate_for_another_key_is_nobodys() {
     put_profile(&world, "wifi", wifi()).await;
     let device = Device::enrolled(&world, "asmith").await;
     let wish = json!({ "profile": "wifi" });
-    let request = device.post(&world, "/requests", wish.clone()).await.ok()["id"].as_str().unwrap().to_owned();
+    let request =
+        device.post(&world, "/requests", wish.clone()).await.ok()["id"].as_str().unwrap().to_owned();
     let failed = device.submit(&world, &request).await;
     assert_eq!((&failed["stage"], &failed["error"]["code"]), (&json!("failed"), &json!("wrong_certificate")));
     assert_eq!(Api(&world).of_tenant("/certificates").await["items"], json!([]));
@@ -271,10 +269,9 @@ async fn what_the_authority_says_no_to_is_for_people() {
     let wish = json!({ "profile": "wifi" });
     let request = device.post(&world, "/requests", wish).await.ok()["id"].as_str().unwrap().to_owned();
     let challenge = format!("/requests/{request}/challenge");
-    for (code, status, word) in [
-        ("challenges_exhausted", 503, "busy"),
-        ("authority_refuses_account", 502, "refused_behind"),
-    ] {
+    for (code, status, word) in
+        [("challenges_exhausted", 503, "busy"), ("authority_refuses_account", 502, "refused_behind")]
+    {
         let error = ErrorReport::new(code, "the page says no", "Look at it");
         authority.ledger.lock().unwrap().no_challenge = Some(error);
         let problem = device.post(&world, &challenge, json!({})).await.problem(status, word);
@@ -312,7 +309,10 @@ async fn an_identity_made_by_the_agent_is_fetched_once() {
     let device = Device::enrolled(&world, "asmith").await;
     let wish = json!({ "profile": "mail" });
     let request = device.post(&world, "/requests", wish).await.ok()["id"].as_str().unwrap().to_owned();
-    device.post(&world, &format!("/requests/{request}/challenge"), json!({})).await.problem(409, "no_challenge");
+    device
+        .post(&world, &format!("/requests/{request}/challenge"), json!({}))
+        .await
+        .problem(409, "no_challenge");
     let csr = json!({ "csr": device.csr() });
     device.post(&world, &format!("/requests/{request}/csr"), csr).await.problem(409, "other_key_mode");
     let path = format!("/requests/{request}/key");

@@ -41,7 +41,9 @@ async fn pages_show_certificates_and_their_buttons_work() {
     let sha256 = device.get_certificate(&world, "wifi").await;
     let list = browser.get(&format!("{base}/certificates?q=ASMITH")).await;
     assert!(list.text.contains(&format!("certificates/{sha256}")) && list.text.contains("In use"));
-    assert!(browser.get(&format!("{base}/certificates?q=nobody")).await.text.contains("No certificate found"));
+    assert!(
+        browser.get(&format!("{base}/certificates?q=nobody")).await.text.contains("No certificate found")
+    );
     let path = format!("{base}/certificates/{sha256}");
     let page = browser.get(&path).await;
     for words in ["Acme Issuing CA", "Renew now", "Installed", "Download with chain"] {

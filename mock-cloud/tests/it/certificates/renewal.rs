@@ -139,7 +139,8 @@ async fn a_person_renews_and_a_device_that_lost_its_key_is_helped() {
     let id = request["id"].as_str().unwrap();
     assert_eq!(device.submit(&world, id).await["stage"], "issued");
     device.post(&world, &format!("/requests/{id}/installed"), json!({})).await.ok();
-    until("two revocations", async || (authority.ledger.lock().unwrap().revoked.len() == 2).then_some(())).await;
+    until("two revocations", async || (authority.ledger.lock().unwrap().revoked.len() == 2).then_some(()))
+        .await;
 }
 
 #[tokio::test]

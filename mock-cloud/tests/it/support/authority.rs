@@ -104,7 +104,10 @@ impl CertificateMaker {
         let user = order.variables.get("uname").cloned().unwrap_or_default();
         Issued {
             request: order.request.clone(),
-            id: CertificateId { issuer: "CN=Acme Issuing CA".into(), serial: format!("{:x}", 0x1000 + number) },
+            id: CertificateId {
+                issuer: "CN=Acme Issuing CA".into(),
+                serial: format!("{:x}", 0x1000 + number),
+            },
             subject: format!("CN={user},O=Acme"),
             not_before_ms: csr.params.not_before.unix_timestamp() * 1_000,
             not_after_ms: csr.params.not_after.unix_timestamp() * 1_000,
@@ -132,8 +135,7 @@ impl Authority {
         let ledger = Arc::new(Mutex::new(Ledger::default()));
         let issuer = Arc::new(CertificateMaker::new(world, days));
         let stop = tokio_util::sync::CancellationToken::new();
-        let task =
-            tokio::spawn(serve(agent, Arc::clone(&ledger), Arc::clone(&issuer), stop.clone()));
+        let task = tokio::spawn(serve(agent, Arc::clone(&ledger), Arc::clone(&issuer), stop.clone()));
         Self { ledger, issuer, task, stop }
     }
 
