@@ -4,8 +4,11 @@ use causeway_mock_kit::cli::{CommonArgs, CommonConfig, ConfigError, load_config}
 use serde::{Deserialize, Serialize};
 
 use crate::accounts::AccountConfig;
+pub use crate::certsrv::CertsrvConfig;
 use crate::core::{AuthorityConfig, ChallengeConfig};
 pub use crate::door::DoorConfig;
+pub use crate::entrust::EntrustConfig;
+pub use crate::mpki::MpkiConfig;
 pub use crate::ndes::NdesConfig;
 pub use crate::scep::ScepConfig;
 
@@ -25,6 +28,12 @@ pub struct Config {
     pub scep: ScepConfig,
     /// NDES's page of challenges.
     pub ndes: NdesConfig,
+    /// The web pages of AD CS.
+    pub certsrv: CertsrvConfig,
+    /// Symantec's and DigiCert's service.
+    pub mpki: MpkiConfig,
+    /// Entrust's gateway, and the adapter beside it.
+    pub entrust: EntrustConfig,
     /// Further accounts that may sign in.
     pub accounts: Vec<AccountConfig>,
 }
@@ -38,6 +47,9 @@ impl Default for Config {
             challenge: ChallengeConfig::default(),
             scep: ScepConfig::default(),
             ndes: NdesConfig::default(),
+            certsrv: CertsrvConfig::default(),
+            mpki: MpkiConfig::default(),
+            entrust: EntrustConfig::default(),
             accounts: Vec::new(),
         }
     }

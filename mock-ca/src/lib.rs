@@ -6,16 +6,22 @@
 
 pub mod accounts;
 pub mod admin;
+mod bag;
+pub mod certsrv;
 pub mod config;
 pub mod core;
 pub mod door;
+pub mod entrust;
 pub mod limits;
+pub mod mpki;
 pub mod ndes;
 pub mod profile;
 mod publish;
+pub mod ra;
 pub mod scep;
 pub mod serve;
 mod server;
+pub mod xcep;
 
 pub use config::Config;
 pub use server::{MockCa, Shared, StartError, World};

@@ -39,3 +39,9 @@ pub const HEAD_MAX_BYTES: usize = 64 * 1024;
 
 /// Largest OCSP request.
 pub const OCSP_MAX_BYTES: usize = 16 * 1024;
+
+/// Largest form, SOAP message or JSON document: a request with every extension in use stays under 12 KiB as base64.
+pub const FORM_MAX_BYTES: usize = 256 * 1024;
+
+/// Certificates on one page of a search or of events: what Entrust's hosted gateway gives at most.
+pub const SEARCH_PAGE: usize = 50;

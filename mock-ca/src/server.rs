@@ -7,7 +7,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock, Tasks};
 use causeway_mock_kit::listen::{self, BindError};
-use causeway_mock_kit::pki::{PkiError, TestCa};
+use causeway_mock_kit::pki::{LeafUse, PkiError, TestCa};
 use causeway_mock_kit::world::{Company, SplitMix64, mix_two};
 use causeway_mock_kit::{Clock, Faults, Journal, KitContext};
 use serde_json::json;
@@ -20,7 +20,8 @@ use crate::accounts::Accounts;
 use crate::config::Config;
 use crate::core::{Authority, AuthorityError, Challenges, Checked, Links};
 use crate::profile::Profile;
-use crate::{admin, ndes, publish, scep, serve};
+use crate::ra::RaIssuer;
+use crate::{admin, certsrv, entrust, mpki, ndes, publish, scep, serve, xcep};
 
 /// Why the mock did not start.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +49,7 @@ pub(crate) struct Front {
     /// Path of its URL.
     pub(crate) path: &'static str,
     /// TLS settings; none for plain HTTP. The names are those of the certificate.
-    pub(crate) tls: fn(&TestCa, &[&str]) -> Result<Option<Arc<ServerConfig>>, PkiError>,
+    pub(crate) tls: fn(&TestCa, &RaIssuer, &[&str]) -> Result<Option<Arc<ServerConfig>>, PkiError>,
     pub(crate) router: fn(&Arc<Shared>) -> Router,
 }
 
@@ -56,13 +57,44 @@ pub(crate) struct Front {
 pub(crate) static FRONTS: &[Front] = &[
     Front { name: "scep", path: "/certsrv/mscep/mscep.dll", tls: plain, router: scep::router },
     Front { name: "ndes_admin", path: "/certsrv/mscep_admin/", tls: plain, router: ndes::router },
+    Front { name: "certsrv", path: "/certsrv/", tls, router: certsrv::router },
+    Front {
+        name: "xcep",
+        path: "/ADPolicyProvider_CEP_UsernamePassword/service.svc/CEP",
+        tls: asking,
+        router: xcep::policy_router,
+    },
+    Front {
+        name: "wstep",
+        path: "/Issuing_CES_UsernamePassword/service.svc/CES",
+        tls: asking,
+        router: xcep::enrolment_router,
+    },
+    Front { name: "mpki", path: "/", tls: insisting, router: mpki::router },
+    Front { name: "entrust", path: "/digitalid/service", tls, router: entrust::digital_id_router },
+    Front { name: "entrust_gateway", path: "/cagw", tls: insisting, router: entrust::gateway_router },
     Front { name: "crl", path: "/crl", tls: plain, router: publish::crl_router },
     Front { name: "ocsp", path: "/ocsp", tls: plain, router: publish::ocsp_router },
 ];
 
 /// Plain HTTP.
-pub(crate) fn plain(_ca: &TestCa, _names: &[&str]) -> Result<Option<Arc<ServerConfig>>, PkiError> {
+pub(crate) fn plain(_: &TestCa, _: &RaIssuer, _: &[&str]) -> Result<Option<Arc<ServerConfig>>, PkiError> {
     Ok(None)
+}
+
+/// TLS with a certificate of ours only.
+fn tls(ca: &TestCa, _: &RaIssuer, names: &[&str]) -> Result<Option<Arc<ServerConfig>>, PkiError> {
+    ca.server_config(names, &[b"http/1.1"]).map(Some)
+}
+
+/// TLS that asks for the certificate of a registration authority.
+fn asking(ca: &TestCa, ra: &RaIssuer, names: &[&str]) -> Result<Option<Arc<ServerConfig>>, PkiError> {
+    ra.tls(ca, ca.issue_leaf(names, LeafUse::Server)?, false).map(Some)
+}
+
+/// TLS that insists on it.
+fn insisting(ca: &TestCa, ra: &RaIssuer, names: &[&str]) -> Result<Option<Arc<ServerConfig>>, PkiError> {
+    ra.tls(ca, ca.issue_leaf(names, LeafUse::Server)?, true).map(Some)
 }
 
 /// The company, its accounts and its authority, until a reset puts another in its place.
@@ -134,6 +166,8 @@ pub struct Shared {
     pub cx: KitContext,
     /// The authority of the mock's TLS certificates; it has nothing to do with the simulated one.
     pub tls_ca: TestCa,
+    /// Who issues the certificates of registration authorities that MPKI and Entrust know.
+    pub ra: RaIssuer,
     /// Front end name to URL.
     pub urls: BTreeMap<String, String>,
     world: ArcSwap<World>,
@@ -202,11 +236,12 @@ impl MockCa {
         let names: Vec<&str> = FRONTS.iter().map(|front| front.name).chain(["admin"]).collect();
         config.common.check_ports(&names).map_err(StartError::Config)?;
         let tls_ca = TestCa::new("Causeway mock-ca TLS CA").map_err(StartError::Pki)?;
+        let ra = RaIssuer::new().map_err(StartError::Pki)?;
         let hosts = tls_names(&config);
         let hosts: Vec<&str> = hosts.iter().map(String::as_str).collect();
         let (mut urls, mut bound) = (BTreeMap::new(), Vec::new());
         for front in FRONTS {
-            let tls = (front.tls)(&tls_ca, &hosts).map_err(StartError::Pki)?;
+            let tls = (front.tls)(&tls_ca, &ra, &hosts).map_err(StartError::Pki)?;
             let listener = bind(&cx, &config, front.name).await?;
             let scheme = if tls.is_some() { "https" } else { "http" };
             let address = listener.local_addr().map_err(StartError::Address)?;
@@ -218,7 +253,7 @@ impl MockCa {
         urls.insert("admin".to_owned(), format!("http://{address}"));
         let links = Links { crl: urls["crl"].clone(), ocsp: urls["ocsp"].clone() };
         let world = World::new(config, links, cx.clock.clone())?;
-        let shared = Arc::new(Shared { cx, tls_ca, urls, world: ArcSwap::from_pointee(world) });
+        let shared = Arc::new(Shared { cx, tls_ca, ra, urls, world: ArcSwap::from_pointee(world) });
         let mut tasks = vec![shared.warm_up()];
         let router = admin::router(Arc::clone(&shared));
         tasks.push(tokio::spawn(causeway_mock_kit::admin::serve_admin(
@@ -280,6 +315,11 @@ impl MockCa {
         &self.shared.tls_ca
     }
 
+    /// Who issues the certificates of registration authorities.
+    pub fn ra(&self) -> &RaIssuer {
+        &self.shared.ra
+    }
+
     /// Sign-in of the account an agent uses: `ACME\svc-causeway` and its password.
     pub fn service_account(&self) -> (String, String) {
         let world = self.world();
@@ -313,6 +353,12 @@ impl RunningMock for MockCa {
         let upn = company.upn(company.service_account.login);
         ready.accounts.insert("admin".to_owned(), json!({ "user": user, "upn": upn, "password": password }));
         let challenge = world.challenges.config().fixed.as_deref();
+        let ra =
+            json!({ "certificate_file": self.ra().certificate_file(), "key_file": self.ra().key_file() });
+        ready.accounts.insert("entrust_gateway".to_owned(), ra.clone());
+        let mut mpki = ra;
+        mpki["api_key"] = json!(world.config.mpki.api_key);
+        ready.accounts.insert("mpki".to_owned(), mpki);
         ready.accounts.insert("scep".to_owned(), json!({ "challenge": challenge, "url": self.url("scep") }));
         if let Some(person) = company.people.iter().find(|person| person.is_active()) {
             let sid = company.sid(person.rid);

@@ -1,8 +1,18 @@
 //! Certificate authorities as the agent sees them: one trait, one folder per kind of authority.
 
+pub mod certsrv;
+pub mod entrust;
 pub mod http;
+mod issued;
 pub mod limits;
+pub mod mpki;
+mod once;
+mod percent;
 pub mod settings;
+mod soap;
+#[cfg(test)]
+mod tests;
+pub mod wstep;
 
 use std::fmt;
 use std::sync::Arc;
@@ -72,12 +82,16 @@ pub trait Keep: Send + Sync {
 pub fn open(name: &str, settings: &ModuleSettings) -> Result<Arc<dyn Authority>, ConfigError> {
     let read = CaSettings::read(name, settings)?;
     match read.kind {
-        Kind::Scep
-        | Kind::Certsrv
-        | Kind::Wstep
-        | Kind::Mpki
-        | Kind::EntrustGateway
-        | Kind::EntrustDigitalId => Err(ConfigError::new(
+        Kind::Certsrv => Ok(Arc::new(certsrv::Certsrv::new(name, read, settings.secrets.clone()))),
+        Kind::Wstep => Ok(Arc::new(wstep::Wstep::new(name, read, settings.secrets.clone()))),
+        Kind::Mpki => Ok(Arc::new(mpki::Mpki::new(name, read, settings.secrets.clone()))),
+        Kind::EntrustGateway => {
+            Ok(Arc::new(entrust::gateway::Gateway::new(name, read, settings.secrets.clone())))
+        }
+        Kind::EntrustDigitalId => {
+            Ok(Arc::new(entrust::digital_id::DigitalIds::new(name, read, settings.secrets.clone())))
+        }
+        Kind::Scep => Err(ConfigError::new(
             format!("ca.{name}.kind"),
             "this build of the agent does not speak it",
             "use another agent",

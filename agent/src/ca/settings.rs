@@ -70,6 +70,8 @@ pub struct CaSettings {
     pub authority_id: String,
     /// Symantec and DigiCert: what a seat is counted by, with variables. Default `%email%`.
     pub seat: String,
+    /// Entrust by Digital IDs: group of the administrator. Default: the account's own.
+    pub group: String,
     /// Entrust CA Gateway: how it is told to revoke. Default `actions`.
     pub gateway_revoke: GatewayRevoke,
 }
@@ -157,6 +159,7 @@ impl Default for CaSettings {
             revocation: RevocationKind::Auto,
             authority_id: String::new(),
             seat: "%email%".to_owned(),
+            group: String::new(),
             gateway_revoke: GatewayRevoke::Actions,
         }
     }
@@ -316,6 +319,10 @@ impl CaSettings {
         if matches!(self.kind, Kind::Mpki | Kind::EntrustGateway) && self.certificate_file.is_none() {
             let advice = "name the PEM file with the registration authority's certificate";
             return wrong("certificate_file", "this kind of authority wants a certificate of ours", advice);
+        }
+        if self.kind == Kind::EntrustDigitalId && self.user.is_none() {
+            let advice = "name the administrator that Digital IDs are issued by";
+            return wrong("user", "this kind of authority wants an account", advice);
         }
         if self.kind == Kind::EntrustGateway && self.authority_id.is_empty() {
             return wrong("authority_id", "it is empty", "name the authority as the gateway lists it");

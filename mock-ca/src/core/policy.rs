@@ -78,7 +78,8 @@ pub(super) fn draft(
         validity_days: submission.validity_days.unwrap_or(template.validity_days).min(template.validity_days),
         key_usage: KeyUsage::set(&template.key_usage),
         purposes: template.extended_key_usage.clone(),
-        alternative_names: submission.alternative_names.clone(),
+        // An empty list is none: GeneralNames has at least one (RFC 5280 section 4.2.1.6).
+        alternative_names: submission.alternative_names.clone().filter(|_| !names.is_empty()),
         copied: copied.cloned().collect(),
         alternative_texts: names.iter().map(ToString::to_string).collect(),
     })

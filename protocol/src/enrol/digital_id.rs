@@ -18,7 +18,7 @@ pub const NAMESPACE: &str = "urn:causeway:digital-id:1";
 pub enum Request {
     /// Which digital ids the group may have issued.
     List {
-        /// Group of the administrator.
+        /// Group of the administrator; empty for their own.
         group: String,
     },
     /// Issue one.
@@ -115,7 +115,9 @@ impl Request {
             return Err(ShapeError::Other { expected: "an operation of this service" });
         }
         match body.name.as_str() {
-            "listDigitalIds" => Ok(Self::List { group: own("group")? }),
+            "listDigitalIds" => {
+                Ok(Self::List { group: local_text(body, "group").unwrap_or_default().to_owned() })
+            }
             "createDigitalId" => Ok(Self::Create(Create {
                 request: own("requestId")?,
                 name: own("name")?,

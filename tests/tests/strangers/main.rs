@@ -4,6 +4,7 @@
 //!
 //! Versions are pinned in `tests/requirements.txt` or are Debian's; `docs/differences.md` lists them.
 
+mod certsrv;
 mod curl;
 mod ejabberd;
 mod foreign;
