@@ -96,6 +96,27 @@ pub fn sid_rid(sid: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes(sid[sid.len() - 4..].try_into().ok()?))
 }
 
+/// A security identifier as text, `S-1-5-21-...` (MS-DTYP 2.4.2.1).
+pub fn sid_text(sid: &[u8]) -> Option<String> {
+    let (&revision, rest) = sid.split_first()?;
+    let (&count, rest) = rest.split_first()?;
+    let (authority, parts) = rest.split_first_chunk::<6>()?;
+    if revision != 1 || !(1..=15).contains(&count) || parts.len() != 4 * usize::from(count) {
+        return None;
+    }
+    let authority = authority.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    // The text form has hexadecimal digits from there on, which no account has.
+    if authority >= 1 << 32 {
+        return None;
+    }
+    let mut text = format!("S-1-{authority}");
+    for part in parts.chunks_exact(4) {
+        let number = u32::from_le_bytes(part.try_into().ok()?);
+        text.push_str(&format!("-{number}"));
+    }
+    Some(text)
+}
+
 #[cfg(test)]
 mod tests {
     use base64::Engine as _;
@@ -116,6 +137,9 @@ mod tests {
         let raw = STANDARD.decode("AQUAAAAAAAUVAAAAbRy2hXUkznqcFnuebAQAAA==").unwrap();
         assert_eq!(sid_rid(&raw), Some(1132));
         assert_eq!(sid_rid(&raw[..20]), None);
+        let text = "S-1-5-21-2239831149-2630755445-2658867612-1132";
+        assert_eq!(sid_text(&raw).as_deref(), Some(text));
+        assert_eq!(sid_text(&raw[..20]), None);
     }
 
     #[test]
