@@ -47,6 +47,11 @@ impl FrontEnds {
         self.servers.all().iter().find(|server| server.endpoint().url == url)
     }
 
+    /// Those that are well in the configured order, then the others as a last resort.
+    pub fn candidates(&self) -> Vec<Arc<Server>> {
+        self.servers.candidates(Instant::now())
+    }
+
     /// Does something at the first front end that works: those that are well come first. The next one is tried when a
     /// front end cannot be reached or has trouble, but never after a request that it may have taken, unless
     /// `repeatable` says that doing it twice does no harm.
@@ -82,6 +87,16 @@ impl FrontEnds {
         self.send(net, endpoint, ask, who).await
     }
 
+    /// Asks for a page without saying who we are, to see whether it would want to know. HEAD, and never with an account,
+    /// because pages of challenges use one up for whoever may see them.
+    ///
+    /// # Errors
+    /// As [`FrontEnds::get`].
+    pub async fn probe(&self, net: &Net, endpoint: &Endpoint) -> Result<Answer, CaError> {
+        let ask = Ask { method: Method::HEAD, headers: HeaderMap::new(), body: Bytes::new() };
+        self.send(net, endpoint, ask, Who::Nobody).await
+    }
+
     /// Posts a body of that type.
     ///
     /// # Errors
@@ -109,7 +124,7 @@ impl FrontEnds {
 }
 
 /// The circuit of a front end opens with what is its own fault.
-fn note<T>(server: &Server, done: &Result<T, CaError>) {
+pub fn note<T>(server: &Server, done: &Result<T, CaError>) {
     match done {
         Err(error) if error.is_servers_fault() => server.failed(Instant::now()),
         _ => server.succeeded(),

@@ -36,6 +36,9 @@ pub const CHALLENGE_LENGTH: usize = 16;
 /// brings nothing, as each is used within seconds.
 pub const CHALLENGES_AT_ONCE: u32 = 4;
 
+/// Waiting for our turn, before the order gives its place to others.
+pub const CHALLENGE_TURN_WITHIN: Duration = Duration::from_secs(30);
+
 /// A challenge is not used in its last minutes: the request still has to travel, and clocks differ.
 pub const CHALLENGE_MARGIN: Duration = Duration::from_secs(180);
 

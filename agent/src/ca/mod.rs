@@ -8,6 +8,7 @@ pub mod limits;
 pub mod mpki;
 mod once;
 mod percent;
+pub mod scep;
 pub mod settings;
 mod soap;
 #[cfg(test)]
@@ -82,6 +83,7 @@ pub trait Keep: Send + Sync {
 pub fn open(name: &str, settings: &ModuleSettings) -> Result<Arc<dyn Authority>, ConfigError> {
     let read = CaSettings::read(name, settings)?;
     match read.kind {
+        Kind::Scep => Ok(Arc::new(scep::Scep::new(name, read, settings.secrets.clone()))),
         Kind::Certsrv => Ok(Arc::new(certsrv::Certsrv::new(name, read, settings.secrets.clone()))),
         Kind::Wstep => Ok(Arc::new(wstep::Wstep::new(name, read, settings.secrets.clone()))),
         Kind::Mpki => Ok(Arc::new(mpki::Mpki::new(name, read, settings.secrets.clone()))),
@@ -91,11 +93,6 @@ pub fn open(name: &str, settings: &ModuleSettings) -> Result<Arc<dyn Authority>,
         Kind::EntrustDigitalId => {
             Ok(Arc::new(entrust::digital_id::DigitalIds::new(name, read, settings.secrets.clone())))
         }
-        Kind::Scep => Err(ConfigError::new(
-            format!("ca.{name}.kind"),
-            "this build of the agent does not speak it",
-            "use another agent",
-        )),
     }
 }
 
@@ -119,6 +116,8 @@ pub struct Challenge {
     pub good_for: Duration,
     /// Whether issuing uses it up.
     pub once: bool,
+    /// The front end that knows it, where each has its own; goes back in [`Order::at`].
+    pub at: Option<String>,
     /// Our turn at an authority that keeps only a few challenges; given back when the challenge is used or forgotten.
     pub turn: Option<OwnedSemaphorePermit>,
 }
@@ -140,8 +139,10 @@ pub struct Order {
     /// PKCS#8 of the key that signs messages about this order and opens the answers: the order's own RSA key. Made once
     /// and kept (sealed) until the order ends, because an authority answers a poll only to the key that asked first.
     pub message_key: Zeroizing<Vec<u8>>,
-    /// The certificate this one takes the place of, when it is a renewal: DER.
-    pub renews: Option<Vec<u8>>,
+    /// [`Challenge::at`] of the challenge in the request.
+    pub at: Option<String>,
+    /// The certificate this one takes the place of, when it is a renewal.
+    pub renews: Option<CertificateId>,
 }
 
 /// What an authority answered.
@@ -198,8 +199,8 @@ pub enum CaError {
     #[error("{host} has handed out all the challenges it keeps")]
     ChallengesExhausted { host: String, retry_after: Duration },
     /// The challenge was used, expired or is another one's.
-    #[error("{host} refuses the challenge")]
-    ChallengeRefused { host: String },
+    #[error("{host} refuses the challenge, or the request itself: {detail}")]
+    ChallengeRefused { host: String, detail: String },
     /// Refused for good; a new try with the same request makes no sense.
     #[error("{host} refuses the request: {detail}")]
     Refused { host: String, code: String, detail: String },

@@ -34,11 +34,11 @@ pub struct CaSettings {
     pub kerberos_realm: Option<String>,
     /// KDCs of that realm as `host` or `host:port`. Default: from DNS.
     pub kerberos_kdcs: Vec<String>,
-    /// PEM file of the authorities that may sign the servers' TLS certificates, and that the issuing authority must be
-    /// or lead to. Default: the system's for TLS, and then `fingerprint` says who issues.
+    /// PEM file of the authorities that may sign the servers' TLS certificates. Over plain http, the issuing authority
+    /// must be one of them or lead to one. Default: the system's for TLS, none for http.
     pub ca_file: Option<PathBuf>,
-    /// SHA-256 of the issuing authority's certificate, hexadecimal; colons and spaces may be between. Default: not
-    /// compared.
+    /// SHA-256 of the issuing authority's certificate, or of one above it, hexadecimal; colons and spaces may be between.
+    /// Default: not compared.
     pub fingerprint: Option<String>,
     /// PEM file with our own certificate, shown over TLS. Its key is the secret `ca.<name>.key`. Default: none.
     pub certificate_file: Option<PathBuf>,
@@ -55,7 +55,8 @@ pub struct CaSettings {
     pub challenge_valid_mins: u32,
     /// SCEP: which authority of several is meant, the `message` of GetCACert. Default: none.
     pub identifier: String,
-    /// Whether 3DES and SHA-1 may be used with an authority that has nothing better. Default false.
+    /// SCEP: whether an authority may answer with SHA-1 when it has nothing better. 3DES is used without this where it
+    /// is all there is, as with NDES. Default false.
     pub legacy: bool,
     /// Seconds until a request that waits for approval is first asked for again, 1 to 86400. Default 60; each further
     /// wait is longer by half.

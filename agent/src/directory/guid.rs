@@ -137,7 +137,7 @@ mod tests {
         let raw = STANDARD.decode("AQUAAAAAAAUVAAAAbRy2hXUkznqcFnuebAQAAA==").unwrap();
         assert_eq!(sid_rid(&raw), Some(1132));
         assert_eq!(sid_rid(&raw[..20]), None);
-        let text = "S-1-5-21-2239831149-2630755445-2658867612-1132";
+        let text = "S-1-5-21-2243304557-2060330101-2658866844-1132";
         assert_eq!(sid_text(&raw).as_deref(), Some(text));
         assert_eq!(sid_text(&raw[..20]), None);
     }

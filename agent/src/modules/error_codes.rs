@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use super::Retry;
+use super::certificates::CertError;
 use super::exchange::MailError;
 use super::user_auth::AuthError;
 use super::user_visibility::SyncError;
@@ -19,7 +20,7 @@ fn document() -> String {
          tables in the code; run `CAUSEWAY_UPDATE_DOCS=1 cargo test -p causeway-agent error_codes` after changing them.\n\n\
          Retry: *after* helps later by itself, *needs admin* helps after a person has changed something, *permanent* never.\n",
     );
-    let tables: [(&str, &str, &[Row]); 4] = [
+    let tables: [(&str, &str, &[Row]); 5] = [
         ("Directory", "Whatever talks LDAP.", DirectoryError::TABLE),
         (
             "user_auth",
@@ -32,6 +33,7 @@ fn document() -> String {
             SyncError::TABLE,
         ),
         ("exchange", "Phones on Exchange.", MailError::TABLE),
+        ("certificates", "Certificates of devices.", CertError::TABLE),
     ];
     for (title, about, rows) in tables {
         let _ = write!(text, "\n## {title}\n\n{about}\n\n| code | retry | what to do |\n|---|---|---|\n");

@@ -8,6 +8,7 @@
 mod conformance;
 #[cfg(test)]
 mod error_codes;
+pub mod certificates;
 pub mod exchange;
 mod output;
 #[cfg(test)]
@@ -41,7 +42,7 @@ use crate::vault::Vault;
 
 /// Every module this build knows.
 pub static FACTORIES: &[&dyn ModuleFactory] =
-    &[&user_auth::Factory, &user_visibility::Factory, &exchange::Factory];
+    &[&user_auth::Factory, &user_visibility::Factory, &exchange::Factory, &certificates::Factory];
 
 /// The factory of a kind.
 pub fn factory(kind: &str) -> Option<&'static dyn ModuleFactory> {

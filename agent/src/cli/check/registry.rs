@@ -87,6 +87,7 @@ pub(in crate::cli) static AREAS: &[Area] = &[
             crate::modules::user_auth::check::CHECKS,
             crate::modules::user_visibility::check::CHECKS,
             crate::modules::exchange::check::CHECKS,
+            crate::modules::certificates::check::CHECKS,
         ],
         run: |bench| Box::pin(modules::run(bench)),
     },

@@ -110,12 +110,6 @@ pub enum CertError {
         /// The name.
         name: String,
     },
-    /// Our turn at an authority that keeps few challenges did not come.
-    #[error("every challenge of the authority {authority} is in use")]
-    NoTurn {
-        /// Its name.
-        authority: String,
-    },
     /// It was asked for so often that nobody is going to approve it.
     #[error("the authority {authority} has not decided after {polls} questions")]
     NotDecided {
@@ -250,7 +244,6 @@ impl CertError {
             Self::Request { source: RequestError::Challenge } => "challenge_mismatch",
             Self::Request { .. } => "request_refused",
             Self::Privileged { .. } => "privileged_name",
-            Self::NoTurn { .. } => "ca_challenges_used_up",
             Self::NotDecided { .. } => "ca_not_decided",
             Self::OtherOrder { .. } => "request_reused",
             Self::Identity { .. } => "identity_failed",
@@ -353,7 +346,7 @@ mod tests {
             CaError::Credentials { host: host(), detail: detail() },
             CaError::Forbidden { host: host(), detail: detail() },
             CaError::ChallengesExhausted { host: host(), retry_after: Duration::from_secs(7) },
-            CaError::ChallengeRefused { host: host() },
+            CaError::ChallengeRefused { host: host(), detail: detail() },
             CaError::Refused { host: host(), code: "2".into(), detail: detail() },
             CaError::Busy { host: host(), detail: detail(), retry_after: None },
             CaError::Unclear { host: host(), detail: detail() },
@@ -377,7 +370,6 @@ mod tests {
                 RequestError::Challenge.into(),
                 RequestError::TooLarge { bytes: 1 }.into(),
                 CertError::Privileged { name: name() },
-                CertError::NoTurn { authority: name() },
                 CertError::NotDecided { authority: name(), polls: 3 },
                 CertError::OtherOrder { request: name() },
                 CertError::Identity { problem: name() },

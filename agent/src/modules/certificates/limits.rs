@@ -46,9 +46,6 @@ pub(super) const RETRY_CONFIG: Duration = Duration::from_secs(2);
 /// New challenges fetched for one call because the authority refused one. More would burn what others wait for.
 pub(super) const CHALLENGES_PER_CALL: u32 = 2;
 
-/// Waiting for our turn at an authority that keeps few challenges, before the order gives its place to others.
-pub(super) const TURN_WITHIN: Duration = Duration::from_secs(30);
-
 /// Challenges handed to devices that have not come back yet, over all authorities.
 pub(super) const CHALLENGES_OUT_MAX: usize = 256;
 

@@ -14,6 +14,7 @@ use causeway_protocol::certificate::{
 use causeway_protocol::pkix::{Certificate, Csr, CsrDraft, Digest, Key, Name, PublicKey, Template};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use zeroize::Zeroizing;
 
 use super::challenges::Challenges;
@@ -24,7 +25,7 @@ use super::state::{Keys, Open, Row, Standing, Store};
 use super::template::Names;
 use super::{identity, limits, lookup, rules, template};
 use crate::ca::settings::CaSettings;
-use crate::ca::{Answer, Authority, CaError, Keep, Order, Revocation};
+use crate::ca::{Answer, Authority, CaError, Challenge, Keep, Order, Revocation};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::directory::{Directory, Net};
@@ -41,6 +42,10 @@ pub(super) struct Office {
 impl Office {
     pub(super) fn error(&self, source: CaError) -> CertError {
         CertError::Ca { authority: self.name.clone(), source }
+    }
+
+    pub(super) async fn challenge(&self, net: &Net) -> Result<Option<Challenge>, CertError> {
+        self.authority.challenge(net).await.map_err(|error| self.error(error))
     }
 }
 
@@ -305,6 +310,9 @@ struct Work<'a> {
     since_ms: i64,
 }
 
+/// The turn that a challenge holds, and the front end that knows it.
+type Claim = (Option<OwnedSemaphorePermit>, Option<String>);
+
 /// What a request is made of.
 struct Made {
     keys: Keys,
@@ -343,6 +351,7 @@ impl Work<'_> {
             variables: self.order.variables.clone(),
             template: open.template.clone(),
             message_key: keys.message.clone(),
+            at: None,
             renews: self.order.renews.clone(),
         };
         let answer = office.authority.poll(&Net::from(self.cx), &asked, &open.ticket).await;
@@ -399,7 +408,7 @@ impl Work<'_> {
     async fn hand_in_once(&self, plan: &Plan, timing: &mut Timing) -> Result<Progress, CertError> {
         let net = Net::from(self.cx);
         let office = &plan.office;
-        let (made, turn) = self.make(&net, plan, timing).await?;
+        let (made, (turn, at)) = self.make(&net, plan, timing).await?;
         let open = Open {
             authority: office.name.clone(),
             template: plan.profile.template.clone(),
@@ -418,6 +427,7 @@ impl Work<'_> {
             variables: plan.values.clone(),
             template: open.template.clone(),
             message_key: made.keys.message.clone(),
+            at,
             renews: self.order.renews.clone(),
         };
         let keep = Keeping { work: self, open: &open };
@@ -448,13 +458,13 @@ impl Work<'_> {
         }
     }
 
-    /// The request itself, and the turn that its challenge holds.
+    /// The request itself, and what its challenge holds.
     async fn make(
         &self,
         net: &Net,
         plan: &Plan,
         timing: &mut Timing,
-    ) -> Result<(Made, Option<tokio::sync::OwnedSemaphorePermit>), CertError> {
+    ) -> Result<(Made, Claim), CertError> {
         let keyring = &self.relay.keyring;
         if plan.profile.key_mode == KeyMode::Device {
             let csr = device_request(self.order)?;
@@ -462,8 +472,8 @@ impl Work<'_> {
             let read = rules::check(&csr, &plan.names, &plan.profile, expected)?;
             let keys = Keys { message: keyring.message().await?, identity: None };
             timing.step("keys");
-            let turn = self.relay.challenges.take(&self.order.request);
-            return Ok((Made { keys, csr, public: read.public_key().clone() }, turn));
+            let claim = self.relay.challenges.take(&self.order.request);
+            return Ok((Made { keys, csr, public: read.public_key().clone() }, claim));
         }
         let own = keyring.fresh(plan.profile.key).await?;
         let message = match plan.profile.key {
@@ -474,9 +484,9 @@ impl Work<'_> {
         timing.step("keys");
         let challenge = plan.office.challenge(net).await?;
         timing.step("challenge");
-        let (password, turn) = match challenge {
-            Some(challenge) => (Some(challenge.password), challenge.turn),
-            None => (None, None),
+        let (password, claim) = match challenge {
+            Some(Challenge { password, turn, at, .. }) => (Some(password), (turn, at)),
+            None => (None, (None, None)),
         };
         let draft = CsrDraft {
             subject: plan.names.subject.clone(),
@@ -490,7 +500,7 @@ impl Work<'_> {
         let key = Key::from_pkcs8(&own).map_err(|error| failed(&error))?;
         let csr = Zeroizing::new(draft.sign(&key, Digest::Sha256).map_err(|error| failed(&error))?);
         let keys = Keys { message, identity: Some(own) };
-        Ok((Made { keys, csr, public: key.public_key().clone() }, turn))
+        Ok((Made { keys, csr, public: key.public_key().clone() }, claim))
     }
 
     async fn waits(

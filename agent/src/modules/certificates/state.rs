@@ -41,14 +41,22 @@ pub(super) enum Standing {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Open {
+    /// The authority's name in agent.toml.
+    pub(super) authority: String,
+    /// Its own name of the template.
+    pub(super) template: Option<String>,
+    /// The subject that was asked for, RFC 4514.
+    pub(super) subject: String,
+    /// The alternative names that were asked for.
+    pub(super) alternative_names: Vec<String>,
+    /// How the identity is to be wrapped.
+    pub(super) legacy_pkcs12: bool,
     /// What the back end needs to ask about it.
     pub(super) ticket: Value,
     /// [`Keys`], encrypted, base64.
     pub(super) keys: String,
     /// How often the authority was asked.
     pub(super) polls: u32,
-    /// Whether the authority has said that it is pending.
-    pub(super) pending: bool,
 }
 
 /// The keys of an order that is on its way.
@@ -186,7 +194,16 @@ mod tests {
         let open = |since_ms| Row {
             digest: String::new(),
             since_ms,
-            standing: Standing::Open(Open { ticket: json!(1), keys: String::new(), polls: 0, pending: false }),
+            standing: Standing::Open(Open {
+                authority: "default".to_owned(),
+                template: None,
+                subject: "CN=asmith".to_owned(),
+                alternative_names: Vec::new(),
+                legacy_pkcs12: false,
+                ticket: json!(1),
+                keys: String::new(),
+                polls: 0,
+            }),
         };
         for n in 0..300 {
             store.put(&format!("r{n}"), &open(n % 2 * 60 * day)).await.unwrap();

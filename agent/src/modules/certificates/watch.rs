@@ -1,0 +1,124 @@
+//! The watch over authorities: whether they answer, and when their certificates end. That of a registration authority
+//! ends after two years without anybody having been told, and then nothing is issued any more.
+
+use std::time::Duration;
+
+use causeway_protocol::channel::payload::Notice;
+use causeway_protocol::health::{ModuleState, Severity};
+
+use super::limits;
+use super::relay::{Office, Relay};
+use super::state::Store;
+use crate::ca::Seen;
+use crate::chain::Chain;
+use crate::directory::Net;
+use crate::modules::ModuleContext;
+
+/// Code of the notice about a certificate that ends.
+pub(super) const ENDS: &str = "ca_certificate_ends";
+/// Code of the notice about an authority that does not answer as it should.
+pub(super) const UNWELL: &str = "ca_unwell";
+
+const DAY_MS: i64 = 24 * 3_600_000;
+
+/// Looks again and again until the module stops.
+pub(super) async fn run(relay: &Relay, cx: &ModuleContext) {
+    loop {
+        let unwell = look(relay, cx).await;
+        let every = Duration::from_secs(relay.settings.watch_every_secs);
+        let pause = if unwell { every.min(limits::WATCH_RETRY) } else { every };
+        tokio::select! {
+            () = cx.clock.sleep(pause) => {}
+            () = cx.stop.cancelled() => return,
+        }
+    }
+}
+
+/// One look at everything; whether something is not well.
+pub(super) async fn look(relay: &Relay, cx: &ModuleContext) -> bool {
+    relay.challenges.expire();
+    match Store::new(cx.storage.clone()).prune(cx.clock.now_ms()).await {
+        Ok(open) => cx.status.figure("orders_open", i64::try_from(open).unwrap_or(i64::MAX)),
+        Err(error) => tracing::warn!(error = %Chain(&error), "Old orders could not be forgotten"),
+    }
+    let mut troubles = Vec::new();
+    for office in relay.offices.values() {
+        let seen = office.authority.look(&Net::from(cx)).await;
+        match seen {
+            Ok(seen) => {
+                cx.cloud.notice(well(office));
+                troubles.extend(ends(relay, cx, office, &seen));
+            }
+            Err(error) => {
+                let error = office.error(error);
+                let report = error.report();
+                tracing::warn!(authority = office.name, code = report.code, error = report.detail, "An authority is not well");
+                troubles.push(format!("{}: {}", office.name, report.detail));
+                cx.cloud.notice(Notice {
+                    code: UNWELL.to_owned(),
+                    severity: Severity::Warning,
+                    subject: office.name.clone(),
+                    detail: report.detail,
+                    remedy: report.remedy,
+                    resolved: false,
+                });
+            }
+        }
+    }
+    cx.status.figure("authorities", i64::try_from(relay.offices.len()).unwrap_or(i64::MAX));
+    match troubles.is_empty() {
+        true => cx.status.set(ModuleState::Ok, "waits for orders"),
+        false => cx.status.set(ModuleState::Degraded, troubles.join("; ")),
+    }
+    !troubles.is_empty()
+}
+
+fn well(office: &Office) -> Notice {
+    Notice {
+        code: UNWELL.to_owned(),
+        severity: Severity::Info,
+        subject: office.name.clone(),
+        detail: "it answers".to_owned(),
+        remedy: String::new(),
+        resolved: true,
+    }
+}
+
+/// Tells of each certificate whether it ends soon; gives those that do.
+fn ends(relay: &Relay, cx: &ModuleContext, office: &Office, seen: &Seen) -> Vec<String> {
+    let now_ms = cx.clock.now_ms();
+    let mut troubles = Vec::new();
+    for (what, end_ms) in &seen.ends {
+        let days = (end_ms - now_ms).div_euclid(DAY_MS);
+        let soon = days < i64::from(relay.settings.warn_days);
+        let detail = when(what, days);
+        if soon {
+            troubles.push(format!("{}: {detail}", office.name));
+        }
+        cx.cloud.notice(Notice {
+            code: ENDS.to_owned(),
+            severity: match days {
+                _ if !soon => Severity::Info,
+                ..0 => Severity::Critical,
+                _ => Severity::Warning,
+            },
+            subject: format!("{} {what}", office.name),
+            detail,
+            remedy: if soon { REMEDY.to_owned() } else { String::new() },
+            resolved: !soon,
+        });
+    }
+    troubles
+}
+
+/// What to do about a certificate that ends.
+pub(super) const REMEDY: &str = "renew it at the authority before it ends: afterwards nothing is issued";
+
+/// For people.
+pub(super) fn when(what: &str, days: i64) -> String {
+    match days {
+        ..0 => format!("the certificate of {what} has ended"),
+        0 => format!("the certificate of {what} ends today"),
+        days => format!("the certificate of {what} ends in {days} days"),
+    }
+}
