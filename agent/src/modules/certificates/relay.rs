@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use causeway_protocol::certificate::{
     Issued, IssueOrder, KeyKind, KeyMode, Profile, RevokeOrder, Revoked, Stage,
 };
-use causeway_protocol::pkix::{Certificate, Csr, CsrDraft, Digest, Key, Name, PublicKey, Template};
+use causeway_protocol::pkix::{Certificate, Csr, CsrDraft, Digest, Key, Name, PkixError, PublicKey, Template};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
@@ -496,7 +496,7 @@ impl Work<'_> {
             sid: plan.names.sid.clone(),
             extensions: Vec::new(),
         };
-        let failed = |error: &dyn std::error::Error| CertError::Identity { problem: Chain(error).to_string() };
+        let failed = |error: &PkixError| CertError::Identity { problem: Chain(error).to_string() };
         let key = Key::from_pkcs8(&own).map_err(|error| failed(&error))?;
         let csr = Zeroizing::new(draft.sign(&key, Digest::Sha256).map_err(|error| failed(&error))?);
         let keys = Keys { message, identity: Some(own) };
