@@ -69,6 +69,8 @@ impl Scep {
         server: &Server,
         turn: OwnedSemaphorePermit,
     ) -> Result<Challenge, CaError> {
+        // Who shows a page of challenges under another authority's name gets nothing of ours.
+        self.known(net, server).await?;
         let Some(page) = self.page_of(server) else { return Err(self.nowhere()) };
         let answer = self.fronts.get(net, &page, Who::Account).await?;
         if !answer.status.is_success() {

@@ -35,22 +35,20 @@ impl Against {
         let mock = MockCa::start(config).await.unwrap();
         let (user, password) = mock.service_account();
         let authority = mock.authority().await;
-        let issuing = Certificate::read(&authority.hierarchy().current().authority.certificate).unwrap();
         let mut ca = json!({
             "urls": [mock.url("scep")],
             "challenge_urls": [mock.url("ndes_admin")],
             "user": user,
             "auth": ["ntlm"],
             "challenge": "ndes",
-            "fingerprint": issuing.sha256(),
+            "fingerprint": authority.hierarchy().current().authority.certificate.sha256(),
         });
         ca.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         let secrets = SecretStore::new([
             ("ca.default.password".to_owned(), Secret::new(password)),
             ("ca.default.challenge".to_owned(), Secret::new("a static challenge")),
         ]);
-        let desired = json!({ "profiles": [profile("vpn", "device"), profile("mail", "agent")] });
-        let mut desired = desired;
+        let mut desired = json!({ "profiles": [profile("vpn", "device"), profile("mail", "agent")] });
         desired["profiles"][1]["key"] = json!("rsa2048");
         desired["profiles"][0]["key"] = json!("rsa2048");
         let device = Key::generate(KeyKind::Rsa2048).unwrap();
@@ -154,7 +152,7 @@ impl Against {
 }
 
 fn word(word: &str) -> Fault {
-    Fault::Custom { word: word.to_owned(), value: Value::Null }
+    Fault::Custom { word: word.to_owned(), args: Default::default() }
 }
 
 fn malformed(kind: &str) -> Fault {
@@ -339,7 +337,7 @@ async fn the_authority_must_be_the_one_that_is_meant() {
     assert_eq!(result["code"], "ca_answer");
     assert!(result["detail"].as_str().unwrap().contains("fingerprint"), "{result}");
     let pages = against.mock.journal().after(0).into_iter().filter(|entry| entry.front == "ndes_admin");
-    assert_eq!(pages.count(), 1, "one challenge is lost at most");
+    assert_eq!(pages.count(), 0, "no challenge is asked for and no password shown");
     for operation in ["GetCACert", "GetCACaps"] {
         let against = Against::ndes("en").await;
         against.strike(operation, malformed("html"));
@@ -361,12 +359,9 @@ async fn the_doctor_sees_all_of_it_and_takes_no_challenge() {
     }
     let handed_out = against.mock.journal().after(0);
     assert!(handed_out.iter().all(|entry| entry.outcome != "challenge"), "{}", against.journal());
-    // All five are still there.
-    for n in 0..5 {
+    // As many as we hold at once are still there.
+    for n in 0..4 {
         against.challenge(&format!("r{n}")).await;
-        if n == 3 {
-            break;
-        }
     }
 }
 
