@@ -191,6 +191,7 @@ fn order(template: &str) -> Order {
         variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         template: Some(template.to_owned()),
         message_key: Zeroizing::new(Vec::new()),
+        at: None,
         renews: None,
     }
 }

@@ -4,11 +4,11 @@
 //! holds no credential longer than it needs it. `act`, `answer` and `check` may be called while `run` runs; a module
 //! shares state between them in its own fields.
 
+pub mod certificates;
 #[cfg(test)]
 mod conformance;
 #[cfg(test)]
 mod error_codes;
-pub mod certificates;
 pub mod exchange;
 mod output;
 #[cfg(test)]

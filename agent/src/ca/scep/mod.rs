@@ -89,10 +89,7 @@ impl Scep {
             }
         }
         let known = self.learn(net, at).await?;
-        self.known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(at.url.clone(), known.clone());
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(at.url.clone(), known.clone());
         Ok(known)
     }
 
@@ -146,7 +143,9 @@ impl Scep {
         let trusted: Vec<Certificate> =
             trusted.iter().filter_map(|certificate| Certificate::read(certificate).ok()).collect();
         let known = |ca: &Certificate| {
-            trusted.iter().any(|root| root == ca || ca.issued_by(root, Accept { sha1: true, ..Accept::MODERN }))
+            trusted
+                .iter()
+                .any(|root| root == ca || ca.issued_by(root, Accept { sha1: true, ..Accept::MODERN }))
         };
         if chain.iter().any(known) {
             return Ok(());
@@ -160,9 +159,8 @@ impl Scep {
     }
 
     fn enrollment(&self, net: &Net, known: &Known, order: &Order) -> Result<Enrollment, CaError> {
-        let broken = |what: &str, error: &PkixError| CaError::Settings {
-            detail: format!("{what}: {}", Chain(error)),
-        };
+        let broken =
+            |what: &str, error: &PkixError| CaError::Settings { detail: format!("{what}: {}", Chain(error)) };
         let key = Key::from_pkcs8(&order.message_key).map_err(|error| broken("the order's key", &error))?;
         let csr = Csr::read(&order.csr).map_err(|error| broken("the signing request", &error))?;
         // Made of the order, so that they are the same after a restart.
@@ -198,7 +196,11 @@ impl Scep {
         if !answer.status.is_success() {
             return Err(self.with_ended(net, known, refusal(at, &answer)));
         }
-        enrollment.answer(&answer.body).map_err(|error| judged(at, &error))
+        enrollment.answer(&answer.body).map_err(|error| {
+            // Whoever signs and decrypts there may have been replaced within the hour: the next try looks.
+            self.forget(at);
+            judged(at, &error)
+        })
     }
 
     /// NDES answers 500 without a word when its registration authority's certificates have ended.
@@ -210,8 +212,10 @@ impl Scep {
             .find(|certificate| certificate.not_after_ms() < net.clock.now_ms());
         match (error, ended) {
             (CaError::Busy { host, detail, retry_after }, Some(ended)) => {
-                let detail =
-                    format!("{detail}; the certificate of the registration authority {} has ended", ended.subject());
+                let detail = format!(
+                    "{detail}; the certificate of the registration authority {} has ended",
+                    ended.subject()
+                );
                 CaError::Busy { host, detail, retry_after }
             }
             (error, _) => error,
@@ -229,7 +233,9 @@ impl Scep {
             detail: said(what),
         };
         match fail {
-            Some(FailInfo::BadAlg) => refused("bad_alg", "it takes none of the algorithms it offered (badAlg)"),
+            Some(FailInfo::BadAlg) => {
+                refused("bad_alg", "it takes none of the algorithms it offered (badAlg)")
+            }
             // Its registration authority may have been replaced within the hour.
             Some(FailInfo::BadMessageCheck) => {
                 self.forget(at);
@@ -239,11 +245,15 @@ impl Scep {
             Some(FailInfo::BadRequest) if self.settings.challenge == ChallengeKind::Ndes => {
                 CaError::ChallengeRefused { host, detail: said("badRequest") }
             }
-            Some(FailInfo::BadRequest) => refused("bad_request", "it does not allow the request (badRequest)"),
+            Some(FailInfo::BadRequest) => {
+                refused("bad_request", "it does not allow the request (badRequest)")
+            }
             Some(FailInfo::BadTime) => {
                 refused("bad_time", "it finds the time of the message wrong (badTime); compare the clocks")
             }
-            Some(FailInfo::BadCertId) => refused("bad_cert_id", "it does not know the certificate (badCertId)"),
+            Some(FailInfo::BadCertId) => {
+                refused("bad_cert_id", "it does not know the certificate (badCertId)")
+            }
             None => refused("failure", "it gives no reason"),
         }
     }
@@ -271,7 +281,8 @@ impl Scep {
         let unsent = |error| (error, false);
         let known = self.known(net, server).await.map_err(unsent)?;
         let mut enrollment = self.enrollment(net, &known, order).map_err(unsent)?;
-        let message = enrollment.request(&random().map_err(unsent)?).map_err(|error| unsent(judged(at, &error)))?;
+        let message =
+            enrollment.request(&random().map_err(unsent)?).map_err(|error| unsent(judged(at, &error)))?;
         keep.keep(ticket(at)).await.map_err(unsent)?;
         let outcome = self.exchange(net, at, &known, &enrollment, message).await;
         outcome.and_then(|outcome| self.decided(at, &known, outcome)).map_err(|error| {
@@ -473,7 +484,9 @@ impl Authority for Scep {
     ) -> BoxFuture<'a, Result<Revocation, CaError>> {
         let (serial, code) = (&id.serial, reason.code());
         let who = match self.settings.revocation {
-            RevocationKind::None => "agent.toml says that this authority's certificates are not revoked".to_owned(),
+            RevocationKind::None => {
+                "agent.toml says that this authority's certificates are not revoked".to_owned()
+            }
             RevocationKind::Auto => format!(
                 "SCEP has no revocation: ask who runs the authority to revoke {serial}; at Active Directory Certificate \
                  Services by certutil -revoke {serial} {code}"
@@ -496,7 +509,9 @@ fn unsent(error: CaError) -> CaError {
         return error;
     }
     let host = match &error {
-        CaError::Busy { host, .. } | CaError::Answer { host, .. } | CaError::Unreachable { host, .. } => host.clone(),
+        CaError::Busy { host, .. } | CaError::Answer { host, .. } | CaError::Unreachable { host, .. } => {
+            host.clone()
+        }
         _ => "the authority".to_owned(),
     };
     CaError::Unreachable { host, sent: false, source: Box::new(error) }

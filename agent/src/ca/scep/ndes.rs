@@ -43,7 +43,9 @@ impl Scep {
             note(&server, &fetched);
             match fetched {
                 // Another server keeps challenges of its own.
-                Err(error) if error.is_servers_fault() || matches!(error, CaError::ChallengesExhausted { .. }) => {
+                Err(error)
+                    if error.is_servers_fault() || matches!(error, CaError::ChallengesExhausted { .. }) =>
+                {
                     tracing::debug!(server = %server.endpoint(), error = %crate::chain::Chain(&error), "A page gives no challenge");
                     last = Some(error);
                 }

@@ -25,8 +25,19 @@ const LABEL: &str = "enrollment challenge password is";
 
 /// Words of a page without a challenge, in lower case: that the cache is full. English ones are NDES's own; of other
 /// languages the stems that any translation of "cache" has.
-const FULL: &[&str] =
-    &["password cache is full", "cache", "caché", "keszt", "mezipam", "podręczn", "кэш", "キャッシュ", "캐시", "缓存", "快取"];
+const FULL: &[&str] = &[
+    "password cache is full",
+    "cache",
+    "caché",
+    "keszt",
+    "mezipam",
+    "podręczn",
+    "кэш",
+    "キャッシュ",
+    "캐시",
+    "缓存",
+    "快取",
+];
 
 /// The same for missing rights.
 const NO_PERMISSION: &[&str] = &[
@@ -93,7 +104,8 @@ fn find(text: &str, tag: &str) -> Option<usize> {
 fn decode(body: &[u8]) -> String {
     let utf16 = |bytes: &[u8], little: bool| {
         let pairs = bytes.chunks_exact(2).map(|pair| [pair[0], pair[1]]);
-        let units = pairs.map(|pair| if little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) });
+        let units =
+            pairs.map(|pair| if little { u16::from_le_bytes(pair) } else { u16::from_be_bytes(pair) });
         char::decode_utf16(units).map(|unit| unit.unwrap_or('\u{fffd}')).collect()
     };
     match body {
@@ -147,7 +159,8 @@ mod tests {
             let Said::Challenge { password, by_label } = read(&bytes, 16) else { panic!("not found") };
             assert_eq!((password.to_string(), by_label), found);
         }
-        let german = "<html><b>5B8E4F11AA22BB3344556677</b>Kennwort für die Registrierung: <b>0123456789ABCDEF</b>";
+        let german =
+            "<html><b>5B8E4F11AA22BB3344556677</b>Kennwort für die Registrierung: <b>0123456789ABCDEF</b>";
         assert_eq!(challenge(german), Some(("0123456789ABCDEF".to_owned(), false)));
         // Capital dotted I is longer in lower case: places must not slip.
         let turkish = format!("<html>{} kayıt: <B> 0123456789abcdef </B>", "İ".repeat(9));

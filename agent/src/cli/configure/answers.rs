@@ -34,7 +34,8 @@ use crate::limits::SETTINGS_FILE_MAX_BYTES;
 use crate::modules::FACTORIES;
 
 /// Tables of `agent.toml` that answers may set.
-const TABLES: [&str; 8] = ["cloud", "proxy", "dns", "log", "limits", "directory", "exchange", "modules"];
+const TABLES: [&str; 9] =
+    ["cloud", "proxy", "dns", "log", "limits", "directory", "exchange", "ca", "modules"];
 
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

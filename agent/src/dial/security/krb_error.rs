@@ -60,8 +60,11 @@ mod tests {
 
     #[test]
     fn a_service_says_it_inside_spnego() {
-        let inner = [&[0x60, 0x38, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x12, 1, 2, 2, 3, 0][..], &message(37)].concat();
-        let wrapped = [&[0xa1, 0x45, 0x30, 0x43, 0xa0, 3, 10, 1, 2, 0xa2, 0x3c, 4, 0x3a][..], &inner].concat();
+        let inner =
+            [&[0x60, 0x38, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x12, 1, 2, 2, 3, 0][..], &message(37)]
+                .concat();
+        let wrapped =
+            [&[0xa1, 0x45, 0x30, 0x43, 0xa0, 3, 10, 1, 2, 0xa2, 0x3c, 4, 0x3a][..], &inner].concat();
         assert_eq!((ticket_error(&inner), ticket_error(&wrapped)), (Some(37), Some(37)));
         assert_eq!(ticket_error(&wrapped[..40]), None);
         assert_eq!(ticket_error(b"NTLMSSP\0\x02\0\0\0"), None);

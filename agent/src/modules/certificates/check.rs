@@ -55,7 +55,8 @@ fn profiles(relay: &Relay) -> CheckResult {
     if relay.directory.is_none()
         && let Some(profile) = settings.profiles.iter().find(in_directory)
     {
-        let detail = format!("{} needs the directory {}, which is not defined", profile.id, settings.directory);
+        let detail =
+            format!("{} needs the directory {}, which is not defined", profile.id, settings.directory);
         return CheckResult::warn(&PROFILES, detail, "add the table [directory.NAME] to agent.toml");
     }
     match (settings.profiles.len(), relay.offices.len()) {

@@ -155,7 +155,11 @@ pub enum CertError {
 impl CertError {
     /// Code, retry class and remedy of every code.
     pub const TABLE: &[(&str, Retry, &str)] = &[
-        ("ca_unreachable", Retry::After, "check that the authority's servers run and are reachable from the agent"),
+        (
+            "ca_unreachable",
+            Retry::After,
+            "check that the authority's servers run and are reachable from the agent",
+        ),
         (
             "ca_credentials",
             Retry::NeedsAdmin,
@@ -177,7 +181,11 @@ impl CertError {
             "order it again: a challenge is good once and for an hour; restarting NDES forgets all of them",
         ),
         ("ca_refused", Retry::Permanent, "see the authority's own words, and its log of failed requests"),
-        ("ca_busy", Retry::After, "nothing: the agent tries again; see the authority's event log if it lasts"),
+        (
+            "ca_busy",
+            Retry::After,
+            "nothing: the agent tries again; see the authority's event log if it lasts",
+        ),
         (
             "ca_unclear",
             Retry::NeedsAdmin,
@@ -189,13 +197,29 @@ impl CertError {
             "run causeway-agent check certificates: the address, the authority's or its registration authority's certificate is not what agent.toml says",
         ),
         ("ca_settings", Retry::NeedsAdmin, "correct [ca.NAME] in agent.toml"),
-        ("ca_not_decided", Retry::NeedsAdmin, "approve or deny the request at the authority, and order it again"),
+        (
+            "ca_not_decided",
+            Retry::NeedsAdmin,
+            "approve or deny the request at the authority, and order it again",
+        ),
         ("authority_missing", Retry::NeedsAdmin, "add the table [ca.NAME] to agent.toml"),
-        ("profile_missing", Retry::After, "nothing: the agent waits for its config; check the profile if it lasts"),
+        (
+            "profile_missing",
+            Retry::After,
+            "nothing: the agent waits for its config; check the profile if it lasts",
+        ),
         ("profile_changed", Retry::Permanent, "order it again for the profile as it is now"),
-        ("name_not_possible", Retry::Permanent, "complete the person's record, or change the profile's templates"),
+        (
+            "name_not_possible",
+            Retry::Permanent,
+            "complete the person's record, or change the profile's templates",
+        ),
         ("person_ambiguous", Retry::Permanent, "give the order a name that only one person has"),
-        ("request_refused", Retry::Permanent, "look at the device: it asks for something else than was ordered"),
+        (
+            "request_refused",
+            Retry::Permanent,
+            "look at the device: it asks for something else than was ordered",
+        ),
         (
             "challenge_mismatch",
             Retry::Permanent,
@@ -209,7 +233,11 @@ impl CertError {
         ("request_reused", Retry::Permanent, "order it under a new request id"),
         ("identity_failed", Retry::Permanent, "check the public key the device has given"),
         ("storage", Retry::After, "free space on the agent's disk and check its permissions"),
-        ("vault", Retry::NeedsAdmin, "run the agent as the account that enrolled it; see vault.sealed in its data directory"),
+        (
+            "vault",
+            Retry::NeedsAdmin,
+            "run the agent as the account that enrolled it; see vault.sealed in its data directory",
+        ),
         ("bad_state", Retry::Permanent, "order it under a new request id"),
         (codes::BAD_PARAMETERS, Retry::Permanent, "correct the parameters"),
         (codes::FORBIDDEN_LOCALLY, Retry::NeedsAdmin, "ask the administrator of the agent's machine"),
@@ -277,10 +305,7 @@ impl CertError {
 
     /// Whether the authority has said no for good, so that nothing of the order is left with it.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(
-            self,
-            Self::Ca { source: CaError::Refused { .. } | CaError::ChallengeRefused { .. }, .. }
-        )
+        matches!(self, Self::Ca { source: CaError::Refused { .. } | CaError::ChallengeRefused { .. }, .. })
     }
 
     /// How long to wait before the next try; none when a further try makes no sense.
@@ -289,7 +314,9 @@ impl CertError {
         match (self.retry(), self) {
             (Retry::Permanent, _) => None,
             (_, Self::ProfileBehind { .. } | Self::NoProfile { .. }) => Some(limits::RETRY_CONFIG),
-            (_, Self::Ca { source: CaError::ChallengesExhausted { retry_after, .. }, .. }) => Some(*retry_after),
+            (_, Self::Ca { source: CaError::ChallengesExhausted { retry_after, .. }, .. }) => {
+                Some(*retry_after)
+            }
             (_, Self::Ca { source: CaError::Busy { retry_after: Some(told), .. }, .. }) => {
                 Some((*told).max(limits::RETRY_FIRST))
             }
@@ -400,7 +427,8 @@ mod tests {
         assert_eq!(secs("ca_credentials", 9), Some(300));
         assert_eq!(secs("ca_challenges_used_up", 9), Some(7));
         assert_eq!(secs("profile_missing", 9), Some(2));
-        for code in ["ca_refused", "ca_unclear", "ca_challenge_refused", "privileged_name", "ca_not_decided"] {
+        for code in ["ca_refused", "ca_unclear", "ca_challenge_refused", "privileged_name", "ca_not_decided"]
+        {
             assert_eq!(secs(code, 0), None, "{code}");
         }
     }

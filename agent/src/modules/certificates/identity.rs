@@ -3,8 +3,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use causeway_protocol::cms::{self, ContentCipher, KeyTransport, Recipient, SealRandom};
 use causeway_protocol::certificate::Identity;
+use causeway_protocol::cms::{self, ContentCipher, KeyTransport, Recipient, SealRandom};
 use causeway_protocol::pkix::{Digest, PublicKey, PublicKeyKind};
 use p12_keystore::{
     Certificate, EncryptionAlgorithm, KeyStore, KeyStoreEntry, MacAlgorithm, PrivateKey, PrivateKeyChain,
@@ -131,12 +131,18 @@ mod tests {
             let stranger = Key::generate(kind).unwrap();
             let read = EnvelopedData::read(&envelope, Accept::MODERN).unwrap();
             assert!(read.open(&stranger, None).is_err());
-            assert!(!envelope.windows(identity.passphrase.len()).any(|part| part == identity.passphrase.as_bytes()));
+            assert!(
+                !envelope
+                    .windows(identity.passphrase.len())
+                    .any(|part| part == identity.passphrase.as_bytes())
+            );
         }
     }
 
     #[test]
     fn keys_nobody_should_encrypt_to_are_refused() {
-        assert!(recipient(None).is_err() && recipient(Some("!")).is_err() && recipient(Some("MAA=")).is_err());
+        assert!(
+            recipient(None).is_err() && recipient(Some("!")).is_err() && recipient(Some("MAA=")).is_err()
+        );
     }
 }

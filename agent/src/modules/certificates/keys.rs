@@ -97,7 +97,9 @@ mod tests {
             keyring.message().await.unwrap(),
         ];
         assert!(fresh[0] != fresh[1] && fresh[0] != fresh[2]);
-        assert!(Key::from_pkcs8(&fresh[0]).unwrap().is_rsa() && !Key::from_pkcs8(&fresh[1]).unwrap().is_rsa());
+        assert!(
+            Key::from_pkcs8(&fresh[0]).unwrap().is_rsa() && !Key::from_pkcs8(&fresh[1]).unwrap().is_rsa()
+        );
         assert_eq!(keyring.message().await.unwrap(), fresh[2]);
     }
 }

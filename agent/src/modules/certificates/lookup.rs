@@ -102,10 +102,7 @@ async fn on_server(
     })
 }
 
-fn filter<'a>(
-    personality: &Personality,
-    known: &'a BTreeMap<String, String>,
-) -> Option<(&'a str, Filter)> {
+fn filter<'a>(personality: &Personality, known: &'a BTreeMap<String, String>) -> Option<(&'a str, Filter)> {
     FOUND_BY.iter().find_map(|variable| {
         let value = known.get(*variable).filter(|value| !value.is_empty())?;
         let filter = match *variable {
@@ -177,7 +174,8 @@ mod tests {
 
     #[test]
     fn the_directory_is_asked_only_for_what_a_profile_needs() {
-        let known = BTreeMap::from([("uname".to_owned(), "asmith".to_owned()), ("sid".to_owned(), "x".to_owned())]);
+        let known =
+            BTreeMap::from([("uname".to_owned(), "asmith".to_owned()), ("sid".to_owned(), "x".to_owned())]);
         assert!(!needs(&BTreeSet::from(["uname", "udid"]), &known));
         assert!(needs(&BTreeSet::from(["uname", "sid"]), &known), "an order's word about it is not believed");
         assert!(needs(&BTreeSet::from(["email"]), &known));

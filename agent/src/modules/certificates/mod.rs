@@ -223,8 +223,7 @@ fn bounded(
     request: &str,
     variables: &std::collections::BTreeMap<String, String>,
 ) -> Result<(), CertError> {
-    let wrong =
-        |problem: String| Err(CertError::BadParameters { action: action.to_owned(), problem });
+    let wrong = |problem: String| Err(CertError::BadParameters { action: action.to_owned(), problem });
     if request.is_empty() || request.len() > limits::REQUEST_MAX_BYTES {
         return wrong(format!("the request's id has {} bytes", request.len()));
     }

@@ -9,9 +9,11 @@ use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use causeway_protocol::certificate::{
-    Issued, IssueOrder, KeyKind, KeyMode, Profile, RevokeOrder, Revoked, Stage,
+    IssueOrder, Issued, KeyKind, KeyMode, Profile, RevokeOrder, Revoked, Stage,
 };
-use causeway_protocol::pkix::{Certificate, Csr, CsrDraft, Digest, Key, Name, PkixError, PublicKey, Template};
+use causeway_protocol::pkix::{
+    Certificate, Csr, CsrDraft, Digest, Key, Name, PkixError, PublicKey, Template,
+};
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tokio::sync::OwnedSemaphorePermit;
@@ -272,7 +274,13 @@ impl Relay {
             counts.insert(id.to_owned(), tries.saturating_add(1));
         }
         drop(counts);
-        tracing::info!(request = id, code = report.code, error = report.detail, ?wait, "An order is tried again");
+        tracing::info!(
+            request = id,
+            code = report.code,
+            error = report.detail,
+            ?wait,
+            "An order is tried again"
+        );
         let result = json!({
             "stage": Stage::Retrying,
             "code": report.code,
@@ -370,7 +378,10 @@ impl Work<'_> {
                 self.waits(&office, Open { ticket, ..open }, ask_after).await.map(Some)
             }
             Ok(Answer::Unknown) => {
-                tracing::info!(request = self.order.request, "The authority has not got an order that was begun");
+                tracing::info!(
+                    request = self.order.request,
+                    "The authority has not got an order that was begun"
+                );
                 self.store.forget(&self.order.request).await?;
                 Ok(None)
             }
@@ -459,12 +470,7 @@ impl Work<'_> {
     }
 
     /// The request itself, and what its challenge holds.
-    async fn make(
-        &self,
-        net: &Net,
-        plan: &Plan,
-        timing: &mut Timing,
-    ) -> Result<(Made, Claim), CertError> {
+    async fn make(&self, net: &Net, plan: &Plan, timing: &mut Timing) -> Result<(Made, Claim), CertError> {
         let keyring = &self.relay.keyring;
         if plan.profile.key_mode == KeyMode::Device {
             let csr = device_request(self.order)?;
@@ -524,9 +530,7 @@ impl Work<'_> {
         legacy_pkcs12: bool,
         timing: &mut Timing,
     ) -> Result<Progress, CertError> {
-        let wrong = |detail: String| {
-            office.error(CaError::Answer { host: office.name.clone(), detail })
-        };
+        let wrong = |detail: String| office.error(CaError::Answer { host: office.name.clone(), detail });
         let certificate = Certificate::read(&given.certificate)
             .map_err(|error| wrong(format!("what it issued is no certificate: {error}")))?;
         if !certificate.public_key().same_as(&made.public) {

@@ -133,7 +133,9 @@ impl Store {
             let mut batch = Batch::new();
             for (key, value) in &page {
                 let gone = match serde_json::from_slice::<Row>(value) {
-                    Ok(Row { since_ms, standing: Standing::Done(_), .. }) => old(since_ms, limits::FINISHED_KEPT),
+                    Ok(Row { since_ms, standing: Standing::Done(_), .. }) => {
+                        old(since_ms, limits::FINISHED_KEPT)
+                    }
                     Ok(Row { since_ms, standing: Standing::Open(_), .. }) => {
                         open += 1;
                         old(since_ms, limits::OPEN_KEPT)

@@ -173,7 +173,8 @@ fn parts(template: &str) -> Result<Vec<Part<'_>>, String> {
         let name = &after[..end];
         if name.is_empty() {
             parts.push(Part::Text("%"));
-        } else if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_') {
+        } else if name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+        {
             parts.push(Part::Variable(name));
         } else {
             return Err(format!("%{name}% is no name of a variable"));

@@ -52,7 +52,12 @@ pub(super) async fn look(relay: &Relay, cx: &ModuleContext) -> bool {
             Err(error) => {
                 let error = office.error(error);
                 let report = error.report();
-                tracing::warn!(authority = office.name, code = report.code, error = report.detail, "An authority is not well");
+                tracing::warn!(
+                    authority = office.name,
+                    code = report.code,
+                    error = report.detail,
+                    "An authority is not well"
+                );
                 troubles.push(format!("{}: {}", office.name, report.detail));
                 cx.cloud.notice(Notice {
                     code: UNWELL.to_owned(),

@@ -180,7 +180,9 @@ impl Shaking<'_> {
             Some(37) => "its clock and ours differ by more than it allows (KRB_AP_ERR_SKEW)".to_owned(),
             Some(32 | 33) => format!("the ticket for {spn} is not valid now by its clock"),
             Some(35 | 41 | 45) => {
-                format!("the server has no key for the ticket: another account than its own holds the name {spn}")
+                format!(
+                    "the server has no key for the ticket: another account than its own holds the name {spn}"
+                )
             }
             Some(code) => format!("the server does not accept the ticket for {spn} (Kerberos error {code})"),
             None => format!(

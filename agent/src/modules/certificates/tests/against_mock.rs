@@ -1,7 +1,7 @@
 //! The module, its SCEP back end and NDES's page, against mock-ca.
 
-use causeway_mock_ca::config::Config;
 use causeway_mock_ca::MockCa;
+use causeway_mock_ca::config::Config;
 use causeway_mock_kit::fault::{Fault, Rule};
 use causeway_protocol::pkix::Certificate;
 
@@ -17,7 +17,6 @@ struct Against {
     secrets: SecretStore,
     vault: Vault,
     storage: MemoryStorage,
-    cloud: MemoryCloud,
     device: Key,
     module: Arc<dyn Module>,
     cx: ModuleContext,
@@ -72,9 +71,8 @@ impl Against {
             ..ModuleSettings::default()
         };
         let module = Factory.build(&settings).unwrap_or_else(|error| panic!("{error}"));
-        let cloud = MemoryCloud::default();
-        let cx = context(Arc::new(storage.clone()), Arc::new(cloud.clone()));
-        Self { mock, desired, ca, secrets, vault, storage, cloud, device, module, cx }
+        let cx = context(Arc::new(storage.clone()), Arc::new(MemoryCloud::default()));
+        Self { mock, desired, ca, secrets, vault, storage, device, module, cx }
     }
 
     /// The same agent after its process died, before the same authority.
@@ -139,7 +137,8 @@ impl Against {
             body: Secret::new(ask.to_string()),
         };
         let answer = self.module.answer(self.cx.clone(), request).await;
-        serde_json::from_value(answer.unwrap_or_else(|error| panic!("{error:?}\n{}", self.journal()))).unwrap()
+        serde_json::from_value(answer.unwrap_or_else(|error| panic!("{error:?}\n{}", self.journal())))
+            .unwrap()
     }
 
     async fn count(&self) -> usize {
@@ -299,7 +298,8 @@ async fn a_wrong_password_is_shown_once() {
         assert_eq!(result["code"], "ca_credentials", "{result}");
     }
     let refused = against.mock.journal().after(0);
-    let refused = refused.iter().filter(|entry| entry.front == "ndes_admin" && entry.outcome.contains("refused"));
+    let refused =
+        refused.iter().filter(|entry| entry.front == "ndes_admin" && entry.outcome.contains("refused"));
     assert!(refused.count() <= 1, "{}", against.journal());
 }
 

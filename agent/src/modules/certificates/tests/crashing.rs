@@ -105,7 +105,7 @@ async fn an_approval_survives_the_agent() {
     assert_eq!(wait.as_secs(), 90, "each wait is longer");
     bench.fake.approve();
     let issued = bench.restarted().issued(&order).await;
-    assert_eq!((bench.fake.count("a"), bench.fake.state().submits), (1, 1));
+    assert_eq!((bench.fake.count("a"), bench.fake.figures().1), (1, 1));
     assert!(bench.opened(&issued).pkcs12.len() > 100);
 }
 

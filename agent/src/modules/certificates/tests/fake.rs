@@ -15,9 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::yield_now;
 
 use super::super::rules::hex;
-use crate::ca::{
-    Answer, Authority, CaError, Challenge, Keep, Order, Revocation, Seen,
-};
+use crate::ca::{Answer, Authority, CaError, Challenge, Keep, Order, Revocation, Seen};
 use crate::directory::Net;
 
 pub(super) const HOST: &str = "ca.acme.example";
@@ -92,6 +90,12 @@ impl Fake {
         self.state().issued.get(request).map_or(0, Vec::len)
     }
 
+    /// Challenges handed out, requests handed in, questions asked.
+    pub(super) fn figures(&self) -> (u32, u32, u32) {
+        let state = self.state();
+        (state.handed_out, state.submits, state.polls)
+    }
+
     pub(super) fn turns_left(&self) -> usize {
         self.0.turns.available_permits()
     }
@@ -151,7 +155,9 @@ impl Fake {
         yield_now().await;
         match next {
             Some(Next::Fails(error)) => return Err(error),
-            Some(Next::Garbage) => return Ok(Answer::Issued { certificate: b"<html>".to_vec(), chain: Vec::new() }),
+            Some(Next::Garbage) => {
+                return Ok(Answer::Issued { certificate: b"<html>".to_vec(), chain: Vec::new() });
+            }
             Some(Next::OtherKey) => {
                 let csr = Csr::read(&order.csr).unwrap();
                 let other = Key::generate(KeyKind::P256).unwrap().public_key().clone();

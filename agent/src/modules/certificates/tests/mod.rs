@@ -48,7 +48,8 @@ impl Bench {
     }
 
     fn over(fake: Fake, storage: MemoryStorage, vault: Vault, desired: Value, device: Arc<Key>) -> Self {
-        let settings = ModuleSettings { desired: desired.clone(), vault: vault.clone(), ..ModuleSettings::default() };
+        let settings =
+            ModuleSettings { desired: desired.clone(), vault: vault.clone(), ..ModuleSettings::default() };
         let ca = json!({ "urls": ["https://ca.acme.example/scep"], "polls_max": 3 });
         let office = Office {
             name: "default".to_owned(),

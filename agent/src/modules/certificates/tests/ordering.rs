@@ -10,7 +10,10 @@ use crate::ca::CaError;
 async fn a_devices_request_is_handed_in_as_it_is() {
     let bench = Bench::new();
     let issued = bench.issued(&bench.device_order("a")).await;
-    assert_eq!(issued.subject, "1.2.840.113549.1.9.1=asmith@acme.example,CN=asmith".replace("1.2.840.113549.1.9.1", "emailAddress"));
+    assert_eq!(
+        issued.subject,
+        "1.2.840.113549.1.9.1=asmith@acme.example,CN=asmith".replace("1.2.840.113549.1.9.1", "emailAddress")
+    );
     assert!(issued.identity.is_none() && issued.chain.len() == 1);
     assert_eq!(issued.not_after_ms, 1_900_000_000_000);
     assert!(issued.timing_ms.contains_key("authority") && issued.timing_ms.contains_key("total"));
@@ -56,7 +59,8 @@ async fn a_challenge_belongs_to_one_device() {
     bench.issued(&order).await;
     assert_eq!(bench.fake.turns_left(), 4);
     // Used up: another request with it is refused by the authority, for good.
-    let mut again = bench.device_order_with("b", |draft| draft.challenge = Some(Secret::new(challenge.clone())));
+    let mut again =
+        bench.device_order_with("b", |draft| draft.challenge = Some(Secret::new(challenge.clone())));
     again["challenge_sha256"] = json!(sha256(&challenge));
     assert_eq!(failure(bench.issue(&again).await).code, "ca_challenge_refused");
     assert_eq!(bench.fake.count("b"), 0);
@@ -87,7 +91,7 @@ async fn a_refused_challenge_is_replaced_once() {
     let refused = || Next::Fails(CaError::ChallengeRefused { host: HOST.into(), detail: "restarted".into() });
     bench.fake.then(refused());
     bench.issued(&bench.agent_order("a")).await;
-    assert_eq!((bench.fake.state().handed_out, bench.fake.count("a")), (2, 1));
+    assert_eq!((bench.fake.figures().0, bench.fake.count("a")), (2, 1));
     (0..2).for_each(|_| bench.fake.then(refused()));
     assert_eq!(failure(bench.issue(&bench.agent_order("b")).await).code, "ca_challenge_refused");
     assert_eq!(bench.fake.state().handed_out, 4, "no more are burned");
@@ -105,7 +109,11 @@ async fn each_kind_of_trouble_is_waited_out_in_its_own_way() {
     let order = bench.device_order("a");
     for (error, code, secs) in [
         (CaError::Busy { host: host(), detail: words(), retry_after: None }, "ca_busy", 2.0),
-        (CaError::Busy { host: host(), detail: words(), retry_after: Some(Duration::from_secs(7)) }, "ca_busy", 7.0),
+        (
+            CaError::Busy { host: host(), detail: words(), retry_after: Some(Duration::from_secs(7)) },
+            "ca_busy",
+            7.0,
+        ),
         (CaError::Answer { host: host(), detail: words() }, "ca_answer", 8.0),
         (CaError::Credentials { host: host(), detail: words() }, "ca_credentials", 300.0),
         (CaError::Forbidden { host: host(), detail: words() }, "ca_forbidden", 300.0),
@@ -126,10 +134,11 @@ async fn each_kind_of_trouble_is_waited_out_in_its_own_way() {
         CaError::Refused { host: host(), code: "bad_request".into(), detail: words() },
         CaError::Unclear { host: host(), detail: words() },
     ] {
+        let order = bench.device_order(&error.to_string());
         bench.fake.then(Next::Fails(error));
-        let report = failure(bench.issue(&bench.device_order("b")).await);
+        let report = failure(bench.issue(&order).await);
         assert!(report.detail.contains("words") && report.detail.contains("default"), "{}", report.detail);
-        bench.issued(&bench.device_order("b")).await;
+        bench.issued(&order).await;
     }
 }
 
@@ -142,20 +151,21 @@ async fn nothing_that_was_not_sent_is_asked_about() {
     pending(bench.issue(&order).await);
     assert!(bench.storage.dump().is_empty());
     bench.issued(&order).await;
-    assert_eq!((bench.fake.state().polls, bench.fake.state().submits), (0, 2));
+    let (_, submits, polls) = bench.fake.figures();
+    assert_eq!((polls, submits), (0, 2));
     assert_eq!(bench.fake.turns_left(), 4);
 }
 
 #[tokio::test]
 async fn answers_that_are_none_are_not_believed() {
     let bench = Bench::new();
+    let order = bench.device_order("a");
     for next in [Next::Garbage, Next::OtherKey] {
-        let order = bench.device_order("a");
         bench.fake.then(next);
         let (result, _) = pending(bench.issue(&order).await);
         assert_eq!(result["code"], "ca_answer");
     }
-    bench.issued(&bench.device_order("a")).await;
+    bench.issued(&order).await;
     assert_eq!(bench.fake.count("a"), 1);
 }
 

@@ -9,7 +9,8 @@ const DAY_MS: i64 = 24 * 3_600_000;
 #[tokio::test]
 async fn ends_of_certificates_are_told_in_time_and_taken_back() {
     let bench = Bench::new();
-    let ra = |days: i64| vec![("the registration authority CN=ra".to_owned(), NOW_MS + days * DAY_MS + 3_600_000)];
+    let ra =
+        |days: i64| vec![("the registration authority CN=ra".to_owned(), NOW_MS + days * DAY_MS + 3_600_000)];
     for (days, severity, resolved) in
         [(29, Severity::Warning, false), (-3, Severity::Critical, false), (700, Severity::Info, true)]
     {
