@@ -74,14 +74,15 @@ impl EnvelopedData {
     /// Recipients that are named by `own` are tried; where there is none, the first few are, because clients that fetched
     /// an old certificate of ours name that one. At most one content is decrypted, and every failure is the same.
     pub fn open(&self, key: &Key, own: Option<&Certificate>) -> Result<Zeroizing<Vec<u8>>, CmsError> {
-        let mut content_key = None;
-        let mut substitute = Zeroizing::new([0; 32]);
-        for sealed in self.candidates(key, own).into_iter().take(CMS_RECIPIENTS_TRIED_MAX) {
-            substitute = key.substitute(sealed.block());
-            // Every candidate is opened, whether one before it was good or not.
-            let opened = sealed.open(key).filter(|opened| opened.len() == self.cipher.key_length());
-            content_key = content_key.or(opened);
-        }
+        let candidates = self.candidates(key, own);
+        let Some(first) = candidates.first() else { return Err(CmsError::Undecryptable) };
+        let substitute = key.substitute(first.block());
+        // Every candidate is opened, whether one before it was good or not.
+        let content_key = candidates
+            .iter()
+            .take(CMS_RECIPIENTS_TRIED_MAX)
+            .map(|sealed| sealed.open(key).filter(|opened| opened.len() == self.cipher.key_length()))
+            .fold(None, Option::or);
         let substitute = &substitute[..self.cipher.key_length()];
         let content_key = content_key.as_deref().map_or(substitute, Vec::as_slice);
         self.cipher.decrypt(content_key, &self.iv, &self.text)

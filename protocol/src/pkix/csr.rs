@@ -85,6 +85,10 @@ impl Csr {
             let mut fields = attribute?.open(WHAT, SEQUENCE)?;
             let kind = fields.node()?.oid(WHAT)?;
             let mut values = fields.node()?.open(WHAT, SET)?;
+            // sscep and scepclient write attributes without a value.
+            if values.is_empty() {
+                continue;
+            }
             match kind {
                 oid::CHALLENGE_PASSWORD => self.read_challenge(&values.node()?)?,
                 // Which of two lists would count is nobody's to guess.

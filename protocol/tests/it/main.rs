@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests fail as loudly as the tests themselves")]
 
 mod any;
+mod certificates;
 mod clixml;
 mod hostile;
 mod remote_session;

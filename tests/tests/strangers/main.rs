@@ -11,6 +11,7 @@ mod foreign;
 mod impacket;
 mod kerberos;
 mod ldap_utils;
+mod openssl_cms;
 mod pacparser;
 mod prosody;
 mod psrpcore;
