@@ -12,6 +12,9 @@ use crate::pkix::{Digest, Key, Oid, PkixError, PublicKey, der, oid};
 
 const WHAT: &str = "key agreement";
 
+/// A recipient and the content key encrypted for it.
+pub(crate) type ForOne = (SignerId, Vec<u8>);
+
 /// What the recipients of one KeyAgreeRecipientInfo share.
 #[derive(Clone, Debug)]
 pub(crate) struct Agreement {
@@ -24,7 +27,7 @@ pub(crate) struct Agreement {
 }
 
 /// Reads `[1]` KeyAgreeRecipientInfo: who it is for with their encrypted keys, and what they share.
-pub(crate) fn read(node: &Node<'_>) -> Result<(Vec<(SignerId, Vec<u8>)>, Agreement), CmsError> {
+pub(crate) fn read(node: &Node<'_>) -> Result<(Vec<ForOne>, Agreement), CmsError> {
     let mut fields = node.inside(WHAT)?;
     let _version = fields.expect(INTEGER)?;
     let originator = fields.expect(context(0))?.inside(WHAT)?.node()?;

@@ -2,7 +2,7 @@
 
 use zeroize::Zeroizing;
 
-use super::agreement::{self, Agreement};
+use super::agreement::{self, Agreement, ForOne};
 use super::algorithm::{ContentCipher, KeyTransport};
 use super::content_info;
 use super::error::CmsError;
@@ -25,7 +25,7 @@ pub struct EnvelopedData {
 #[derive(Clone, Debug)]
 enum Recipient {
     Transport { id: SignerId, way: KeyTransport, key: Vec<u8> },
-    Agreement { ids: Vec<(SignerId, Vec<u8>)>, agreement: Agreement },
+    Agreement { ids: Vec<ForOne>, agreement: Agreement },
 }
 
 impl EnvelopedData {

@@ -134,7 +134,7 @@ impl SignatureAlgorithm {
         }
     }
 
-    /// Its AlgorithmIdentifier. RSA-PSS is read only and written as what it is not; nothing of ours makes it.
+    /// Its AlgorithmIdentifier. That of RSA-PSS has no parameters: it is read, nothing of ours makes it.
     pub fn identifier(self) -> Vec<u8> {
         let oid = match self {
             Self::Rsa(Digest::Sha1) => oid::SHA1_WITH_RSA,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use zeroize::Zeroizing;
+
 use super::algorithm::{Accept, SignatureAlgorithm};
 use super::ber::{BIT_STRING, INTEGER, Node, SEQUENCE, SET, context};
 use super::error::PkixError;
@@ -18,8 +20,9 @@ const WHAT: &str = "signing request";
 /// A signing request. Its parts are read, its signature is verified only by [`Csr::verify`], over the bytes received.
 #[derive(Clone)]
 pub struct Csr {
-    raw: Vec<u8>,
-    signed: Vec<u8>,
+    // The challenge stands in both.
+    raw: Zeroizing<Vec<u8>>,
+    signed: Zeroizing<Vec<u8>>,
     algorithm: Result<SignatureAlgorithm, PkixError>,
     signature: Vec<u8>,
     subject_raw: Vec<u8>,
@@ -50,8 +53,8 @@ impl Csr {
         let _version = fields.expect(INTEGER)?;
         let subject = fields.expect(SEQUENCE)?;
         let mut csr = Self {
-            raw: node.raw().to_vec(),
-            signed: signed.raw().to_vec(),
+            raw: Zeroizing::new(node.raw().to_vec()),
+            signed: Zeroizing::new(signed.raw().to_vec()),
             algorithm,
             signature: signature.bits(WHAT)?.into_owned(),
             subject_raw: subject.raw().to_vec(),

@@ -177,7 +177,7 @@ impl Input<'_> {
         let length =
             self.rest().find(|character| separators.contains(&character)).unwrap_or(self.rest().len());
         let digits = self.rest()[1..length].trim().to_owned();
-        if !digits.is_ascii() || digits.len() % 2 != 0 {
+        if !digits.is_ascii() || !digits.len().is_multiple_of(2) {
             return self.wrong("no hexadecimal value");
         }
         let bytes = (0..digits.len()).step_by(2).map(|at| u8::from_str_radix(&digits[at..at + 2], 16));

@@ -146,10 +146,10 @@ impl ScepRandom {
     /// From 64 bytes of a cryptographic source.
     pub fn new(bytes: [u8; 64]) -> Self {
         let bytes = Zeroizing::new(bytes);
-        let (mut nonce, mut seal) = ([0; 16], [0; 48]);
+        let (mut nonce, mut seal) = ([0; 16], Zeroizing::new([0; 48]));
         nonce.copy_from_slice(&bytes[..16]);
         seal.copy_from_slice(&bytes[16..]);
-        Self { nonce, seal: SealRandom::new(seal) }
+        Self { nonce, seal: SealRandom::new(*seal) }
     }
 }
 

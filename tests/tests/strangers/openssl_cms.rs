@@ -1,7 +1,7 @@
 //! OpenSSL as judge of requests, certificates and messages, in both directions: what we write it reads and verifies, what
 //! it writes we read and verify.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -23,6 +23,9 @@ const WITHIN: Duration = Duration::from_secs(60);
 /// 2020-01-01 and 2049-01-01: whatever day it is.
 const VALID_MS: (i64, i64) = (1_577_836_800_000, 2_493_072_000_000);
 const CONTENT: &[u8] = b"what only the recipient reads";
+
+/// The program's settings: none. Those of the machine must not change what is a valid request.
+const SETTINGS: &str = "openssl.cnf";
 
 /// A folder, the program, and an authority with one RSA and one P-256 certificate below it.
 struct Judge {
@@ -77,6 +80,7 @@ impl Judge {
             judge.write(&format!("{name}.key"), pem::write("PRIVATE KEY", key.pkcs8()).as_bytes())?;
         }
         judge.write("content", CONTENT)?;
+        judge.write(SETTINGS, b"[req]\ndistinguished_name = subject\n[subject]\n")?;
         Ok(Some(judge))
     }
 
@@ -95,11 +99,10 @@ impl Judge {
     /// Runs `openssl` in the folder; what it prints, if it is content.
     async fn run(&self, arguments: &str) -> Result<String> {
         let mut command = Command::new(&self.program);
-        // Settings of the machine must not change what is a valid request.
         command
             .args(arguments.split_whitespace())
             .current_dir(self.folder.path())
-            .env("OPENSSL_CONF", Path::new("none"));
+            .env("OPENSSL_CONF", self.path(SETTINGS));
         let run = program::run(&mut command, "", WITHIN).await?;
         ensure!(run.status.success(), "openssl {arguments}: {}\n{}\n{}", run.status, run.stdout, run.stderr);
         Ok(run.stdout + &run.stderr)
