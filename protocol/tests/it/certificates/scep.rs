@@ -41,7 +41,7 @@ fn issue(csr: &Csr) -> Certificate {
 fn issued(outcome: Result<Outcome, ScepError>) -> Certificate {
     match outcome {
         Ok(Outcome::Issued { certificate, others }) => {
-            assert_eq!(others, [CA.certificate.clone()]);
+            assert_eq!(others, std::slice::from_ref(&CA.certificate));
             certificate
         }
         other => panic!("{other:?} instead of a certificate"),
