@@ -6,7 +6,7 @@ mod identity;
 mod server;
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use causeway_protocol::certificate::{KeyKind, KeyMode};
@@ -22,8 +22,8 @@ use crate::http::Client;
 /// How long a device waits for its certificate, in one go.
 const WAIT_MS: u64 = 20_000;
 
-/// How often a device comes back when it is told to, before it gives up.
-const COMES_BACK: u32 = 40;
+/// How long a device comes back when it is told to, before it gives up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest it heeds being told to wait, so that a story does not stand still.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -114,25 +114,24 @@ impl SimulatedDevice {
     ///
     /// # Errors
     /// What the cloud says.
-    pub async fn begin(&mut self, profile: &str, forgery: &Forgery) -> Result<Outcome> {
+    pub async fn begin(&mut self, profile: &str, forgery: &Forgery, patience: Duration) -> Result<Outcome> {
         let assigned = self.assigned(0).await?;
         let found = assigned.into_iter().find(|it| it.profile == profile);
         let wanted = found.with_context(|| format!("the device is to have no certificate of {profile}"))?;
         let lost = wanted.wanted.is_none() && !self.held.contains_key(profile);
-        let mut patience = COMES_BACK;
+        let deadline = Instant::now() + patience;
         loop {
             let refusal = match self.try_begin(&wanted, lost, forgery).await? {
                 Ok(outcome) => return Ok(outcome),
                 Err(refusal) => refusal,
             };
-            let Some(pause) = refusal.retry_after.filter(|_| patience > 0) else {
+            let Some(pause) = refusal.retry_after.filter(|_| Instant::now() < deadline) else {
                 return Ok(Outcome {
                     stage: "refused".to_owned(),
                     code: refusal.code,
                     detail: refusal.detail,
                 });
             };
-            patience -= 1;
             tokio::time::sleep(pause.min(PAUSE_MAX)).await;
         }
     }
@@ -195,7 +194,7 @@ impl SimulatedDevice {
     /// # Errors
     /// When it does not end with one.
     pub async fn get_certificate(&mut self, profile: &str) -> Result<Outcome> {
-        let begun = self.begin(profile, &Forgery::default()).await?;
+        let begun = self.begin(profile, &Forgery::default(), PATIENCE).await?;
         ensure!(begun.stage != "refused", "the cloud says {}: {}", begun.code, begun.detail);
         let outcome = self.finish(profile, WAIT_MS).await?;
         if outcome.stage != "installed" {

@@ -34,6 +34,7 @@ pub(super) fn words(act: &IdentityAct) -> &'static str {
 /// Lets a device do something and waits until it is as far as the step says.
 pub(super) async fn identity(step: &IdentityStep, world: &mut World) -> Result<String> {
     let name = step.name.as_str();
+    let patience = Duration::from_secs(step.within_secs);
     let outcome = match &step.act {
         IdentityAct::Enrol(user) => return enrol(name, user, world, step.within_secs).await,
         IdentityAct::EnrolPhone(phone) => return enrol_phone(name, phone, world).await,
@@ -42,21 +43,21 @@ pub(super) async fn identity(step: &IdentityStep, world: &mut World) -> Result<S
             return administer(&step.act, name, world).await;
         }
         IdentityAct::Get => {
-            world.ca_mut()?.device(name)?.begin(PROFILE, &Forgery::default()).await?;
+            world.ca_mut()?.device(name)?.begin(PROFILE, &Forgery::default(), patience).await?;
             finish(step, world).await?
         }
         IdentityAct::Begin => {
-            let begun = world.ca_mut()?.device(name)?.begin(PROFILE, &Forgery::default()).await?;
+            let begun = world.ca_mut()?.device(name)?.begin(PROFILE, &Forgery::default(), patience).await?;
             if begun.stage == "refused" { begun } else { under_way(step, world).await? }
         }
         IdentityAct::Finish => finish(step, world).await?,
         IdentityAct::Renew => {
             wanted(name, world, step.within_secs).await?;
-            world.ca_mut()?.device(name)?.begin(PROFILE, &Forgery::default()).await?;
+            world.ca_mut()?.device(name)?.begin(PROFILE, &Forgery::default(), patience).await?;
             finish(step, world).await?
         }
         IdentityAct::Forge(forged) => {
-            let begun = world.ca_mut()?.device(name)?.begin(PROFILE, &forgery(forged)).await?;
+            let begun = world.ca_mut()?.device(name)?.begin(PROFILE, &forgery(forged), patience).await?;
             if begun.stage == "refused" { begun } else { finish(step, world).await? }
         }
     };

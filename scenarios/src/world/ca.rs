@@ -120,12 +120,13 @@ impl Ca {
             settings["user"] = json!(word("admin", "user")?);
             secrets.push(("password", word("admin", "password")?));
         }
-        if let Some(ra) = ready.accounts.get("ra").filter(|_| shows_certificate(&self.spec.kind)) {
+        if shows_certificate(&self.spec.kind) {
             let certificate_file = folder.join("authority-client.pem");
-            std::fs::write(&certificate_file, ra["certificate_pem"].as_str().unwrap_or_default())
-                .context("write our certificate")?;
+            std::fs::copy(word(&self.spec.kind, "certificate_file")?, &certificate_file)
+                .context("copy our certificate")?;
             settings["certificate_file"] = json!(certificate_file);
-            secrets.push(("key", word("ra", "key_pem")?));
+            let key = std::fs::read_to_string(word(&self.spec.kind, "key_file")?).context("read our key")?;
+            secrets.push(("key", key));
         }
         if let Some(table) = settings.as_object_mut() {
             table.extend(self.spec.agent.clone());

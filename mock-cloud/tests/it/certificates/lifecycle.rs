@@ -270,7 +270,7 @@ async fn what_the_authority_says_no_to_is_for_people() {
     let request = device.post(&world, "/requests", wish).await.ok()["id"].as_str().unwrap().to_owned();
     let challenge = format!("/requests/{request}/challenge");
     for (code, status, word) in
-        [("challenges_exhausted", 503, "busy"), ("authority_refuses_account", 502, "refused_behind")]
+        [("ca_challenges_used_up", 503, "busy"), ("ca_forbidden", 502, "refused_behind")]
     {
         let error = ErrorReport::new(code, "the page says no", "Look at it");
         authority.ledger.lock().unwrap().no_challenge = Some(error);
