@@ -93,8 +93,13 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Bench { names } => {
             // The benchmarks start these as processes of their own, from the folder they are in themselves.
-            let packages =
-                ["causeway-agent", "causeway-mock-ldap", "causeway-mock-exchange", "causeway-mock-cloud"];
+            let packages = [
+                "causeway-agent",
+                "causeway-mock-ca",
+                "causeway-mock-ldap",
+                "causeway-mock-exchange",
+                "causeway-mock-cloud",
+            ];
             let programs = packages.iter().flat_map(|package| ["-p", *package]);
             session.stream(session.cargo(&["build", "--release", "--bins"]).args(programs))?;
             if names.is_empty() || names.iter().any(|name| name == "agent") {

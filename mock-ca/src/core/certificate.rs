@@ -94,6 +94,11 @@ impl Extensions {
         self.push(&[CE[0], CE[1], CE[2], 15], true, &der::named_bits(usage));
     }
 
+    /// Says that it is no authority, for clients that take silence for neither yes nor no.
+    pub(super) fn no_authority(&mut self) {
+        self.push(&[CE[0], CE[1], CE[2], 19], false, &der::sequence(&[]));
+    }
+
     /// Usage and purposes of anything else.
     pub(super) fn usage<S: AsRef<str>>(&mut self, usage: u16, purposes: &[S]) {
         if usage != 0 {

@@ -177,6 +177,7 @@ impl Maker<'_> {
     ) -> Identity {
         let key = self.key(role, number, self.ra_key());
         let mut extensions = Extensions::default();
+        extensions.no_authority();
         extensions.usage(KeyUsage::set(usage), &["enrolment_agent"]);
         extensions.links(self.links, number);
         let name = name_of(&format!("CN={}, {}", self.config.ra_name, without_first(&self.config.name)));

@@ -16,6 +16,7 @@ mod herd;
 mod ldap_server;
 mod pac;
 mod process;
+mod scep_issue;
 mod sessions;
 mod stage;
 mod sync;
@@ -81,6 +82,12 @@ const BENCHES: &[Bench] = &[
         shows: "actions on phones while a scan runs beside actions without one",
         run: exchange::actions,
     },
+    Bench {
+        name: "scep_issue",
+        shows: "mock-ca issuing over SCEP beside the cost of its cryptography",
+        run: scep_issue::run,
+    },
+    Bench { name: "ca_ready", shows: "how soon mock-ca is ready", run: scep_issue::ready },
     Bench { name: "failover", shows: "kill -9 of the serving agent under load", run: failover::run },
     Bench { name: "cuts", shows: "links cut 1,000 times while actions run", run: cuts::run },
     Bench { name: "herd", shows: "10,000 agents and a cloud that is restarted", run: herd::run },
