@@ -133,7 +133,7 @@ async fn old_algorithms_need_the_old_words() {
 /// without it not beyond their algorithms.
 #[tokio::test]
 async fn recorded_requests_of_old_clients() {
-    let des = include_bytes!("../../../protocol/tests/it/corpus/scep/scepclient-2.1.0-pkcsreq-des.der");
+    let des = include_bytes!("corpus/scepclient-2.1.0-pkcsreq-des.der");
     for (personality, fail) in [("rfc8894", "badAlg"), ("legacy", "badMessageCheck")] {
         let (mock, _) = start(personality, |config| {
             if personality == "rfc8894" {
