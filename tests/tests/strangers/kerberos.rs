@@ -157,7 +157,8 @@ async fn exported(controller: &Running, spn: &str, tag: &str) -> Result<tempfile
     let name = format!("{tag}.keytab");
     let (file, done) = (format!("/out/{name}"), format!("/out/{tag}.done"));
     // Words of the script come as its arguments, so nothing is quoted.
-    let script = "samba-tool domain exportkeytab \"$1\" --principal=\"$2\" && chmod 644 \"$1\" && touch \"$3\"";
+    let script =
+        "samba-tool domain exportkeytab \"$1\" --principal=\"$2\" && chmod 644 \"$1\" && touch \"$3\"";
     controller.exec(&["sh", "-c", script, "sh", &file, spn, &done]).await?;
     let until = Instant::now() + WITHIN;
     while !controller.folder.join(format!("{tag}.done")).exists() {
@@ -214,7 +215,8 @@ async fn a_real_domain_judges_the_password_and_the_service() -> Result<()> {
     let mock = domain.mock().await?;
     let user = format!("{}@acme.example", domain.person);
     let wrong = domain.settings(&mock, "powershell_http", &user, "not the password")?;
-    let error = wrong.open(net()?, Urgency::Background).await.err().context("a wrong password is accepted")?;
+    let error =
+        wrong.open(net()?, Urgency::Background).await.err().context("a wrong password is accepted")?;
     ensure!(matches!(error, ExchangeError::Credentials { .. }), "{error:?}");
     let mut elsewhere = domain;
     elsewhere.host = "nobody.acme.example".into();
