@@ -55,8 +55,8 @@ impl Kerberos {
         let realm = config.realm.clone().unwrap_or_else(|| domain.to_ascii_uppercase());
         let mut keytab = match &config.keytab {
             Some(path) => {
-                let bytes = std::fs::read(path)
-                    .map_err(|source| StartError::Read { path: path.clone(), source })?;
+                let bytes =
+                    std::fs::read(path).map_err(|source| StartError::Read { path: path.clone(), source })?;
                 Keytab::read(&bytes).map_err(|source| StartError::Keytab { path: path.clone(), source })?
             }
             None => Keytab::default(),

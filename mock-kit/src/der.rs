@@ -127,7 +127,9 @@ impl<'a> Reader<'a> {
         let date = time::Date::from_calendar_date(i32::from(number(0, 4)), month, small(6));
         let clock = time::Time::from_hms(small(8), small(10), small(12));
         match (date, clock) {
-            (Ok(date), Ok(clock)) => Ok(time::PrimitiveDateTime::new(date, clock).assume_utc().unix_timestamp()),
+            (Ok(date), Ok(clock)) => {
+                Ok(time::PrimitiveDateTime::new(date, clock).assume_utc().unix_timestamp())
+            }
             _ => Err(DerError { at }),
         }
     }

@@ -349,7 +349,12 @@ impl Acceptor {
             false => token,
             true => {
                 let mechanism = Some(OID_KERBEROS.to_vec());
-                let answer = NegTokenResp { state: Some(state), mechanism, response_token: token, mech_list_mic: None };
+                let answer = NegTokenResp {
+                    state: Some(state),
+                    mechanism,
+                    response_token: token,
+                    mech_list_mic: None,
+                };
                 Some(answer.encode())
             }
         };

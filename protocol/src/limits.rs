@@ -165,6 +165,10 @@ pub const PSRP_OPEN_MESSAGES_MAX: usize = 16;
 /// Messages a stream remembers as complete, to refuse their fragments when they come again.
 pub const PSRP_RECENT_MESSAGES: usize = 64;
 
+/// Questions of one pipeline to the client's host that are answered, always by a refusal; more than one comes only from a
+/// server that does not take no for an answer.
+pub const PIPELINE_QUESTIONS_MAX: usize = 16;
+
 /// Errors and warnings of one pipeline that are kept: a scan over every mailbox can leave one each. Of what comes after
 /// only is kept that there was more.
 pub const PIPELINE_RECORDS_MAX: usize = 10_000;

@@ -18,7 +18,14 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import spnego
-from psrpcore import CreatePipelineEvent, PSRPPayload, ServerPipeline, ServerRunspacePool, StreamType
+from psrpcore import (
+    CreatePipelineEvent,
+    PipelineHostResponseEvent,
+    PSRPPayload,
+    ServerPipeline,
+    ServerRunspacePool,
+    StreamType,
+)
 from psrpcore.types import (
     ErrorCategory,
     ErrorCategoryInfo,
@@ -66,6 +73,11 @@ class Shell:
         while (event := self.pool.next_event()) is not None:
             if isinstance(event, CreatePipelineEvent):
                 self.start(self.pipelines[event.pipeline_id])
+            elif isinstance(event, PipelineHostResponseEvent):
+                say("host response", str(event.error.FullyQualifiedErrorId) if event.error else "none")
+                pipeline = self.pipelines[event.pipeline_id]
+                if event.error:
+                    pipeline._change_state(PSInvocationState.Failed, error=event.error)
 
     def start(self, pipeline):
         command = pipeline.metadata.commands[0]
@@ -89,6 +101,9 @@ class Shell:
             )
             pipeline.write_output(str(arguments.get("ActiveSyncAllowedDeviceIDs")))
         elif name == "Clear-MobileDevice":
+            # Shown only: nobody answers.
+            pipeline.host_call(HostMethodIdentifier.WriteLine2, ["About to wipe."])
+            pipeline.host_call(HostMethodIdentifier.WriteWarningLine, ["This cannot be undone."])
             pipeline.host_call(HostMethodIdentifier.PromptForChoice, ["Confirm", "Sure?", [], 0])
             return
         elif name == "Wait-Forever":
@@ -199,6 +214,7 @@ def operate(root, action, text):
         return f"<rsp:CommandResponse><rsp:CommandId>{str(command).upper()}</rsp:CommandId></rsp:CommandResponse>"
     if name == "Send":
         stream = root.find("s:Body/rsp:Send/rsp:Stream", NS)
+        say("stream", stream.get("Name"))
         shell.feed(base64.b64decode(stream.text), identifier(stream.get("CommandId")))
         return "<rsp:SendResponse/>"
     if name == "Signal":

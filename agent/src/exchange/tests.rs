@@ -1,5 +1,7 @@
 //! Sessions against the mock: sign-in, sealing, failover, redirects, limits, and what a hostile server sends.
 
+mod kerberos;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -156,70 +158,6 @@ async fn ntlm_seals_over_plain_http() {
     }
 }
 
-/// A mock by a name, which tickets need, and the accounts' KDC.
-fn by_name(mock: &MockExchange, front: &str, auth: &str) -> Site {
-    let url = mock.url(front).replace("127.0.0.1", "localhost");
-    Site::new(&[(mock, front)], &[auth])
-        .with("servers", json!([url]))
-        .with("kerberos_realm", json!("ACME.EXAMPLE"))
-        .with("kerberos_kdcs", json!([mock.address("kdc")]))
-}
-
-#[tokio::test]
-async fn kerberos_seals_over_plain_http() {
-    let mock = mock(|_| {}).await;
-    let _space = mock.faults().guard(word("boundary_space", json!({})).on_operation("receive"));
-    for auth in ["kerberos", "negotiate"] {
-        whole(&mock, &by_name(&mock, "powershell_http", auth)).await;
-    }
-    // Some servers call it by its own name.
-    let rule = word("kerberos_header", json!({})).on_operation("authenticate");
-    let word = mock.faults().guard(rule);
-    whole(&mock, &by_name(&mock, "powershell_http", "kerberos")).await;
-    assert!(word.hits() > 0);
-    let tickets = mock.journal().count(|entry| entry.front == "kdc" && entry.outcome == "ticket");
-    assert_eq!(tickets, 6, "one for tickets and one for the server, each time");
-}
-
-#[tokio::test]
-async fn kerberos_is_bound_to_the_channel() {
-    let mock = mock(|config| config.powershell.channel_binding = ChannelBinding::Require).await;
-    whole(&mock, &by_name(&mock, "powershell", "kerberos")).await;
-}
-
-#[tokio::test]
-async fn a_wrong_clock_is_called_one() {
-    let mock = mock(|_| {}).await;
-    let rule = word("clock_skew", json!({ "secs": 301 })).on_operation("authenticate");
-    let skew = mock.faults().guard(rule);
-    for front in ["powershell", "powershell_http"] {
-        let error = open(&by_name(&mock, front, "kerberos").organisation()).await.err().unwrap();
-        assert!(error.to_string().contains("KRB_AP_ERR_SKEW"), "{front}: {error}");
-    }
-    drop(skew);
-    whole(&mock, &by_name(&mock, "powershell_http", "kerberos")).await;
-    assert_eq!(mock.world().bad_passwords(&mock.service_account().user), 0);
-}
-
-#[tokio::test]
-async fn a_kdc_judges_a_password_once() {
-    let mock = mock(|_| {}).await;
-    let site = by_name(&mock, "powershell_http", "kerberos").password("wrong");
-    let organisation = site.organisation();
-    for _ in 0..2 {
-        let error = open(&organisation).await.err().unwrap();
-        assert!(matches!(error, ExchangeError::Credentials { .. }), "{error:?}");
-    }
-    assert_eq!(mock.world().bad_passwords(&mock.service_account().user), 1);
-}
-
-#[tokio::test]
-async fn a_server_without_the_name_is_told_by_the_kdc() {
-    let mock = mock(|config| config.kerberos.hosts.clear()).await;
-    let error = open(&by_name(&mock, "powershell_http", "kerberos").organisation()).await.err().unwrap();
-    assert!(error.to_string().contains("does not know the service HTTP/localhost"), "{error}");
-}
-
 #[tokio::test]
 async fn the_password_goes_over_plain_http_by_no_means() {
     let mock = mock(|config| {
@@ -297,6 +235,20 @@ async fn the_second_account_is_for_when_the_first_is_refused() {
         ("exchange.default.2".to_owned(), Secret::new(login.password)),
     ]);
     whole(&mock, &site).await;
+}
+
+#[tokio::test]
+async fn fragments_out_of_order_end_the_session() {
+    let mock = mock(|config| config.powershell.fragment_max_bytes = 1_000).await;
+    let site = Site::new(&[(&mock, "powershell")], &["basic"]);
+    let mut session = open(&site.organisation()).await.unwrap();
+    let reversed = mock.faults().guard(Rule::new(malformed("fragments_reversed")).on_operation("receive"));
+    let error = run(&mut *session, devices()).await.unwrap_err();
+    assert!(!error.session_lives() && reversed.hits() > 0, "{error:?}");
+}
+
+fn malformed(kind: &str) -> Fault {
+    Fault::Malformed { kind: kind.to_owned() }
 }
 
 #[tokio::test]
@@ -563,10 +515,20 @@ async fn a_cmdlet_that_asks_somebody_fails_and_the_session_goes_on() {
     let mock = mock(|_| {}).await;
     let site = Site::new(&[(&mock, "powershell")], &["basic"]);
     let mut session = open(&site.organisation()).await.unwrap();
-    {
-        let _asks = mock.faults().guard(word("host_call", json!({})));
+    for method in ["ReadLine", "PromptForCredential1"] {
+        let _asks = mock.faults().guard(word("host_call", json!({ "method": method })));
         let (_, completed) = run(&mut *session, devices()).await.unwrap();
-        assert!(completed.failure.is_some());
+        let failure = completed.failure.unwrap();
+        assert_eq!(
+            (failure.reason.as_str(), failure.target.as_str()),
+            ("PSInvalidOperationException", method)
+        );
+    }
+    for (method, warnings) in [("WriteLine2", vec![]), ("WriteWarningLine", vec!["beware".to_owned()])] {
+        let shows = json!({ "method": method, "text": "beware" });
+        let _shows = mock.faults().guard(word("host_call", shows));
+        let (objects, completed) = run(&mut *session, devices()).await.unwrap();
+        assert_eq!((objects.len(), completed.failure, completed.warnings), (PHONES, None, warnings));
     }
     assert_eq!(run(&mut *session, devices()).await.unwrap().0.len(), PHONES);
 }

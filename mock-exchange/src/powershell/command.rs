@@ -6,6 +6,7 @@ use causeway_protocol::clixml::{Object, Value};
 use causeway_protocol::cmdlet::{Cmdlet, ErrorRecord};
 use causeway_protocol::psrp::{
     Defragmenter, Destination, Envelope, Fragmenter, Guid, HostCall, Kind, Message, Pipeline, PipelineState,
+    error_record,
 };
 
 use super::language;
@@ -259,6 +260,12 @@ impl Command {
         let Stage::Asking { call, mut running } = stage else { return self.stage = stage };
         let Value::Object(response) = response else { return self.end_unanswered(bench) };
         let (answers, choice) = (response.get("ci"), response.get("mr").and_then(language::choice));
+        if let (Some(Value::I64(answered)), Some(error)) = (answers, response.get("me"))
+            && *answered == call
+        {
+            // What the host throws ends the cmdlet.
+            return self.end(bench, PipelineState::Failed, Some(error_record(error)));
+        }
         match (answers, choice) {
             (Some(Value::I64(answered)), Some(choice)) if *answered == call => {
                 running.answer(choice == language::YES || choice == language::YES_TO_ALL);
@@ -321,15 +328,20 @@ impl Command {
             bench.post_hostile(&mut self.out, self.pipeline, &text);
             self.disturbed = true;
         }
-        if twist.host_call {
+        if let Some(ask) = &twist.host_call {
             let call = HostCall {
                 call: i64::MAX,
-                method: language::READ_LINE,
-                name: "ReadLine".to_owned(),
-                parameters: Value::list(Vec::new()),
+                method: ask.method,
+                name: ask.name.clone(),
+                parameters: Value::list(vec![ask.text.as_str().into()]),
             };
             bench.post(&mut self.out, self.pipeline, Message::PipelineHostCall(call));
             self.disturbed = true;
+            if !ask.shows
+                && let Stage::Running { running, .. } = std::mem::replace(&mut self.stage, Stage::Ended)
+            {
+                self.stage = Stage::Asking { call: i64::MAX, running };
+            }
         }
     }
 }

@@ -4,8 +4,7 @@ use causeway_mock_kit::fault::{Fault, Installed, Point};
 use http::StatusCode;
 use serde_json::Value;
 
-use super::fault;
-use super::{Front, PowerShell};
+use super::{Front, PowerShell, fault, language};
 
 /// How a request that is executed is answered differently.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,8 +39,8 @@ pub(super) struct Twist {
     pub(super) partial: Option<Partial>,
     /// The server dies after so many objects of this pipeline: its shells are gone and the connection too.
     pub(super) lost_after_objects: Option<u64>,
-    /// The pipeline asks the client's host something nobody expects.
-    pub(super) host_call: bool,
+    /// The pipeline, or the pool, asks the client's host for something nobody expects.
+    pub(super) host_call: Option<AskHost>,
     /// A pipeline is slowed by so many milliseconds and says so.
     pub(super) micro_delay_ms: Option<u64>,
 }
@@ -51,6 +50,16 @@ pub(super) struct Twist {
 pub(super) struct Partial {
     pub(super) reason: String,
     pub(super) message: String,
+}
+
+/// A method of the client's host (MS-PSRP 2.2.3.17).
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct AskHost {
+    pub(super) method: i32,
+    pub(super) name: String,
+    pub(super) text: String,
+    /// Whether the method returns nothing, so that nobody waits for an answer.
+    pub(super) shows: bool,
 }
 
 /// Fragments no server may send.
@@ -195,7 +204,7 @@ fn custom(word: &str, args: &Value) -> Steer {
         "lose_server" => {
             Twist { lost_after_objects: Some(number("objects").unwrap_or(0)), ..Twist::default() }
         }
-        "host_call" => Twist { host_call: true, ..Twist::default() },
+        "host_call" => Twist { host_call: Some(ask_host(args)), ..Twist::default() },
         "micro_delay" => Twist { micro_delay_ms: Some(number("ms").unwrap_or(1_000)), ..Twist::default() },
         "refuse_runspace" => {
             let limit = number("allowed").and_then(|limit| u32::try_from(limit).ok()).unwrap_or(18);
@@ -208,6 +217,20 @@ fn custom(word: &str, args: &Value) -> Steer {
         "kerberos_header" => Twist { kerberos_word: true, ..Twist::default() },
         _ => return unknown(word),
     })
+}
+
+/// What a cmdlet asks: a line, unless the rule says that it shows a warning, a line or asks for credentials.
+fn ask_host(args: &Value) -> AskHost {
+    let word = args.get("method").and_then(Value::as_str).unwrap_or("ReadLine");
+    let (method, shows) = match word {
+        "WriteLine2" => (16, true),
+        "WriteWarningLine" => (22, true),
+        "PromptForCredential1" => (24, false),
+        "PromptForChoice" => (language::PROMPT_FOR_CHOICE, false),
+        _ => (language::READ_LINE, false),
+    };
+    let text = args.get("text").and_then(Value::as_str).unwrap_or("from a cmdlet").to_owned();
+    AskHost { method, name: word.to_owned(), text, shows }
 }
 
 /// A rule with a misspelt word must not pass unnoticed.

@@ -13,7 +13,9 @@ async fn one_ready_line_and_a_clean_exit() {
     let program = Program::start(BIN, flags).await;
     let ready = &program.ready;
     assert_eq!(ready["service"], "mock-exchange");
-    for name in ["powershell", "powershell_http", "kdc", "rest", "token", "activesync", "autodiscover", "admin"] {
+    for name in
+        ["powershell", "powershell_http", "kdc", "rest", "token", "activesync", "autodiscover", "admin"]
+    {
         assert!(ready["urls"][name].is_string(), "{name} in {ready}");
     }
     let admin = &ready["accounts"]["admin"];

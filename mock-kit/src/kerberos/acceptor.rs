@@ -82,9 +82,8 @@ impl Service {
         let bindings: [u8; 16] = checksum[4..20].try_into().expect("sixteen bytes");
         let own = request.mutual.then(|| Key::random(part.key.enctype()));
         let number = first_number();
-        let reply = own.as_ref().map(|subkey| {
-            framed(AP_REPLY, &ap_reply(&part.key, &authenticator, subkey, number))
-        });
+        let reply =
+            own.as_ref().map(|subkey| framed(AP_REPLY, &ap_reply(&part.key, &authenticator, subkey, number)));
         let own_subkey = own.is_some();
         let key = own.or(authenticator.subkey).unwrap_or(part.key);
         let (incoming, outgoing) = (authenticator.sequence, u64::from(number));
@@ -117,7 +116,9 @@ impl Service {
         let now_secs = now_ms.div_euclid(1000);
         let skew_secs = KERBEROS_SKEW_MAX_MS / 1000;
         Ok(match () {
-            () if part.end_secs + skew_secs < now_secs => Err(no(code::TICKET_EXPIRED, "the ticket has expired")),
+            () if part.end_secs + skew_secs < now_secs => {
+                Err(no(code::TICKET_EXPIRED, "the ticket has expired"))
+            }
             () if part.start_secs > now_secs + skew_secs => {
                 Err(no(code::TICKET_NOT_YET_VALID, "the ticket is not valid yet"))
             }
@@ -142,7 +143,9 @@ impl Service {
             () if now_ms.abs_diff(at_ms) > KERBEROS_SKEW_MAX_MS.unsigned_abs() => {
                 Err(no(code::SKEW, "the client's clock differs too much"))
             }
-            () if !self.is_new(&plain, at_ms, now_ms) => Err(no(code::REPEATED, "the request was seen before")),
+            () if !self.is_new(&plain, at_ms, now_ms) => {
+                Err(no(code::REPEATED, "the request was seen before"))
+            }
             () => Ok(authenticator),
         })
     }

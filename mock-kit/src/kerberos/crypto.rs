@@ -2,7 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use aws_lc_rs::cipher::{AES_128, AES_256, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext};
+use aws_lc_rs::cipher::{
+    AES_128, AES_256, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext,
+};
 use aws_lc_rs::cipher::{Algorithm, UnboundCipherKey};
 use aws_lc_rs::hmac;
 use aws_lc_rs::iv::FixedLength;
@@ -146,7 +148,8 @@ impl Key {
 
     /// Undoes [`Key::seal`].
     pub(super) fn open(&self, usage: Usage, sealed: &[u8]) -> Result<Vec<u8>, WrongKey> {
-        let size = sealed.len().checked_sub(CHECKSUM_BYTES).filter(|size| *size >= BLOCK_BYTES).ok_or(WrongKey)?;
+        let size =
+            sealed.len().checked_sub(CHECKSUM_BYTES).filter(|size| *size >= BLOCK_BYTES).ok_or(WrongKey)?;
         let (cipher, checksum) = sealed.split_at(size);
         let encryption = Self { enctype: self.enctype, bytes: self.of_usage(usage, 0xaa) };
         let mut plain = encryption.cts_decrypt(cipher);
@@ -177,7 +180,8 @@ impl Key {
     }
 
     fn cipher_key(&self) -> UnboundCipherKey {
-        UnboundCipherKey::new(self.enctype.algorithm(), &self.bytes).expect("a key has the length of its type")
+        UnboundCipherKey::new(self.enctype.algorithm(), &self.bytes)
+            .expect("a key has the length of its type")
     }
 
     /// CBC from a block of zeros; the length is a multiple of a block.

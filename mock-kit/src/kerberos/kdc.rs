@@ -115,7 +115,9 @@ impl Kdc {
             Err(_) => ("", String::new()),
         };
         let answered = match &request {
-            Ok(request) if !request.realm.eq_ignore_ascii_case(&self.realm) => Err(No::Code(code::WRONG_REALM)),
+            Ok(request) if !request.realm.eq_ignore_ascii_case(&self.realm) => {
+                Err(No::Code(code::WRONG_REALM))
+            }
             Ok(request) if request.first => self.first(accounts, request, now_ms),
             Ok(request) => self.for_service(request, now_ms),
             Err(error) => Err((*error).into()),

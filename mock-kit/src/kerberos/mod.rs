@@ -13,8 +13,8 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-pub use acceptor::{Accepted, Service};
 pub(crate) use acceptor::is_kerberos;
+pub use acceptor::{Accepted, Service};
 pub use crypto::{Enctype, Key};
 pub use kdc::{Accounts, Kdc, NoTicket, Principal, Reply, serve_kdc};
 pub use keytab::{Keytab, KeytabError};

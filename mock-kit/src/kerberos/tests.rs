@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 
 use super::crypto::Usage;
-use super::message::{Encrypted, Name, NT_PRINCIPAL, code, padata};
+use super::message::{Encrypted, NT_PRINCIPAL, Name, code, padata};
 use super::*;
 use crate::der::{Reader, element, field, flags, integer, octets, sequence, tag, text, time};
 use crate::spnego::{Acceptor, NegState, NegTokenInit, NegTokenResp, OID_NTLM, Step, TicketStep};
@@ -116,7 +116,8 @@ fn granted(message: &[u8], number: u8, key: &Key, usage: Usage) -> Ticketed {
     let ticket = fields.field(5, "ticket").unwrap().0.to_vec();
     let sealed = fields.field(6, "enc-part").unwrap().0.to_vec();
     let plain = Encrypted::decode(&sealed).unwrap().open(key, usage).unwrap();
-    let mut part = Reader(&plain).enter(tag::application(number + 14 - u8::from(number == 13)), "part").unwrap();
+    let mut part =
+        Reader(&plain).enter(tag::application(number + 14 - u8::from(number == 13)), "part").unwrap();
     let mut part = part.enter(tag::SEQUENCE, "part").unwrap();
     let mut inside = part.field(0, "key").unwrap().enter(tag::SEQUENCE, "key").unwrap();
     inside.field(0, "keytype").unwrap();
@@ -137,7 +138,13 @@ fn sign_in(realm: &Realm, login: &str, password: &str, at_ms: i64) -> Vec<u8> {
     realm.answer(&request(true, &[padata(2, &proof)], &body))
 }
 
-fn authenticator(key: &Key, usage: Usage, checksum: (i64, Vec<u8>), at_ms: i64, sequence_number: i64) -> Vec<u8> {
+fn authenticator(
+    key: &Key,
+    usage: Usage,
+    checksum: (i64, Vec<u8>),
+    at_ms: i64,
+    sequence_number: i64,
+) -> Vec<u8> {
     let checksum = sequence(&[field(0, &integer(checksum.0)), field(1, &octets(&checksum.1))]);
     let fields = [
         field(0, &integer(5)),
@@ -172,7 +179,8 @@ fn ask(realm: &Realm, first: &Ticketed, service: &Name, checksum: (i64, Vec<u8>)
 
 /// A ticket for the service.
 fn ticket(realm: &Realm) -> Ticketed {
-    let first = granted(&sign_in(realm, "asmith", "Passw0rd", START_MS), 11, &client_key("Passw0rd"), Usage::AsReply);
+    let first =
+        granted(&sign_in(realm, "asmith", "Passw0rd", START_MS), 11, &client_key("Passw0rd"), Usage::AsReply);
     let service = Name::service(&["HTTP", "MAIL1.acme.example"]);
     let checksum = first.key.checksum(Usage::TgsChecksum, &body(None, &service)).to_vec();
     granted(&ask(realm, &first, &service, (16, checksum)), 13, &first.key, Usage::TgsReply)
@@ -210,7 +218,8 @@ fn a_password_gets_a_ticket_and_a_ticket_a_context() {
     let reply = accepted.reply.unwrap();
     let mut inside = Reader(&reply).enter(tag::application(0), "frame").unwrap();
     inside.take(tag::OID, "thisMech").unwrap();
-    let mut fields = Reader(inside.0.strip_prefix(&[2, 0]).unwrap()).enter(tag::application(15), "AP-REP").unwrap();
+    let mut fields =
+        Reader(inside.0.strip_prefix(&[2, 0]).unwrap()).enter(tag::application(15), "AP-REP").unwrap();
     let mut fields = fields.enter(tag::SEQUENCE, "AP-REP").unwrap();
     fields.field(0, "pvno").unwrap();
     fields.field(1, "msg-type").unwrap();
@@ -282,11 +291,9 @@ fn the_kdc_says_what_is_wrong() {
     let (needed, methods) = failure(&bare).unwrap();
     assert_eq!(needed, code::PREAUTH_REQUIRED);
     assert!(methods.windows(18).any(|window| window == b"ACME.EXAMPLEasmith"), "{methods:x?}");
-    for (login, expected) in [
-        ("nobody", code::CLIENT_UNKNOWN),
-        ("locked", code::CLIENT_REVOKED),
-        ("old", code::KEY_EXPIRED),
-    ] {
+    for (login, expected) in
+        [("nobody", code::CLIENT_UNKNOWN), ("locked", code::CLIENT_REVOKED), ("old", code::KEY_EXPIRED)]
+    {
         assert_eq!(code_of(&sign_in(&realm, login, "Passw0rd", START_MS)), Some(expected), "{login}");
     }
     assert_eq!(code_of(&sign_in(&realm, "asmith", "wrong", START_MS)), Some(code::PREAUTH_FAILED));

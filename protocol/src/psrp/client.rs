@@ -5,11 +5,15 @@ use thiserror::Error;
 
 use super::fragment::{Defragmenter, FragmentError, Fragmenter};
 use super::guid::Guid;
-use super::message::{Capability, Destination, Envelope, Message, MessageError, PipelineState, PoolState};
+use super::message::{
+    Capability, Destination, Envelope, HostCall, Message, MessageError, PipelineState, PoolState,
+};
 use super::pipeline::Pipeline;
 use crate::clixml::{Content, Object, Reader, Value};
 use crate::cmdlet::{Cmdlet, Completed, ErrorRecord};
-use crate::limits::{PIPELINE_RECORD_MAX_BYTES, PIPELINE_RECORDS_MAX, PIPELINE_RECORDS_MAX_BYTES};
+use crate::limits::{
+    PIPELINE_QUESTIONS_MAX, PIPELINE_RECORD_MAX_BYTES, PIPELINE_RECORDS_MAX, PIPELINE_RECORDS_MAX_BYTES,
+};
 
 /// Why a pool cannot go on.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -41,7 +45,14 @@ pub enum PoolEvent {
     Opened,
     /// The pipeline gave an object.
     Object(Object),
-    /// The pipeline asked for somebody to answer and must be stopped.
+    /// The server asked the client's host for something; this is the answer, whole fragments for the stream of answers.
+    Answer {
+        /// Whether the pipeline asked, not the pool.
+        pipeline: bool,
+        /// What to send.
+        fragments: Vec<u8>,
+    },
+    /// The pipeline asks again and again and must be stopped.
     Asked,
     /// The pipeline is over.
     Completed(Completed),
@@ -65,6 +76,8 @@ struct Running {
     id: Guid,
     stream: Defragmenter,
     completed: Completed,
+    /// Questions to the host so far.
+    questions: usize,
     /// Errors and warnings so far, and their bytes.
     records: usize,
     record_bytes: usize,
@@ -202,10 +215,39 @@ impl PoolClient {
                 let reason = error.map(|error| cut(error.message)).unwrap_or_default();
                 return Err(PoolError::Broken { state, reason });
             }
-            // The rest is of no use to a client that has no host, no keys and one runspace.
+            Message::PoolHostCall(call) if call.wants_answer() => {
+                let answer = Message::PoolHostResponse(call.refusal());
+                return Ok(Some(self.answer(Guid::NIL, answer)));
+            }
+            // The rest is of no use to a client that has nobody to show it to, no keys and one runspace.
             _ => {}
         }
         Ok(None)
+    }
+
+    /// The pipeline wants something of our host: what is only shown is taken, what wants an answer is refused.
+    fn asked(&mut self, call: HostCall) -> Option<PoolEvent> {
+        let running = self.pipeline.as_mut().filter(|running| !running.stopping)?;
+        if !call.wants_answer() {
+            if let Some(text) = call.warning() {
+                running.warning(text);
+            }
+            return None;
+        }
+        running.questions += 1;
+        if running.questions > PIPELINE_QUESTIONS_MAX {
+            running.give_up(call.name);
+            return Some(PoolEvent::Asked);
+        }
+        let id = running.id;
+        Some(self.answer(id, Message::PipelineHostResponse(call.refusal())))
+    }
+
+    fn answer(&mut self, pipeline: Guid, message: Message) -> PoolEvent {
+        let bytes = self.envelope(pipeline, message).write_for(self.version(), false);
+        let mut fragments = Vec::new();
+        self.fragmenter.append_whole(&bytes, &mut fragments);
+        PoolEvent::Answer { pipeline: pipeline != Guid::NIL, fragments }
     }
 
     fn pipeline_message(&mut self, message: Message) -> Result<Option<PoolEvent>, PoolError> {
@@ -214,22 +256,13 @@ impl PoolClient {
             Message::PipelineOutput(value) => return Ok(Some(PoolEvent::Object(into_object(value)))),
             Message::ErrorRecord(error) => running.error(error),
             Message::Warning(text) => running.warning(text),
-            Message::PipelineHostCall(call) => {
-                running.stopping = true;
-                running.completed.failure = Some(ErrorRecord {
-                    message: format!("the cmdlet asks somebody to answer ({})", cut(call.name)),
-                    reason: "HostCall".to_owned(),
-                    fully_qualified_id: "HostCall".to_owned(),
-                    ..ErrorRecord::default()
-                });
-                return Ok(Some(PoolEvent::Asked));
-            }
+            Message::PipelineHostCall(call) => return Ok(self.asked(call)),
             Message::PipelineState { state, error } if state.is_final() => {
                 running.stream.end().map_err(PoolError::Fragment)?;
                 let mut completed = std::mem::take(&mut running.completed);
                 self.pipeline = None;
                 if state != PipelineState::Completed {
-                    // Why we stopped it says more than that it was stopped.
+                    // Why we stopped it says more than that it was stopped; what we refused the server says itself.
                     completed.failure = completed.failure.or(error).or_else(|| Some(without_reason(state)));
                 }
                 return Ok(Some(PoolEvent::Completed(completed)));
@@ -242,6 +275,17 @@ impl PoolClient {
 }
 
 impl Running {
+    /// Asks too often: nobody will ever answer otherwise.
+    fn give_up(&mut self, name: String) {
+        self.stopping = true;
+        self.completed.failure = Some(ErrorRecord {
+            message: format!("the cmdlet asks somebody to answer ({})", cut(name)),
+            reason: "HostCall".to_owned(),
+            fully_qualified_id: "HostCall".to_owned(),
+            ..ErrorRecord::default()
+        });
+    }
+
     fn error(&mut self, error: ErrorRecord) {
         let error = ErrorRecord {
             message: cut(error.message),

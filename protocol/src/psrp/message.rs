@@ -333,12 +333,13 @@ impl HostCall {
     }
 
     fn write(&self) -> Value {
+        body([("ci", Value::I64(self.call)), ("mi", self.identifier()), ("mp", self.parameters.clone())])
+    }
+
+    /// The method, as calls and answers name it.
+    pub(super) fn identifier(&self) -> Value {
         let method = "System.Management.Automation.Remoting.RemoteHostMethodId";
-        body([
-            ("ci", Value::I64(self.call)),
-            ("mi", Value::enumeration(method, &self.name, self.method)),
-            ("mp", self.parameters.clone()),
-        ])
+        Value::enumeration(method, &self.name, self.method)
     }
 }
 

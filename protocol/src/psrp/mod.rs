@@ -4,6 +4,7 @@
 mod client;
 mod fragment;
 mod guid;
+mod host;
 mod message;
 mod pipeline;
 mod records;

@@ -276,6 +276,10 @@ impl RemoteSession {
                     Event::Opened(self.pool.server().cloned())
                 }
                 Some(PoolEvent::Object(object)) => Event::Object(object),
+                Some(PoolEvent::Answer { pipeline, fragments }) => {
+                    self.answer_host(pipeline, fragments);
+                    continue;
+                }
                 Some(PoolEvent::Asked) => {
                     self.stop();
                     continue;
@@ -288,6 +292,18 @@ impl RemoteSession {
             return Ok(Some(event));
         }
         Ok(None)
+    }
+
+    /// Answers travel on a stream of their own (MS-PSRP 3.1.5.3.3).
+    fn answer_host(&mut self, pipeline: bool, bytes: Vec<u8>) {
+        let command_id = match &self.phase {
+            Phase::Running { command_id, .. } if pipeline => Some(command_id.clone()),
+            _ => None,
+        };
+        if pipeline == command_id.is_some() {
+            let stream = Stream { name: "pr".to_owned(), command_id, bytes };
+            self.want(Operation::Send { streams: vec![stream] });
+        }
     }
 
     fn next_operation(&mut self) -> Option<Wanted> {

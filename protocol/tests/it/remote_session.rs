@@ -366,15 +366,52 @@ fn a_stopped_pipeline_gives_no_more_objects_and_is_terminated() {
     assert!(matches!(&server.requests[6], Operation::Signal { signal: Signal::Terminate, .. }));
 }
 
+fn host_call(method: i32, name: &str) -> HostCall {
+    HostCall { call: 7, method, name: name.to_owned(), parameters: Value::list(vec!["beware".into()]) }
+}
+
 #[test]
-fn a_cmdlet_that_asks_somebody_fails_and_is_stopped() {
-    let call =
-        HostCall { call: 1, method: 26, name: "PromptForChoice".to_owned(), parameters: Value::list(vec![]) };
-    let mut server = Server::new(vec![Part::Messages(vec![Message::PipelineHostCall(call)])]);
+fn what_is_only_shown_is_taken_and_what_asks_is_refused() {
+    let failed = Message::PipelineState {
+        state: PipelineState::Failed,
+        error: Some(ErrorRecord { reason: "HostException".to_owned(), ..ErrorRecord::default() }),
+    };
+    let mut server = Server::new(vec![
+        Part::Messages(vec![
+            Message::PipelineHostCall(host_call(22, "WriteWarningLine")),
+            Message::PipelineHostCall(host_call(15, "WriteLine1")),
+            Message::PipelineHostCall(host_call(26, "PromptForChoice")),
+        ]),
+        Part::Messages(vec![failed]),
+    ]);
+    let events = run(&mut server, &Cmdlet::new("Clear-MobileDevice")).unwrap();
+    let completed = completed(&events);
+    assert_eq!(completed.warnings, ["beware"]);
+    assert_eq!(completed.failure.as_ref().unwrap().reason, "HostException");
+    assert_eq!(kinds(&server)[2..], ["Command", "Receive", "Send", "Receive", "Signal"]);
+    let Operation::Send { streams } = &server.requests[4] else { panic!("{:?}", server.requests[4]) };
+    let [stream] = &streams[..] else { panic!("{streams:?}") };
+    assert_eq!(stream.name, "pr");
+    assert!(stream.command_id.is_some());
+    let mut fragments = Defragmenter::new();
+    fragments.push(&stream.bytes);
+    let message = fragments.next_message().unwrap().unwrap();
+    let answer = Envelope::read(&message, &mut Reader::new()).unwrap().message;
+    let Message::PipelineHostResponse(Value::Object(answer)) = answer else { panic!("{answer:?}") };
+    assert_eq!(answer.get("ci"), Some(&Value::I64(7)));
+    assert!(answer.get("me").is_some() && answer.get("mr").is_none());
+}
+
+#[test]
+fn a_cmdlet_that_asks_again_and_again_is_stopped() {
+    let ask = || Message::PipelineHostCall(host_call(11, "ReadLine"));
+    let mut server = Server::new(vec![Part::Messages((0..20).map(|_| ask()).collect())]);
     let events = run(&mut server, &Cmdlet::new("Clear-MobileDevice")).unwrap();
     let failure = completed(&events).failure.as_ref().unwrap();
-    assert!(failure.message.contains("PromptForChoice"), "{failure:?}");
-    assert_eq!(kinds(&server)[2..], ["Command", "Receive", "Signal", "Receive", "Signal"]);
+    assert!(failure.message.contains("ReadLine"), "{failure:?}");
+    let sent = kinds(&server).iter().filter(|kind| **kind == "Send").count();
+    assert_eq!(sent, 16);
+    assert_eq!(kinds(&server)[2 + 2 + sent..], ["Signal", "Receive", "Signal"]);
 }
 
 #[test]

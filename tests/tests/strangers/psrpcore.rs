@@ -179,9 +179,12 @@ async fn whole_session(stranger: &mut Stranger, auth: &str) -> Result<()> {
         "{completed:?}"
     );
 
-    // A cmdlet that asks is stopped, and the session goes on.
+    // What a cmdlet asks is refused, as PowerShell without a person refuses it, and the session goes on.
     let (_, completed) = run(&mut *session, Cmdlet::new("Clear-MobileDevice")).await?;
-    ensure!(completed.failure.is_some(), "{completed:?}");
+    let failure = completed.failure.as_ref().context("nobody has answered")?;
+    ensure!(failure.fully_qualified_id == "RemoteHostExecutionException", "{failure:?}");
+    ensure!(failure.message.contains("NonInteractive"), "{failure:?}");
+    ensure!(completed.warnings == ["This cannot be undone."], "{completed:?}");
 
     // Nobody takes the objects.
     let (objects, nobody) = mpsc::channel(1);
@@ -195,6 +198,7 @@ async fn whole_session(stranger: &mut Stranger, auth: &str) -> Result<()> {
     session.close().await;
     let seen = stranger.saw("DeleteResponse").await?;
     let count = |what: &str| seen.iter().filter(|line| *line == what).count();
+    ensure!(count("host response RemoteHostExecutionException") == 1 && count("stream pr") == 1, "{seen:?}");
     let commands = count("CommandResponse");
     ensure!(commands == 6 && count("signal terminate") + count("signal Terminate") == commands, "{seen:?}");
     Ok(())

@@ -52,6 +52,10 @@ pub(super) struct Settings {
     pub(super) idle_removal: IdleRemoval,
     /// Actions this agent refuses, by name. Default none.
     pub(super) actions_forbidden: BTreeSet<String>,
+    /// On premises: the domain controller that actions write to and read back from, as Exchange writes it
+    /// (`dc1.acme.example`). Default: whichever the server takes, so that what was written may be seen only after the
+    /// directory has replicated.
+    pub(super) domain_controller: Option<String>,
 }
 
 /// A part of the organisation. Empty lists say nothing; a phone must be in one of each list that is not empty.
@@ -166,6 +170,7 @@ impl Default for Settings {
             preauthorise: Vec::new(),
             idle_removal: IdleRemoval::default(),
             actions_forbidden: BTreeSet::new(),
+            domain_controller: None,
         }
     }
 }
@@ -223,6 +228,10 @@ impl Settings {
         if !self.scope.is_all() && self.scope.name.is_empty() {
             return wrong("scope.name", "a part of the organisation has no name".to_owned(), "name it");
         }
+        if let Some(host) = self.domain_controller.as_deref().filter(|host| !is_host(host)) {
+            let advice = "use the name of a domain controller, such as dc1.acme.example";
+            return wrong("domain_controller", format!("{host:?} is no host name"), advice);
+        }
         if self.enrolled.len() > limits::ENROLLED_MAX {
             return wrong("enrolled", format!("more than {}", limits::ENROLLED_MAX), "name fewer phones");
         }
@@ -267,6 +276,12 @@ impl Settings {
     }
 }
 
+/// Whether a text can be a host's name (RFC 1123 §2.1).
+fn is_host(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+    !text.is_empty() && text.len() <= 253 && text.chars().all(plain)
+}
+
 /// Whether a text can be the id of a phone nobody has seen: letters, digits and hyphens. An id with quotes or wildcards
 /// could mean another phone to a server, so nobody is allowed by one.
 pub(super) fn is_device_id(text: &str) -> bool {
@@ -294,6 +309,7 @@ mod tests {
             (json!({"delta_every_secs": 1}), "delta_every_secs"),
             (json!({"scope": {"databases": ["DB1"]}}), "scope.name"),
             (json!({"scope": {"name": "a/b"}}), "scope.name"),
+            (json!({"domain_controller": "dc1 -Confirm"}), "domain_controller"),
             (json!({"preauthorise": [{"mailbox": "a@b", "device_id": "*"}]}), "preauthorise"),
             (json!({"enrolled": [{"device_id": "a' -or 'b"}]}), "enrolled"),
             (json!({"mass_actions": {"actions_max": 0}}), "mass_actions.actions_max"),

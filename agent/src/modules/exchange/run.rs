@@ -60,8 +60,8 @@ impl Runner {
             enrolled.entry(phone.device_id.clone()).or_default().push(mailbox);
         }
         Self {
+            sessions: Sessions::new(exchange, settings.domain_controller.clone()),
             settings,
-            sessions: Sessions::new(exchange),
             enrolled,
             work: AtomicU64::new(0),
             statistics_missing: AtomicBool::new(false),

@@ -25,6 +25,8 @@ pub(super) struct Sessions {
     /// Actions that wait or work.
     pressing: watch::Sender<usize>,
     recipe: Lock<Option<&'static Recipe>>,
+    /// The domain controller that actions write to and read back from.
+    domain_controller: Option<String>,
 }
 
 #[derive(Default)]
@@ -39,6 +41,8 @@ pub(super) struct Lent<'a> {
     /// Which cmdlets this server has.
     pub(super) recipe: &'static Recipe,
     _pressing: Option<Pressing<'a>>,
+    /// Where cmdlets write and read, when that must be one place.
+    pinned_to: Option<&'a str>,
 }
 
 /// Counts an action for as long as it waits or works.
@@ -51,13 +55,14 @@ impl Drop for Pressing<'_> {
 }
 
 impl Sessions {
-    pub(super) fn new(exchange: Arc<dyn Exchange>) -> Self {
+    pub(super) fn new(exchange: Arc<dyn Exchange>, domain_controller: Option<String>) -> Self {
         Self {
             exchange,
             background: Mutex::default(),
             urgent: Mutex::default(),
             pressing: watch::Sender::new(0),
             recipe: Lock::new(None),
+            domain_controller,
         }
     }
 
@@ -105,7 +110,12 @@ impl Sessions {
         pressing: Option<Pressing<'a>>,
     ) -> Result<Lent<'a>, MailError> {
         let known = *self.recipe.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut lent = Lent { slot, recipe: known.unwrap_or(&recipes()[0]), _pressing: pressing };
+        // Scans are spread over all domain controllers; what an action has written it must find again.
+        let pinned_to = self.domain_controller.as_deref().filter(|_| pressing.is_some());
+        let recipe = known.unwrap_or(&recipes()[0]);
+        let mut lent = Lent { slot, recipe, _pressing: pressing, pinned_to };
+        // Exchange Online shows no domain controllers.
+        lent.pinned_to = lent.pinned_to.filter(|_| !lent.server().online);
         if known.is_none() {
             lent.recipe = detect(&mut lent).await?;
             tracing::info!(version = lent.recipe.title, host = lent.server().host, "Exchange is known");
@@ -183,6 +193,10 @@ impl Lent<'_> {
         let Some(mut session) = self.slot.session.take() else {
             let detail = "the session broke before".to_owned();
             return Err(ExchangeError::Unreachable { detail }.into());
+        };
+        let cmdlet = match self.pinned_to {
+            Some(host) => cmdlet.with("DomainController", host),
+            None => cmdlet,
         };
         let (sender, objects) = mpsc::channel(limits::OBJECTS_AHEAD);
         let (ended, end) = oneshot::channel();

@@ -162,6 +162,13 @@ impl Runner {
                 self.statistics_are_missing();
                 vec![Read::Unknown; group.len()]
             }
+            // Statistics are an extra: who may not read them may list all the same, and a session that the refusal has
+            // ended is opened again for that.
+            Err(error) if error.class() == Class::Forbidden => {
+                tracing::warn!(error = %crate::chain::Chain(&error), "Statistics are forbidden for this account");
+                self.statistics_are_missing();
+                vec![Read::Unknown; group.len()]
+            }
             Err(error @ MailError::Cmdlet { .. })
                 if matches!(error.class(), Class::Other | Class::Permanent | Class::NotFound) =>
             {

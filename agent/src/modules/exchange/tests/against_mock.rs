@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use causeway_mock_exchange::config::{DomainController, Replication};
 use causeway_mock_exchange::world::{AccessState, PartnershipId, Provision, WipeKind};
 use causeway_mock_exchange::{Config, MockExchange};
+use causeway_mock_kit::fault::{Fault, Rule};
 use causeway_protocol::Secret;
 use causeway_protocol::mobile::DeviceRecord;
 use tempfile::TempDir;
@@ -293,4 +295,41 @@ async fn databases_and_servers_divide_the_organisation() {
         seen += by_server.records().len();
     }
     assert_eq!(seen, PHONES);
+}
+
+#[tokio::test]
+async fn what_was_written_is_read_back_where_it_was_written() {
+    let lagging = |config: &mut Config| {
+        let dc = |name: &str, replication| DomainController { name: name.to_owned(), replication };
+        config.domain_controllers = vec![dc("dc1", Replication::LagMs(0)), dc("dc2", Replication::Manual)];
+    };
+    // The servers write to one and read from the other, which has not heard of it.
+    let site = Site::start("exchange2019", lagging, json!({})).await;
+    site.sync().await;
+    let (target, record) = site.target(0);
+    let order = action("b", "block_device", target, Value::Null);
+    let (result, _) = pending(site.module.act(site.cx.clone(), order.clone()).await);
+    assert_eq!(result["waits_for"], "replication", "{result}");
+    site.mock.world().replicate();
+    success(site.settle_same(order).await);
+    assert_eq!(site.state(&record), AccessState::Blocked);
+
+    let pinned = json!({ "domain_controller": "dc1.acme.example" });
+    let site = Site::start("exchange2019", lagging, pinned).await;
+    site.sync().await;
+    let (target, _) = site.target(0);
+    let order = action("b", "block_device", target, Value::Null);
+    success(site.module.act(site.cx.clone(), order).await);
+}
+
+#[tokio::test]
+async fn forbidden_statistics_do_not_stop_a_listing() {
+    let site = Site::start("online", |_| {}, json!({})).await;
+    let refused = Rule::new(Fault::status("403", "no role")).on_subject("Get-MobileDeviceStatistics");
+    let guard = site.mock.faults().guard(refused);
+    let found = site.sync().await;
+    assert!(found.complete && guard.hits() == 1, "asked {} times", guard.hits());
+    let records = site.records();
+    assert_eq!(records.len(), PHONES);
+    assert!(records.values().all(|record| record.last_sync.is_none()));
 }
