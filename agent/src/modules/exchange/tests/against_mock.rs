@@ -325,7 +325,7 @@ async fn what_was_written_is_read_back_where_it_was_written() {
 #[tokio::test]
 async fn forbidden_statistics_do_not_stop_a_listing() {
     let site = Site::start("online", |_| {}, json!({})).await;
-    let refused = Rule::new(Fault::status("403", "no role")).on_subject("Get-MobileDeviceStatistics");
+    let refused = Rule::new(Fault::status("403", "no role")).on_operation("Get-MobileDeviceStatistics");
     let guard = site.mock.faults().guard(refused);
     let found = site.sync().await;
     assert!(found.complete && guard.hits() == 1, "asked {} times", guard.hits());
