@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use causeway_mock_kit::cli::{CommonArgs, CommonConfig, ConfigError, load_config};
+use causeway_mock_kit::world::{DATABASES_PER_SERVER, MAIL_SERVERS};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -62,8 +63,8 @@ impl Default for Config {
             discovery_minutes: 0,
             unknown_identity_returns_all: false,
             domain_controllers: vec![DomainController::default()],
-            servers: vec!["mail1".to_owned(), "mail2".to_owned()],
-            databases_per_server: 2,
+            servers: MAIL_SERVERS.map(str::to_owned).to_vec(),
+            databases_per_server: DATABASES_PER_SERVER,
             throttling: ThrottlingPolicy::default(),
             service_roles: vec!["Organization Management".to_owned()],
             roles: Vec::new(),

@@ -25,6 +25,9 @@ pub struct Config {
     pub accounts: AccountPolicy,
     /// LDIF files applied to the generated directory before the mock is ready.
     pub people_from: Vec<PathBuf>,
+    /// Active Directory: people have mailboxes where mock-exchange with its own defaults has them (`homeMDB`,
+    /// `msExchHomeServerName`). Default false.
+    pub exchange: bool,
 }
 
 impl Default for Config {
@@ -36,6 +39,7 @@ impl Default for Config {
             policies: Policies::default(),
             accounts: AccountPolicy::default(),
             people_from: Vec::new(),
+            exchange: false,
         }
     }
 }

@@ -290,6 +290,7 @@ fn build(config: &Config, people: &Company, clock: Clock) -> Result<Arc<Director
         servers: config.servers.iter().map(Into::into).collect(),
         accounts,
         seed: config.common.seed,
+        exchange: config.exchange,
     };
     let directory = Arc::new(Directory::build(&spec, people, clock));
     for path in &config.people_from {

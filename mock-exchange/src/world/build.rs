@@ -137,7 +137,7 @@ fn databases(config: &Config, seed: u64) -> Vec<Database> {
         for _ in 0..per_server {
             let number = databases.len() + 1;
             databases.push(Database {
-                name: format!("DB{number:02}"),
+                name: causeway_mock_kit::world::database_name(number),
                 server: server.clone(),
                 guid: guid(mix_two(seed, salt::DATABASE + number as u64)),
             });

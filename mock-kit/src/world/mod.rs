@@ -6,6 +6,7 @@
 mod build;
 mod device;
 mod group;
+mod mail;
 mod names;
 mod person;
 mod random;
@@ -14,6 +15,7 @@ use serde::Serialize;
 
 pub use device::{Device, DeviceModel, Platform};
 pub use group::{Group, GroupKind, GroupScope, Member};
+pub use mail::{DATABASES_PER_SERVER, MAIL_SERVERS, database_name, mailbox_home};
 pub use person::{Person, PersonState, ServiceAccount};
 pub use random::{SplitMix64, mix_two};
 
@@ -129,7 +131,8 @@ impl Company {
     /// the seed, so that a directory and an authority of one company agree.
     pub fn sid(&self, rid: u32) -> String {
         let bytes = domain_sid(self.seed);
-        let parts = bytes[8..].chunks_exact(4).map(|part| u32::from_le_bytes([part[0], part[1], part[2], part[3]]));
+        let parts =
+            bytes[8..].chunks_exact(4).map(|part| u32::from_le_bytes([part[0], part[1], part[2], part[3]]));
         parts.chain([rid]).fold("S-1-5".to_owned(), |text, part| format!("{text}-{part}"))
     }
 

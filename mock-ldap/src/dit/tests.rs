@@ -44,6 +44,7 @@ impl World {
             servers: servers.collect(),
             accounts: AccountPolicy::default(),
             seed: 7,
+            exchange: false,
         };
         change(&mut spec);
         Self { directory: Directory::build(&spec, &company, clock.clone()), company, clock }

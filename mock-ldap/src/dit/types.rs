@@ -341,6 +341,8 @@ pub struct DirectorySpec {
     pub servers: Vec<ServerSpec>,
     pub accounts: AccountPolicy,
     pub seed: u64,
+    /// Whether people have mailboxes on Exchange.
+    pub exchange: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -52,6 +52,9 @@ pub(super) struct Settings {
     pub(super) idle_removal: IdleRemoval,
     /// Actions this agent refuses, by name. Default none.
     pub(super) actions_forbidden: BTreeSet<String>,
+    /// On premises: which `[directory.<name>]` is a global catalog that knows where mailboxes are, for a scope of databases or
+    /// servers. Default: Exchange is asked.
+    pub(super) directory: Option<String>,
     /// On premises: the domain controller that actions write to and read back from, as Exchange writes it
     /// (`dc1.acme.example`). Default: whichever the server takes, so that what was written may be seen only after the
     /// directory has replicated.
@@ -170,6 +173,7 @@ impl Default for Settings {
             preauthorise: Vec::new(),
             idle_removal: IdleRemoval::default(),
             actions_forbidden: BTreeSet::new(),
+            directory: None,
             domain_controller: None,
         }
     }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::error::{MailError, is_missing_cmdlet};
+use super::homes;
 use super::limits;
 use super::mapping::{self, Mailbox, Phone, Statistics};
 use super::output::{delete, upsert};
@@ -284,6 +285,21 @@ impl<'a> Listing<'a> {
 
     /// Finds out which mailboxes are in the databases of the scope: what is told of phones does not say.
     async fn databases(&mut self) -> Result<(), MailError> {
+        let scope = &self.runner.settings.scope;
+        let placed = !scope.databases.is_empty() || !scope.servers.is_empty();
+        if let Some(catalog) = self.runner.catalog.as_ref().filter(|_| placed) {
+            match homes::in_scope(catalog, &self.net, scope).await {
+                Ok(found) => {
+                    self.runner.set_in_catalog(Some(found));
+                    return Ok(());
+                }
+                // Exchange knows it too; it only takes longer.
+                Err(error) => {
+                    tracing::warn!(error = %crate::chain::Chain(&error), "The catalog does not say where mailboxes are");
+                    self.runner.set_in_catalog(None);
+                }
+            }
+        }
         let databases = &self.runner.settings.scope.databases;
         let mut found = HashSet::new();
         for database in databases {

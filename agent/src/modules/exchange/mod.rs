@@ -9,6 +9,7 @@ pub(crate) mod check;
 mod config;
 mod error;
 mod guard;
+mod homes;
 mod limits;
 mod listing;
 mod mapping;
@@ -47,6 +48,7 @@ use super::{
     CheckResult, ConfigError, LocalExample, Module, ModuleContext, ModuleError, ModuleFactory,
     ModuleSettings, Outcome,
 };
+use crate::directory::Directory;
 use crate::exchange::{Exchange, Organisation};
 use crate::link::{LeaseGuard, LinkError};
 
@@ -140,10 +142,14 @@ impl ExchangeModule {
     /// Names the offending key.
     pub fn new(settings: &ModuleSettings, exchange: Arc<dyn Exchange>) -> Result<Self, ConfigError> {
         let read = Settings::read(settings)?;
+        let catalog = match &read.directory {
+            Some(name) => Some(Arc::new(Directory::new(name, settings)?)),
+            None => None,
+        };
         let (orders, inbox) = mpsc::channel(limits::ORDERS);
         let (pokes, poked) = mpsc::channel(limits::POKES);
         Ok(Self {
-            runner: Runner::new(read, exchange),
+            runner: Runner::new(read, exchange, catalog),
             organisation: None,
             guard: Guard::default(),
             orders,
@@ -480,6 +486,10 @@ fn settled(subject: &str, code: &str) -> Notice {
 }
 
 impl Module for ExchangeModule {
+    fn directories(&self) -> Vec<Arc<Directory>> {
+        self.runner.catalog.iter().cloned().collect()
+    }
+
     fn run(self: Arc<Self>, cx: ModuleContext) -> BoxFuture<'static, Result<(), ModuleError>> {
         Box::pin(async move {
             let idle = async {

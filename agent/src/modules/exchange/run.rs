@@ -17,6 +17,7 @@ use super::mapping::Mailbox;
 use super::sessions::Sessions;
 use super::state::Store;
 use super::statistics::Pace;
+use crate::directory::Directory;
 use crate::exchange::Exchange;
 use crate::link::LeaseGuard;
 use crate::modules::ModuleContext;
@@ -50,10 +51,18 @@ pub(super) struct Runner {
     pub(super) job: tokio::sync::Mutex<()>,
     /// Ids of mailboxes in the databases of the scope, as the last listing found them.
     in_databases: Mutex<HashSet<Uuid>>,
+    /// A global catalog that knows where mailboxes are.
+    pub(super) catalog: Option<Arc<Directory>>,
+    /// Ids of mailboxes on the servers and in the databases of the scope, when it was asked.
+    in_catalog: Mutex<Option<HashSet<Uuid>>>,
 }
 
 impl Runner {
-    pub(super) fn new(settings: Settings, exchange: Arc<dyn Exchange>) -> Self {
+    pub(super) fn new(
+        settings: Settings,
+        exchange: Arc<dyn Exchange>,
+        catalog: Option<Arc<Directory>>,
+    ) -> Self {
         let mut enrolled: HashMap<String, Vec<Option<String>>> = HashMap::new();
         for phone in &settings.enrolled {
             let mailbox = phone.mailbox.as_ref().map(|mailbox| mailbox.to_lowercase());
@@ -69,6 +78,8 @@ impl Runner {
             pace: Mutex::default(),
             job: tokio::sync::Mutex::default(),
             in_databases: Mutex::default(),
+            catalog,
+            in_catalog: Mutex::default(),
         }
     }
 
@@ -139,6 +150,11 @@ impl Runner {
         *self.in_databases.lock().unwrap_or_else(PoisonError::into_inner) = mailboxes;
     }
 
+    /// What the catalog said; none when it could not be asked.
+    pub(super) fn set_in_catalog(&self, mailboxes: Option<HashSet<Uuid>>) {
+        *self.in_catalog.lock().unwrap_or_else(PoisonError::into_inner) = mailboxes;
+    }
+
     /// Whether a mailbox belongs to this agent's part of the organisation; units are chosen by the servers.
     pub(super) fn holds(&self, mailbox: &Mailbox) -> bool {
         let scope = &self.settings.scope;
@@ -152,14 +168,19 @@ impl Runner {
         let database = mailbox.database.as_deref().map(str::to_lowercase);
         let id = Uuid::parse_str(&mailbox.guid).ok();
         let in_databases = self.in_databases.lock().unwrap_or_else(PoisonError::into_inner);
-        any(&scope.domains, &|wanted| domain_of_address.as_deref() == Some(wanted) || home == wanted)
-            && any(&scope.servers, &|wanted| {
-                host.as_deref()
-                    .is_some_and(|host| host == wanted || host.split('.').next() == wanted.split('.').next())
-            })
-            && any(&scope.databases, &|wanted| {
-                database.as_deref() == Some(wanted) || id.is_some_and(|id| in_databases.contains(&id))
-            })
+        if !any(&scope.domains, &|wanted| domain_of_address.as_deref() == Some(wanted) || home == wanted) {
+            return false;
+        }
+        let in_catalog = self.in_catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = &*in_catalog {
+            return id.is_some_and(|id| found.contains(&id));
+        }
+        any(&scope.servers, &|wanted| {
+            host.as_deref()
+                .is_some_and(|host| host == wanted || host.split('.').next() == wanted.split('.').next())
+        }) && any(&scope.databases, &|wanted| {
+            database.as_deref() == Some(wanted) || id.is_some_and(|id| in_databases.contains(&id))
+        })
     }
 
     /// Whether the cloud knows a phone, in this mailbox.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use causeway_mock_kit::world::{Group, GroupKind, GroupScope, Member, OuKind, Person, PersonState};
+use causeway_mock_kit::world::{
+    Company, Group, GroupKind, GroupScope, Member, OuKind, Person, PersonState, mailbox_home,
+};
 
 use super::super::account::{InitialPasswords, NEVER, UAC_DISABLED, UAC_NEVER_EXPIRES, UAC_NORMAL};
 use super::super::entry::EntryWriter;
@@ -336,6 +338,7 @@ impl Builder<'_> {
                 }
             };
             let sid = sid_in_domain(&domain_sid, person.rid);
+            let home = self.spec.exchange.then(|| mailbox_home_names(company, person.index));
             let shape = Shape {
                 parent: Some(parent),
                 rdn: &text.rdn,
@@ -345,6 +348,9 @@ impl Builder<'_> {
             };
             self.put(&shape, |entry| {
                 at.person(entry, person, &text, &company.organisation, &sid);
+                if let Some((database, server)) = &home {
+                    entry.text(at.home_database, database).text(at.home_server, server);
+                }
                 at.account(entry, control, set, expires);
                 if person.state == PersonState::HoursDenied {
                     entry.bytes(at.logon_hours, &[&[0; 21]]);
@@ -471,6 +477,8 @@ struct AccountAttributes {
     mail: AttrId,
     mail_nickname: AttrId,
     proxy_addresses: AttrId,
+    home_database: AttrId,
+    home_server: AttrId,
     telephone: AttrId,
     mobile: AttrId,
     title: AttrId,
@@ -509,6 +517,8 @@ impl AccountAttributes {
             mail: id("mail"),
             mail_nickname: id("mailNickname"),
             proxy_addresses: id("proxyAddresses"),
+            home_database: id("homeMDB"),
+            home_server: id("msExchHomeServerName"),
             telephone: id("telephoneNumber"),
             mobile: id("mobile"),
             title: id("title"),
@@ -565,4 +575,17 @@ impl AccountAttributes {
         entry.text(self.country, person.country_code()).text(self.country_name, person.country());
         entry.text(self.employee, &text.employee);
     }
+}
+
+/// `homeMDB` and `msExchHomeServerName` of a person, as Exchange's setup names its objects.
+fn mailbox_home_names(company: &Company, index: u32) -> (String, String) {
+    const GROUP: &str = "Exchange Administrative Group (FYDIBOHF23SPDLT)";
+    let (server, database) = mailbox_home(index);
+    let (organisation, domain) = (&company.organisation, company.domain.replace('.', ",DC="));
+    let database = format!(
+        "CN={database},CN=Databases,CN={GROUP},CN=Administrative Groups,CN={organisation},CN=Microsoft Exchange,\
+         CN=Services,CN=Configuration,DC={domain}"
+    );
+    let server = server.to_ascii_uppercase();
+    (database, format!("/o={organisation}/ou={GROUP}/cn=Configuration/cn=Servers/cn={server}"))
 }

@@ -71,6 +71,7 @@ impl Story {
                 .collect(),
             accounts: AccountPolicy::default(),
             seed: 3,
+            exchange: false,
         };
         world.directory = Directory::build(&spec, &world.company, world.clock.clone());
         let admin = world.admin();
