@@ -46,6 +46,7 @@ use crate::storage::{Scoped, Storage, StorageError};
 use crate::surroundings::Surroundings;
 use crate::uplink::Uplink;
 use crate::upload::Uploads;
+use crate::wake::Wake;
 
 /// Everything an agent is made of. Fields that are `None` are made in the usual way from the others.
 pub struct AgentConfig {
@@ -269,6 +270,7 @@ impl Agent {
             stop: modules_stop.clone(),
             status: StatusCell::default(),
             random: random.clone(),
+            wake: Wake::default(),
         };
         let limits = settings.settings.limits.clone();
         let cloud = settings.settings.cloud.url.clone();
@@ -352,6 +354,7 @@ impl Agent {
             state_thread,
         };
         running.until_stopped(surroundings.run());
+        running.until_stopped(running.modules.clone().wake_on_new_secrets());
         running.until_stopped(prefer_direct(roads_to_cloud, running.channel.clone(), clock));
         running.spawn_all(parts, ends, dispatcher, uplink, rotation, clock);
         if let Some(watch) = watch {

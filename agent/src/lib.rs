@@ -35,6 +35,7 @@ mod surroundings;
 mod uplink;
 mod upload;
 pub mod vault;
+pub mod wake;
 pub mod way;
 pub mod web;
 

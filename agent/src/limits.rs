@@ -187,8 +187,9 @@ pub const CONSTRAINED_WAIT_FROM: Duration = Duration::from_secs(60);
 /// ... and spread up to the cap of the usual back-off.
 pub const CONSTRAINED_WAIT_TO: Duration = Duration::from_secs(300);
 
-/// Actions accepted and not finished; further ones are refused with "wait". Beyond this something is stuck.
-pub const ACTIONS_OPEN_MAX: usize = 10_000;
+/// Actions accepted and not finished; further ones are refused with "wait". An order for every phone of a large company
+/// may be held until a person confirms, and the confirmation must find room: 10,000 and some. About 2 KiB each.
+pub const ACTIONS_OPEN_MAX: usize = 12_000;
 
 /// The longest life of an action, whatever the cloud says.
 pub const ACTION_TTL_MAX: Duration = Duration::from_secs(30 * 24 * 3_600);

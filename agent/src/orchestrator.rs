@@ -25,6 +25,7 @@ use crate::status::StatusCell;
 use crate::storage::{Batch, Scoped, Storage, StorageError, Table};
 use crate::supervisor::{Supervised, Supervisor};
 use crate::vault::Vault;
+use crate::wake::Wake;
 
 /// The modules that are configured. Cheap to clone.
 #[derive(Clone)]
@@ -234,6 +235,15 @@ impl Modules {
         }
     }
 
+    /// Tries everything that waits again whenever somebody stores a secret, for as long as the agent runs.
+    pub async fn wake_on_new_secrets(self) {
+        let mut renewals = self.0.secrets.renewals();
+        loop {
+            renewals.next().await;
+            self.0.running().values().for_each(|configured| configured.cx.wake.call());
+        }
+    }
+
     /// Ends every module; returns when they have ended.
     pub async fn stop(&self) {
         let supervisors: Vec<Supervisor> =
@@ -303,6 +313,8 @@ impl Inner {
             configured.cx.status.set(ModuleState::Idle, "switched off");
         }
         configured.supervisor.replace(module.map(|module| Supervised { module }));
+        // What waits may have waited for these settings.
+        configured.cx.wake.call();
         let desired: BTreeMap<&String, &Configure> =
             running.iter().filter_map(|(kind, c)| Some((kind, c.config.as_ref()?))).collect();
         let json = serde_json::to_vec_pretty(&desired).expect("configs serialise to JSON");
@@ -321,6 +333,7 @@ impl Inner {
         let cx = ModuleContext {
             storage: Arc::new(Scoped::new(self.whole.clone(), kind)),
             status: StatusCell::default(),
+            wake: Wake::default(),
             ..self.template.clone()
         };
         let supervisor = Supervisor::start(kind.to_owned(), cx.clone());

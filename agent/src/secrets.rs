@@ -14,6 +14,7 @@ use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::limits::{REFUSALS_REMEMBERED_MAX, SETTINGS_FILE_MAX_BYTES};
+use crate::wake::{Calls, Wake};
 
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "secrets.sealed";
@@ -25,6 +26,7 @@ pub struct SecretStore {
     /// What was read from the file since.
     newest: Arc<ArcSwapOption<BTreeMap<String, Secret>>>,
     refused: Arc<Refused>,
+    renewed: Wake,
 }
 
 impl SecretStore {
@@ -51,6 +53,12 @@ impl SecretStore {
     pub fn renew(&self, read: &Self) {
         self.newest.store(Some(read.texts.clone()));
         self.refused.forget();
+        self.renewed.call();
+    }
+
+    /// Every time from now on that somebody has been at the secrets.
+    pub fn renewals(&self) -> Calls {
+        self.renewed.listen()
     }
 
     /// Whether a server has refused this user with this secret. It says no again and again, and counts until it locks

@@ -48,6 +48,9 @@ pub const PAGE_DEFAULT: usize = 100;
 /// Rows of a page at most.
 pub const PAGE_MAX: usize = 1_000;
 
+/// Targets of one order for many. 1,000 phones fill half of a body.
+pub const BATCH_MAX: usize = 1_000;
+
 /// Body of one API call. Desired configs are the largest; `BODY_MAX_BYTES` of the channel is the real limit behind it.
 pub const API_BODY_MAX_BYTES: usize = 256 * 1024;
 

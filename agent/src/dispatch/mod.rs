@@ -5,6 +5,8 @@
 
 mod inbox;
 pub mod outbox;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -16,6 +18,7 @@ use causeway_protocol::action::{Action, ErrorReport, Report, codes};
 use causeway_protocol::channel::payload::{Reply, Request};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -50,7 +53,33 @@ struct Inner {
 /// An action that is not finished.
 struct Open {
     action: Arc<Action>,
+    given: Given,
     accepted: Shared<BoxFuture<'static, Result<(), Box<StanzaError>>>>,
+}
+
+/// How the cloud has given us an action: by which attempt, and under which lease. After a restart of this process, or a
+/// while in which we were taken for dead, it gives the same action again, under the lease of then; what was said before
+/// is nothing it would still believe. Not kept on disk: a process that begins again begins under another lease.
+#[derive(Clone)]
+struct Given(Arc<Mutex<(u32, Option<u64>)>>);
+
+impl Given {
+    fn by(action: &Action) -> Self {
+        Self(Arc::new(Mutex::new((action.attempt, action.fence))))
+    }
+
+    /// It is given again.
+    fn again(&self, action: &Action) {
+        let mut given = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if action.attempt > given.0 {
+            *given = (action.attempt, action.fence);
+        }
+    }
+
+    /// The newest attempt and its fence.
+    fn newest(&self) -> (u32, Option<u64>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// How much is taken at once.
@@ -108,11 +137,13 @@ impl Dispatcher {
         let count = rows.len();
         for row in rows {
             let action = Arc::new(row.action);
+            let given = Given::by(&action);
             let accepted = futures_util::future::ready(Ok(())).boxed().shared();
-            self.0.open().insert(action.id.clone(), Open { action: action.clone(), accepted });
+            let open = Open { action: action.clone(), given: given.clone(), accepted };
+            self.0.open().insert(action.id.clone(), open);
             let left = u64::try_from(row.deadline_ms - self.0.clock.now_ms()).unwrap_or(0);
             let deadline = self.0.clock.now() + Duration::from_millis(left).min(ACTION_TTL_MAX);
-            self.spawn(action, row.accepted_ms, deadline);
+            self.spawn(action, given, row.accepted_ms, deadline);
         }
         Ok(count)
     }
@@ -121,27 +152,28 @@ impl Dispatcher {
     pub fn accept(&self, action: Action) -> BoxFuture<'static, Result<(), Box<StanzaError>>> {
         let mut open = self.0.open();
         if let Some(known) = open.get(&action.id) {
-            return if known.action.same_work(&action) {
-                known.accepted.clone().boxed()
-            } else {
-                futures_util::future::ready(Err(duplicate())).boxed()
-            };
+            if !known.action.same_work(&action) {
+                return futures_util::future::ready(Err(duplicate())).boxed();
+            }
+            known.given.again(&action);
+            return known.accepted.clone().boxed();
         }
         if open.len() >= ACTIONS_OPEN_MAX {
             return futures_util::future::ready(Err(busy("too many actions are open"))).boxed();
         }
         let action = Arc::new(action);
+        let given = Given::by(&action);
         // A task of its own: a cut link drops the future, and the action must still run once it is committed.
         let this = self.clone();
-        let begun = tokio::spawn(this.begin(action.clone()));
+        let begun = tokio::spawn(this.begin(action.clone(), given.clone()));
         let accepted = async move { begun.await.unwrap_or_else(|_| Err(busy("the agent is stopping"))) }
             .boxed()
             .shared();
-        open.insert(action.id.clone(), Open { action, accepted: accepted.clone() });
+        open.insert(action.id.clone(), Open { action, given, accepted: accepted.clone() });
         accepted.boxed()
     }
 
-    async fn begin(self, action: Arc<Action>) -> Result<(), Box<StanzaError>> {
+    async fn begin(self, action: Arc<Action>, given: Given) -> Result<(), Box<StanzaError>> {
         let inner = &self.0;
         let found = match inner.inbox.find(&action.id).await {
             Ok(found) => found,
@@ -152,8 +184,10 @@ impl Dispatcher {
             if !row.action.same_work(&action) {
                 return Err(duplicate());
             }
-            // The cloud asks again although we have reported: it may have lost the report, so it gets it again.
+            // The cloud asks again although we have reported: it may have lost the report, or refused it because the lease
+            // had passed on meanwhile. What was done is done, so it gets it again under what it asks with.
             if let Some(report) = row.report {
+                let report = Report { fence: given.newest().1, ..report };
                 inner.outbox.send_again(report).await.map_err(|error| storage_busy(&error))?;
             }
             return Ok(());
@@ -166,7 +200,7 @@ impl Dispatcher {
         if let Err(error) = inner.inbox.accept(&row).await {
             return Err(self.forget(&action.id, &error));
         }
-        self.spawn(action, accepted_ms, deadline);
+        self.spawn(action, given, accepted_ms, deadline);
         Ok(())
     }
 
@@ -176,7 +210,7 @@ impl Dispatcher {
         storage_busy(error)
     }
 
-    fn spawn(&self, action: Arc<Action>, accepted_ms: i64, deadline: Instant) {
+    fn spawn(&self, action: Arc<Action>, given: Given, accepted_ms: i64, deadline: Instant) {
         let this = self.clone();
         tokio::spawn(async move {
             let stop = this.0.stop.clone();
@@ -184,17 +218,17 @@ impl Dispatcher {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
-                () = this.carry_out(action, accepted_ms, deadline) => {}
+                () = this.carry_out(action, given, accepted_ms, deadline) => {}
             }
         });
     }
 
-    async fn carry_out(&self, action: Arc<Action>, accepted_ms: i64, deadline: Instant) {
-        let report = match timeout_at(deadline, self.work(&action)).await {
+    async fn carry_out(&self, action: Arc<Action>, given: Given, accepted_ms: i64, deadline: Instant) {
+        let report = match timeout_at(deadline, self.work(&action, &given)).await {
             Ok(report) => report,
             Err(_) => Report::failure(&action.id, deadline_passed()),
         };
-        let report = Report { fence: action.fence, ..report };
+        let report = Report { fence: given.newest().1, ..report };
         let row = Row { action: (*action).clone(), accepted_ms, deadline_ms: 0, report: Some(report) };
         self.finish(row).await;
         self.0.open().remove(&action.id);
@@ -220,30 +254,44 @@ impl Dispatcher {
     }
 
     /// Works until there is a terminal report.
-    async fn work(&self, action: &Arc<Action>) -> Report {
+    async fn work(&self, action: &Arc<Action>, given: &Given) -> Report {
         let inner = &self.0;
+        let mut told = None;
         loop {
             let permit = inner.action_permits.acquire().await.expect("the semaphore is never closed");
             let (module, cx) = match inner.modules.find(&action.module) {
                 Ok(found) => found,
                 Err(error) => return Report::failure(&action.id, error),
             };
+            // From before the work, so that nothing that changes meanwhile is missed.
+            let mut calls = cx.wake.listen();
             let outcome = act(module, cx, (**action).clone()).await;
             drop(permit);
             match outcome {
                 Outcome::Success(result) => return Report::success(&action.id, result),
                 Outcome::Failure(error) => return Report::failure(&action.id, error),
                 Outcome::Pending { result, next_check } => {
-                    let next_ms = u64::try_from(next_check.as_millis()).unwrap_or(u64::MAX);
-                    let mut report = Report::pending(&action.id, Some(result), Some(next_ms));
-                    report.fence = action.fence;
-                    if let Err(error) = inner.outbox.put(report).await {
-                        tracing::warn!(id = action.id, error = %Chain(&error), "A pending report could not be stored");
+                    let news = (result, given.newest());
+                    // Thousands of actions that wait for the same thing must not say so again and again.
+                    if told.as_ref() != Some(&news) {
+                        self.tell(action, &news, next_check);
+                        told = Some(news);
                     }
-                    inner.clock.sleep(next_check).await;
+                    tokio::select! {
+                        () = inner.clock.sleep(next_check) => {}
+                        () = calls.next() => {}
+                    }
                 }
             }
         }
+    }
+
+    /// Reports how a pending action stands.
+    fn tell(&self, action: &Action, news: &(Value, (u32, Option<u64>)), next_check: Duration) {
+        let (result, (_, fence)) = news;
+        let next_ms = u64::try_from(next_check.as_millis()).unwrap_or(u64::MAX);
+        let report = Report::pending(&action.id, Some(result.clone()), Some(next_ms));
+        self.0.outbox.tell(Report { fence: *fence, ..report });
     }
 
     /// Answers a request within its time, or says at once that there is too much to do.

@@ -1,16 +1,17 @@
 //! Reports on their way to the cloud. A report leaves the outbox only when the cloud has it for good.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use causeway_protocol::action::Report;
+use causeway_protocol::action::{Report, Status};
 use causeway_protocol::channel::payload::Payload;
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use xmpp_parsers::stanza_error::ErrorType;
@@ -32,6 +33,9 @@ struct Inner {
     waiting: AtomicU64,
     fresh: mpsc::Sender<(u64, Report)>,
     queue: std::sync::Mutex<Option<mpsc::Receiver<(u64, Report)>>>,
+    /// How pending actions stand, by their ids.
+    news: std::sync::Mutex<BTreeMap<String, Report>>,
+    more: Notify,
 }
 
 /// Numbers from here on name reports that are not in the state file.
@@ -54,6 +58,8 @@ impl Outbox {
             waiting: AtomicU64::new(waiting),
             fresh,
             queue: std::sync::Mutex::new(Some(queue)),
+            news: std::sync::Mutex::default(),
+            more: Notify::new(),
         })))
     }
 
@@ -64,6 +70,9 @@ impl Outbox {
 
     /// Ends an action: its inbox row and its report, in one commit.
     pub(super) async fn finish(&self, inbox: &Inbox, row: &Row) -> Result<(), StorageError> {
+        if self.0.news().remove(&row.action.id).is_some() {
+            self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
         let mut batch = Batch::new();
         inbox.finish(row, &mut batch);
         match &row.report {
@@ -72,8 +81,19 @@ impl Outbox {
         }
     }
 
-    pub(super) async fn put(&self, report: Report) -> Result<(), StorageError> {
-        self.store(Batch::new(), report).await
+    /// Tells how a pending action stands. Not stored: after a restart it is worked on again and says so by itself. Of
+    /// several such reports that wait for the link only the newest is worth sending.
+    pub(super) fn tell(&self, report: Report) {
+        if self.0.news().insert(report.id.clone(), report).is_none() {
+            self.0.waiting.fetch_add(1, Ordering::Relaxed);
+        }
+        self.0.more.notify_one();
+    }
+
+    /// What waits to be told of an action.
+    #[cfg(test)]
+    pub(super) fn told(&self, id: &str) -> Option<Report> {
+        self.0.news().get(id).cloned()
     }
 
     pub(super) async fn send_again(&self, report: Report) -> Result<(), StorageError> {
@@ -125,6 +145,12 @@ impl Outbox {
     }
 }
 
+impl Inner {
+    fn news(&self) -> MutexGuard<'_, BTreeMap<String, Report>> {
+        self.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 struct Drain {
     outbox: Outbox,
     channel: Channel,
@@ -150,7 +176,14 @@ impl Drain {
                 return;
             }
             while !paused && self.in_flight.len() < OUTBOX_IN_FLIGHT {
-                let Some((number, report)) = self.ready.pop_first() else { break };
+                if let Some((number, report)) = self.ready.pop_first() {
+                    self.send(number, report);
+                    continue;
+                }
+                // How actions ended comes before how others stand.
+                let news = if self.look { None } else { self.outbox.0.news().pop_first() };
+                let Some((_, report)) = news else { break };
+                let number = self.outbox.0.next.fetch_add(1, Ordering::Relaxed) | UNSTORED;
                 self.send(number, report);
             }
             let wake = self.pause_until.unwrap_or_else(Instant::now);
@@ -171,6 +204,7 @@ impl Drain {
                     Some(_) => self.look = true,
                     None => return,
                 },
+                () = self.outbox.0.more.notified(), if !paused => {}
                 () = sleep_until(wake), if paused => self.pause_until = None,
             }
         }
@@ -197,7 +231,24 @@ impl Drain {
                 if !matches!(error, IqError::Lost | IqError::Offline) {
                     self.pause(OUTBOX_RETRY_AFTER);
                 }
-                self.ready.insert(number, report);
+                if report.status == Status::Pending && number >= UNSTORED {
+                    self.tell_later(report);
+                } else {
+                    self.ready.insert(number, report);
+                }
+            }
+        }
+    }
+
+    /// Unless there is something newer to be told.
+    fn tell_later(&mut self, report: Report) {
+        let inner = &self.outbox.0;
+        match inner.news().entry(report.id.clone()) {
+            Entry::Occupied(_) => {
+                inner.waiting.fetch_sub(1, Ordering::Relaxed);
+            }
+            Entry::Vacant(free) => {
+                free.insert(report);
             }
         }
     }

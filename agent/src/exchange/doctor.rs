@@ -48,12 +48,7 @@ const PROBE: &str = "CausewayProbe";
 
 /// All checks, in the order a person would make them. `needed` are the cmdlets that must exist.
 pub async fn run(organisation: &Organisation, net: &Net, needed: &[&str]) -> Vec<CheckResult> {
-    let mut results = match &organisation.backend {
-        Backend::OnPremises(servers) => reach_all(organisation, servers, net).await,
-        Backend::Online(online) => {
-            vec![CheckResult::ok(&SERVERS, online.endpoint().url.clone()).of(organisation.name())]
-        }
-    };
+    let mut results = reach(organisation, net).await;
     let secrets = secrets(organisation);
     let stored = secrets.remedy().is_empty();
     results.push(secrets.of(organisation.name()));
@@ -82,6 +77,16 @@ pub async fn run(organisation: &Organisation, net: &Net, needed: &[&str]) -> Vec
         }
     }
     results
+}
+
+/// Every server, without signing in.
+pub async fn reach(organisation: &Organisation, net: &Net) -> Vec<CheckResult> {
+    match &organisation.backend {
+        Backend::OnPremises(servers) => reach_all(organisation, servers, net).await,
+        Backend::Online(online) => {
+            vec![CheckResult::ok(&SERVERS, online.endpoint().url.clone()).of(organisation.name())]
+        }
+    }
 }
 
 fn remedy(error: &ExchangeError) -> &'static str {
@@ -118,18 +123,17 @@ fn secrets(organisation: &Organisation) -> CheckResult {
     CheckResult::ok(&SECRET, "stored")
 }
 
-/// Every server, without signing in.
 async fn reach_all(organisation: &Organisation, servers: &OnPremises, net: &Net) -> Vec<CheckResult> {
     let endpoints = organisation.settings().endpoints();
     let names: Vec<String> = endpoints.iter().map(|endpoint| endpoint.url.clone()).collect();
     let mut results = vec![CheckResult::ok(&SERVERS, names.join(", ")).of(organisation.name())];
     let reached =
-        join_all(endpoints.iter().map(|endpoint| reach(organisation, servers, net, endpoint))).await;
+        join_all(endpoints.iter().map(|endpoint| reach_one(organisation, servers, net, endpoint))).await;
     results.extend(reached.into_iter().flatten());
     results
 }
 
-async fn reach(
+async fn reach_one(
     organisation: &Organisation,
     servers: &OnPremises,
     net: &Net,

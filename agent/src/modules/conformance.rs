@@ -20,6 +20,7 @@ use crate::random::RandomSource;
 use crate::secrets::SecretStore;
 use crate::status::StatusCell;
 use crate::storage::memory::MemoryStorage;
+use crate::wake::Wake;
 use causeway_protocol::Secret;
 use causeway_protocol::action::{Action, codes};
 use causeway_protocol::channel::payload::Request;
@@ -57,6 +58,7 @@ fn context() -> ModuleContext {
         stop: CancellationToken::new(),
         status: StatusCell::default(),
         random,
+        wake: Wake::default(),
     }
 }
 

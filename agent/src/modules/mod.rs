@@ -39,6 +39,7 @@ use crate::secrets::SecretStore;
 use crate::status::StatusCell;
 use crate::storage::Storage;
 use crate::vault::Vault;
+use crate::wake::Wake;
 
 /// Every module this build knows.
 pub static FACTORIES: &[&dyn ModuleFactory] =
@@ -191,6 +192,8 @@ pub struct ModuleContext {
     pub status: StatusCell,
     /// Chance, for jitter.
     pub random: RandomSource,
+    /// Tries everything of this module that waits again, at once.
+    pub wake: Wake,
 }
 
 /// How an action went.

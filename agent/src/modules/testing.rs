@@ -24,6 +24,7 @@ use crate::secrets::SecretStore;
 use crate::status::StatusCell;
 use crate::storage::Storage;
 use crate::storage::memory::MemoryStorage;
+use crate::wake::Wake;
 
 /// Connects to loopback, and knows the service records it was given.
 #[derive(Default)]
@@ -278,6 +279,7 @@ pub(crate) fn context(storage: Arc<dyn Storage>, cloud: Arc<dyn CloudLink>) -> M
         stop: CancellationToken::new(),
         status: StatusCell::default(),
         random: RandomSource::seeded(7),
+        wake: Wake::default(),
     }
 }
 

@@ -16,7 +16,7 @@ use super::Problem;
 use super::extract::{Body, Item, Listing, Params, Scope, check_word, limit, number_after};
 use super::problem::Problems;
 use crate::dispatch::{self, DispatchError};
-use crate::limits::{ACTION_TTL_DEFAULT, ACTION_TTL_MAX, KEY_MAX_BYTES, WAIT_MAX};
+use crate::limits::{ACTION_TTL_DEFAULT, ACTION_TTL_MAX, BATCH_MAX, KEY_MAX_BYTES, WAIT_MAX};
 use crate::state::Cloud;
 use crate::store::{ActionFilter, ActionRow, NewAction, TimelineRow};
 
@@ -50,6 +50,36 @@ pub(crate) struct Order {
 pub(crate) struct OrderId {
     /// Names the action for ever
     id: String,
+}
+
+/// The same order for many targets.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OrderForMany {
+    /// Kind of the module that must act
+    module: String,
+    /// What to do
+    action: String,
+    /// What to do it to, 1 to 1,000 times; each becomes an action of its own
+    #[schema(value_type = Vec<Object>)]
+    targets: Vec<Value>,
+    /// How to do it
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    params: Value,
+    /// The same key with the same targets in the same order gives the same ids
+    #[serde(default)]
+    idempotency_key: Option<String>,
+    /// Milliseconds until it is over, whatever happened; an hour when missing, at most 30 days
+    #[serde(default)]
+    ttl_ms: Option<u64>,
+}
+
+/// Accepted orders.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct OrderIds {
+    /// In the order of the targets
+    ids: Vec<String>,
 }
 
 /// A line of the timeline.
@@ -180,7 +210,7 @@ pub(super) async fn create(
     Scope(tenant): Scope,
     Body(order): Body<Order>,
 ) -> Result<(StatusCode, HeaderMap, Json<OrderId>), Problem> {
-    let id = submit(&cloud, &tenant.id, order, "api").await?;
+    let id = dispatch::submit(&cloud, &tenant.id, read(order, "api")?).await.map_err(refused)?;
     let mut headers = HeaderMap::new();
     let location = format!("{}/tenants/{}/actions/{id}", super::BASE, tenant.id);
     if let Ok(location) = HeaderValue::from_str(&location) {
@@ -189,8 +219,33 @@ pub(super) async fn create(
     Ok((StatusCode::ACCEPTED, headers, Json(OrderId { id })))
 }
 
-/// Checks an order and hands it to dispatch.
-async fn submit(cloud: &Arc<Cloud>, tenant: &str, order: Order, actor: &str) -> Result<String, Problem> {
+/// Order the same for many targets; all of it is on the disk when this answers, or nothing
+#[utoipa::path(post, path = "/tenants/{tenant}/actions/batch", tag = "work", params(("tenant" = String, Path)),
+    request_body = OrderForMany,
+    responses((status = 202, body = OrderIds), Problems,
+              (status = 409, body = Problem, content_type = "application/problem+json",
+               description = "The idempotency key was used for another order")))]
+pub(super) async fn create_many(
+    State(cloud): State<Arc<Cloud>>,
+    Scope(tenant): Scope,
+    Body(many): Body<OrderForMany>,
+) -> Result<(StatusCode, Json<OrderIds>), Problem> {
+    let OrderForMany { module, action, targets, params, idempotency_key, ttl_ms } = many;
+    if targets.is_empty() || targets.len() > BATCH_MAX {
+        return Err(Problem::invalid("targets", format!("1 to {BATCH_MAX}")));
+    }
+    let order = |(n, target): (usize, Value)| {
+        let idempotency_key = idempotency_key.as_ref().map(|key| format!("{key}/{n}"));
+        let (module, action, params) = (module.clone(), action.clone(), params.clone());
+        read(Order { module, action, target, params, idempotency_key, ttl_ms }, "api")
+    };
+    let new = targets.into_iter().enumerate().map(order).collect::<Result<Vec<_>, _>>()?;
+    let ids = dispatch::submit_many(&cloud, &tenant.id, new).await.map_err(refused)?;
+    Ok((StatusCode::ACCEPTED, Json(OrderIds { ids })))
+}
+
+/// Checks an order.
+fn read(order: Order, actor: &str) -> Result<NewAction, Problem> {
     check_word("module", &order.module)?;
     check_word("action", &order.action)?;
     if order.target.to_string().len() + order.params.to_string().len() > BODY_MAX_BYTES / 2 {
@@ -208,7 +263,7 @@ async fn submit(cloud: &Arc<Cloud>, tenant: &str, order: Order, actor: &str) -> 
     if ttl.is_zero() || ttl > ACTION_TTL_MAX {
         return Err(Problem::invalid("ttl_ms", format!("between 1 and {}", ACTION_TTL_MAX.as_millis())));
     }
-    let new = NewAction {
+    Ok(NewAction {
         module: order.module,
         action: order.action,
         target: order.target,
@@ -217,8 +272,7 @@ async fn submit(cloud: &Arc<Cloud>, tenant: &str, order: Order, actor: &str) -> 
         ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
         actor: actor.to_owned(),
         reason: String::new(),
-    };
-    dispatch::submit(cloud, tenant, new).await.map_err(refused)
+    })
 }
 
 /// Why dispatch did not take it, for the caller.

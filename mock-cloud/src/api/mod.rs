@@ -126,6 +126,7 @@ fn routes() -> OpenApiRouter<Arc<Cloud>> {
         .routes(routes!(modules::list))
         .routes(routes!(modules::show, modules::put))
         .routes(routes!(actions::list, actions::create))
+        .routes(routes!(actions::create_many))
         .routes(routes!(actions::show))
         .routes(routes!(authenticate::authenticate))
         .routes(routes!(directory::users))

@@ -15,7 +15,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
-use super::choice::{Choice, choose, instance_of, is_repeatable, resource_of};
+use super::choice::{Choice, choose, instance_of, is_repeatable};
 use super::{Dispatch, DispatchError};
 use crate::certificates;
 use crate::channel::FRONT;
@@ -27,7 +27,7 @@ use crate::limits::{
 };
 use crate::pki::AgentIdentity;
 use crate::state::Cloud;
-use crate::store::{ActionRow, Finish, Inserted, NewAction, StoreError};
+use crate::store::{ActionRow, Finish, Inserted, NewAction, StoreError, Under};
 
 /// Takes an order: it is on the disk when this returns, and on its way.
 ///
@@ -40,14 +40,64 @@ pub async fn submit(cloud: &Arc<Cloud>, tenant: &str, new: NewAction) -> Result<
         Inserted::Same(id) => Ok(id),
         Inserted::OtherBody(id) => Err(DispatchError::KeyReused { id }),
         Inserted::New(id) => {
-            let body = json!({ "action": id, "module": module, "verb": verb, "status": "pending", "step": "queued" });
-            cloud.action_changed(tenant, &id, body);
-            if deadline_ms < cloud.dispatch.next_deadline_ms.load(Ordering::Acquire) {
-                cloud.dispatch.deadline_changed.notify_one();
-            }
+            queued(cloud, tenant, &id, (&module, &verb));
+            due(cloud, deadline_ms);
             tokio::spawn(carry(Arc::clone(cloud), tenant.to_owned(), id.clone()));
             Ok(id)
         }
+    }
+}
+
+/// Takes the same order for many targets: all of them are on the disk when this returns, or none is.
+///
+/// # Errors
+/// When an idempotency key belongs to another order, or the store fails.
+pub async fn submit_many(
+    cloud: &Arc<Cloud>,
+    tenant: &str,
+    new: Vec<NewAction>,
+) -> Result<Vec<String>, DispatchError> {
+    let Some(first) = new.first() else { return Ok(Vec::new()) };
+    let (module, verb) = (first.module.clone(), first.action.clone());
+    let deadline_ms = cloud.now_ms().saturating_add(i64::try_from(first.ttl_ms).unwrap_or(i64::MAX));
+    let inserted =
+        cloud.store.insert_actions(tenant, new, cloud.now_ms()).await.map_err(DispatchError::Store)?;
+    let mut ids = Vec::with_capacity(inserted.len());
+    let mut fresh = Vec::new();
+    let mut reused = None;
+    for inserted in inserted {
+        match inserted {
+            Inserted::Same(id) => ids.push(id),
+            Inserted::OtherBody(id) => reused = Some(id),
+            Inserted::New(id) => {
+                queued(cloud, tenant, &id, (&module, &verb));
+                fresh.push(id.clone());
+                ids.push(id);
+            }
+        }
+    }
+    due(cloud, deadline_ms);
+    let (owned, tenant) = (Arc::clone(cloud), tenant.to_owned());
+    tokio::spawn(async move {
+        futures_util::stream::iter(fresh)
+            .for_each_concurrent(ACTIONS_IN_FLIGHT_MAX, |id| carry(Arc::clone(&owned), tenant.clone(), id))
+            .await;
+    });
+    match reused {
+        Some(id) => Err(DispatchError::KeyReused { id }),
+        None => Ok(ids),
+    }
+}
+
+fn queued(cloud: &Cloud, tenant: &str, id: &str, (module, verb): (&str, &str)) {
+    let body = json!({ "action": id, "module": module, "verb": verb, "status": "pending", "step": "queued" });
+    cloud.action_changed(tenant, id, body);
+}
+
+/// Something may be over sooner than the watch over deadlines expects.
+fn due(cloud: &Cloud, deadline_ms: i64) {
+    if deadline_ms < cloud.dispatch.next_deadline_ms.load(Ordering::Acquire) {
+        cloud.dispatch.deadline_changed.notify_one();
     }
 }
 
@@ -62,9 +112,9 @@ pub(crate) async fn report(cloud: &Arc<Cloud>, who: &AgentIdentity, report: Repo
     let Some((action, _)) = found else {
         return Err(Refused::new(DefinedCondition::ItemNotFound, "there is no such action"));
     };
-    if let (Some(fence), Some(resource)) = (report.fence, resource_of(&action)) {
+    if let (Some(fence), Some(resource)) = (report.fence, &action.resource) {
         let current =
-            cloud.store.lease(tenant, &resource).await.map_err(|error| Refused::store(&error))?.fence;
+            cloud.store.lease(tenant, resource).await.map_err(|error| Refused::store(&error))?.fence;
         if fence < current {
             return Err(refuse_stale(cloud, who, action, fence, current).await);
         }
@@ -78,8 +128,10 @@ pub(crate) async fn report(cloud: &Arc<Cloud>, who: &AgentIdentity, report: Repo
             let agent = Some(who.instance.clone());
             let noted =
                 cloud.store.action_note(tenant, &report.id, "running", agent, detail, cloud.now_ms()).await;
-            noted.map_err(|error| Refused::store(&error))?;
-            changed(cloud, &action, "running", Status::Pending, Some(&who.instance));
+            // News of an action that is over by now is none.
+            if noted.map_err(|error| Refused::store(&error))? {
+                changed(cloud, &action, "running", Status::Pending, Some(&who.instance));
+            }
             return Ok(());
         }
         Status::Success => Ok(report.result.unwrap_or(Value::Null)),
@@ -104,11 +156,14 @@ async fn refuse_stale(
     if let Err(error) = noted {
         return Refused::store(&error);
     }
-    // Nobody works on it any more under a valid lease: the holder of today gets it.
-    if let Err(error) = cloud.store.action_taken_back(&who.tenant, &action.id, &who.instance).await {
-        return Refused::store(&error);
+    // Nobody works on it any more under a valid lease: the holder of today gets it. Unless it has it: then this was said
+    // before it was given again.
+    if action.fence == Some(fence) {
+        if let Err(error) = cloud.store.action_taken_back(&who.tenant, &action.id, &who.instance).await {
+            return Refused::store(&error);
+        }
+        tokio::spawn(carry(Arc::clone(cloud), who.tenant.clone(), action.id));
     }
-    tokio::spawn(carry(Arc::clone(cloud), who.tenant.clone(), action.id));
     Refused::new(DefinedCondition::Conflict, codes::STALE_FENCE)
 }
 
@@ -242,7 +297,7 @@ impl Carrier {
             .flatten();
         self.may_be_there = only.is_some();
         match choose(cloud, &action, self.avoid.as_deref(), only.as_deref()).await? {
-            Choice::Agent(session, fence) => self.give(cloud, action, &session, fence, left_ms).await,
+            Choice::Agent(session, under) => self.give(cloud, action, &session, under, left_ms).await,
             Choice::Nobody => Ok(Next::Wait),
             Choice::Impossible(error) => {
                 finish(cloud, &action, None, Err(error)).await?;
@@ -256,12 +311,13 @@ impl Carrier {
         cloud: &Arc<Cloud>,
         action: ActionRow,
         session: &Session,
-        fence: Option<u64>,
+        under: Option<Under>,
         left_ms: i64,
     ) -> Result<Next, StoreError> {
         let Some(agent) = instance_of(session).map(str::to_owned) else { return Ok(Next::Wait) };
         let (tenant, id) = (action.tenant.clone(), action.id.clone());
-        let dispatched = cloud.store.action_dispatched(&tenant, &id, &agent, fence, cloud.now_ms()).await?;
+        let fence = under.as_ref().map(|under| under.fence);
+        let dispatched = cloud.store.action_dispatched(&tenant, &id, &agent, under, cloud.now_ms()).await?;
         let Some(attempt) = dispatched else { return Ok(Next::Done) };
         changed(cloud, &action, "dispatched", Status::Pending, Some(&agent));
         let order = Action {

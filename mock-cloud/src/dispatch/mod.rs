@@ -21,7 +21,7 @@ use crate::pki::AgentIdentity;
 use crate::state::Cloud;
 use crate::store::StoreError;
 
-pub use actions::submit;
+pub use actions::{submit, submit_many};
 pub use config::push_config;
 pub use requests::{Authenticated, authenticate, request};
 

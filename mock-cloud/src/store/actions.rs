@@ -67,6 +67,8 @@ pub struct ActionRow {
     pub agent: Option<String>,
     /// Fence under which that agent may act.
     pub fence: Option<u64>,
+    /// The resource whose lease that fence belongs to, or belonged to at the last attempt that had one.
+    pub resource: Option<String>,
     /// Dispatches so far.
     pub attempts: u32,
     /// What came of it.
@@ -79,6 +81,15 @@ pub struct ActionRow {
     pub deadline_ms: i64,
     /// Unix milliseconds of its end.
     pub finished_ms: Option<i64>,
+}
+
+/// The lease an action is given under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Under {
+    /// What is leased.
+    pub resource: String,
+    /// The holder's fence.
+    pub fence: u64,
 }
 
 /// One line of an action's timeline.
@@ -118,8 +129,8 @@ pub struct ActionFilter {
     pub key: Option<String>,
 }
 
-pub(super) const COLUMNS: &str = "seq, tenant, id, module, action, target, params, status, accepted, agent, fence, attempts, \
-                       result, error, created_ms, deadline_ms, finished_ms";
+pub(super) const COLUMNS: &str = "seq, tenant, id, module, action, target, params, status, accepted, agent, fence, resource, \
+                       attempts, result, error, created_ms, deadline_ms, finished_ms";
 
 impl Store {
     /// Records an order.
@@ -134,6 +145,30 @@ impl Store {
     ) -> Result<Inserted, StoreError> {
         let (tenant, id) = (tenant.to_owned(), self.ids.next().to_string());
         self.write(move |connection| insert(connection, &tenant, id, &new, now_ms)).await
+    }
+
+    /// Records many orders, all or none; what became of each. When a key of one belongs to another order, only that is
+    /// returned and none is recorded.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn insert_actions(
+        &self,
+        tenant: &str,
+        new: Vec<NewAction>,
+        now_ms: i64,
+    ) -> Result<Vec<Inserted>, StoreError> {
+        let tenant = tenant.to_owned();
+        let new: Vec<_> = new.into_iter().map(|new| (self.ids.next().to_string(), new)).collect();
+        self.write(move |connection| {
+            for (_, new) in &new {
+                if let Some(other @ Inserted::OtherBody(_)) = earlier(connection, &tenant, new)? {
+                    return Ok(vec![other]);
+                }
+            }
+            new.into_iter().map(|(id, new)| insert(connection, &tenant, id, &new, now_ms)).collect()
+        })
+        .await
     }
 
     /// One action with its timeline.
@@ -223,17 +258,18 @@ impl Store {
         tenant: &str,
         id: &str,
         agent: &str,
-        fence: Option<u64>,
+        under: Option<Under>,
         now_ms: i64,
     ) -> Result<Option<u32>, StoreError> {
         let (tenant, id, agent) = (tenant.to_owned(), id.to_owned(), agent.to_owned());
+        let (fence, resource) = under.map(|it| (signed(it.fence), it.resource)).unzip();
         self.write(move |connection| {
             let attempt: Option<u32> = connection
                 .prepare_cached(
-                    "UPDATE actions SET agent = ?3, fence = ?4, attempts = attempts + 1, accepted = 0 \
-                     WHERE tenant = ?1 AND id = ?2 AND status = 'pending' RETURNING attempts",
+                    "UPDATE actions SET agent = ?3, fence = ?4, resource = coalesce(?5, resource), \
+                     attempts = attempts + 1, accepted = 0 WHERE tenant = ?1 AND id = ?2 AND status = 'pending' RETURNING attempts",
                 )?
-                .query_row(params![tenant, id, agent, fence.map(signed)], |row| row.get(0))
+                .query_row(params![tenant, id, agent, fence, resource], |row| row.get(0))
                 .optional()?;
             if let Some(attempt) = attempt {
                 let detail = format!("attempt {attempt}");
@@ -324,15 +360,8 @@ fn insert(
     new: &NewAction,
     now_ms: i64,
 ) -> Result<Inserted, StoreError> {
-    let digest = digest_of(new);
-    if let Some(key) = &new.idempotency_key {
-        let earlier: Option<(String, Vec<u8>)> = connection
-            .prepare_cached("SELECT id, body_digest FROM actions WHERE tenant = ?1 AND idempotency_key = ?2")?
-            .query_row(params![tenant, key], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
-        if let Some((id, earlier)) = earlier {
-            return Ok(if earlier == digest { Inserted::Same(id) } else { Inserted::OtherBody(id) });
-        }
+    if let Some(earlier) = earlier(connection, tenant, new)? {
+        return Ok(earlier);
     }
     connection
         .prepare_cached(
@@ -347,7 +376,7 @@ fn insert(
             to_json(&new.target),
             to_json(&new.params),
             new.idempotency_key,
-            digest,
+            digest_of(new),
             now_ms,
             now_ms.saturating_add(signed(new.ttl_ms))
         ])?;
@@ -355,6 +384,20 @@ fn insert(
     let body = serde_json::json!({ "action": id, "module": new.module, "verb": new.action });
     audit::append(connection, &Entry::new(tenant, now_ms, &new.actor, "action_ordered", body))?;
     Ok(Inserted::New(id))
+}
+
+/// The order that was given before under the same key.
+fn earlier(connection: &Connection, tenant: &str, new: &NewAction) -> Result<Option<Inserted>, StoreError> {
+    let Some(key) = &new.idempotency_key else { return Ok(None) };
+    let earlier: Option<(String, Vec<u8>)> = connection
+        .prepare_cached("SELECT id, body_digest FROM actions WHERE tenant = ?1 AND idempotency_key = ?2")?
+        .query_row(params![tenant, key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    Ok(earlier.map(
+        |(id, digest)| {
+            if digest == digest_of(new) { Inserted::Same(id) } else { Inserted::OtherBody(id) }
+        },
+    ))
 }
 
 /// What makes two orders the same one. Object keys are sorted by `serde_json`, so their order does not matter.
@@ -450,6 +493,7 @@ fn read(row: &Row<'_>) -> Result<ActionRow, StoreError> {
         accepted: row.get("accepted")?,
         agent: row.get("agent")?,
         fence: fence.map(i64::unsigned_abs),
+        resource: row.get("resource")?,
         attempts: u32::try_from(unsigned(row, "attempts")?).unwrap_or(u32::MAX),
         result: json_opt("action result", row.get("result")?)?,
         error: json_opt("action error", row.get("error")?)?,

@@ -231,6 +231,25 @@ impl Store {
         .await
     }
 
+    /// The collection a phone was last seen by: `exchange/default`, for example.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn device_source(&self, tenant: &str, id: &str) -> Result<Option<String>, StoreError> {
+        let (tenant, id) = (tenant.to_owned(), id.to_owned());
+        self.read(move |connection| {
+            let source = connection
+                .prepare_cached(
+                    "SELECT s.source FROM devices d JOIN sources s ON s.id = d.source \
+                     WHERE d.tenant = ?1 AND d.key = ?2 ORDER BY s.committed_ms DESC LIMIT 1",
+                )?
+                .query_row(params![tenant, id], |row| row.get(0))
+                .optional()?;
+            Ok(source)
+        })
+        .await
+    }
+
     /// Phones by access state.
     ///
     /// # Errors

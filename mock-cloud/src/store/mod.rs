@@ -141,12 +141,14 @@ impl Store {
 }
 
 /// The schema's versions in order; `user_version` counts those that were run. A released version is never edited.
-const SCHEMA: [&str; 4] = [
+const SCHEMA: [&str; 5] = [
     include_str!("schema.sql"),
     // The certificate an agent had before its newest, until it has shown the newest.
     "ALTER TABLE agents ADD COLUMN certificate_before TEXT NOT NULL DEFAULT '';",
     include_str!("schema_mobile.sql"),
     include_str!("schema_certificates.sql"),
+    // The lease whose fence an action was last given under: its resource is told by what is known of a phone at that time.
+    "ALTER TABLE actions ADD COLUMN resource TEXT;",
 ];
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {

@@ -14,6 +14,8 @@ use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
 use crate::support::World;
 use crate::support::agent::{Agent, enroll, health, hello};
+use crate::support::company::upload_to;
+use crate::support::http::Api;
 
 fn ended(row: &ActionRow, _: &[TimelineRow]) -> bool {
     row.status.is_terminal()
@@ -245,6 +247,114 @@ async fn collections_go_to_the_holder_of_the_lease_and_stale_reports_are_refused
     assert_eq!(first.report(valid).await, Ok(None));
     let (row, _) = world.action(&id, "its end", ended).await;
     assert_eq!(row.result, Some(json!("fresh")));
+}
+
+#[tokio::test]
+async fn what_was_said_under_an_old_lease_does_not_take_the_action_from_who_has_it_again() {
+    let world = World::start().await;
+    let enrolled = enroll(&world).await;
+    let mut agent = Agent::connect(&world, enrolled.clone(), "boot-1").await;
+    let old = agent.lease(LeaseOp::Acquire, None).await;
+    let id = world.order("user_visibility", "sync_now", 60_000).await;
+    assert_eq!(agent.accept().await.fence, Some(old.fence));
+    world.action(&id, "acceptance", has("accepted")).await;
+    // It is killed and comes back: a new process, a new lease, and it goes on with what it has.
+    drop(agent);
+    let mut agent = Agent::greet(&world, enrolled, "boot-2").await;
+    let new = agent.lease(LeaseOp::Acquire, None).await;
+    assert_eq!(new.fence, old.fence + 1);
+    assert_eq!(agent.line.ask_set(health(&["user_visibility"]).to_element()).await, Ok(None));
+    let stale = Report { fence: Some(old.fence), ..Report::pending(&id, None, None) };
+    assert_eq!(agent.report(stale.clone()).await.unwrap_err().texts["en"], codes::STALE_FENCE);
+    // So it is given again, under the lease of now. What it said before does not take it away once more.
+    let again = agent.accept().await;
+    assert_eq!((again.id.as_str(), again.fence), (id.as_str(), Some(new.fence)));
+    world.action(&id, "second acceptance", |row, _| row.accepted && row.fence == Some(new.fence)).await;
+    assert_eq!(agent.report(stale).await.unwrap_err().texts["en"], codes::STALE_FENCE);
+    let (row, _) = world.action(&id, "the row", |_, _| true).await;
+    assert!(row.accepted && row.attempts == again.attempt, "{row:?}");
+    let valid = Report { fence: Some(new.fence), ..Report::success(&id, json!("done")) };
+    assert_eq!(agent.report(valid).await, Ok(None));
+    let (row, _) = world.action(&id, "its end", ended).await;
+    assert_eq!((row.result, row.attempts), (Some(json!("done")), again.attempt));
+}
+
+#[tokio::test]
+async fn an_order_about_a_phone_goes_to_who_collects_the_organisation_it_is_in() {
+    let world = World::start().await;
+    let mut agents = [Agent::online(&world).await, Agent::online(&world).await, Agent::online(&world).await];
+    let sources = ["exchange/default", "exchange/berlin", "exchange/paris"];
+    for (agent, source) in agents.iter_mut().zip(sources) {
+        let modules = health(&["user_auth", "user_visibility", "exchange"]);
+        assert_eq!(agent.line.ask_set(modules.to_element()).await, Ok(None));
+        let key = source.replace('/', "-");
+        let device = json!({"op": "upsert", "kind": "device", "key": key, "v": {
+            "system": "exchange", "device_id": format!("APPL{key}"), "identity": key, "mailbox": key,
+            "access_state": "allowed"}});
+        upload_to(&world, agent, source, &[device]).await;
+    }
+    for _ in 0..3 {
+        for (agent, source) in agents.iter_mut().zip(sources) {
+            let new = NewAction {
+                module: "exchange".into(),
+                action: "block_device".into(),
+                target: json!({"key": source.replace('/', "-")}),
+                params: Value::Null,
+                idempotency_key: None,
+                ttl_ms: 60_000,
+                actor: "test".into(),
+                reason: String::new(),
+            };
+            let id = dispatch::submit(world.cloud(), &world.tenant, new.clone()).await.unwrap();
+            let action = agent.accept().await;
+            assert_eq!((action.id, action.fence), (id, None), "{source}");
+            // What belongs to the collection itself goes there under its lease.
+            let new = NewAction { action: "sync_device".into(), ..new };
+            let id = dispatch::submit(world.cloud(), &world.tenant, new).await.unwrap();
+            let action = agent.accept().await;
+            assert_eq!((action.id, action.fence), (id, Some(1)), "{source}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_order_for_many_is_taken_as_a_whole_or_not_at_all() {
+    let world = World::start().await;
+    let mut agent = Agent::online(&world).await;
+    let api = Api(&world);
+    let path = format!("/tenants/{}/actions/batch", world.tenant);
+    let targets: Vec<Value> = (0..5).map(|n| json!({"n": n})).collect();
+    let order =
+        json!({"module": "user_auth", "action": "check_now", "targets": targets, "idempotency_key": "k"});
+    let answer = api.post(&path, order.clone()).await;
+    assert_eq!(answer.status.as_u16(), 202);
+    let ids: Vec<String> = serde_json::from_value(answer.json()["ids"].clone()).unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let action = agent.accept().await;
+        assert_eq!(
+            ids[action.target["n"].as_u64().unwrap() as usize],
+            action.id,
+            "ids are in the order of the targets"
+        );
+        seen.push(action.id);
+    }
+    seen.sort();
+    let mut sorted = ids.clone();
+    sorted.sort();
+    assert_eq!(seen, sorted);
+    let again = api.post(&path, order.clone()).await.ok();
+    assert_eq!(again["ids"], json!(ids), "the same key, the same orders");
+    let mut other = order.clone();
+    other["targets"][4] = json!({"n": "another"});
+    other["targets"].as_array_mut().unwrap().push(json!({"n": 5}));
+    api.post(&path, other).await.problem(409, "idempotency_key_reused");
+    let all = api.of_tenant("/actions?limit=100").await;
+    assert_eq!(all["items"].as_array().unwrap().len(), 5, "nothing of the refused order is kept");
+    for targets in [json!([]), json!(vec![1; 1_001])] {
+        let order = json!({"module": "user_auth", "action": "check_now", "targets": targets});
+        api.post(&path, order).await.problem(400, "invalid_request");
+    }
 }
 
 #[tokio::test]

@@ -388,6 +388,9 @@ pub struct ExpectStep {
     /// An open alert with this code.
     #[serde(default)]
     pub alert: Option<String>,
+    /// Words that alert's detail must contain.
+    #[serde(default)]
+    pub alert_says: Option<String>,
     /// No open alert with this code.
     #[serde(default)]
     pub no_alert: Option<String>,

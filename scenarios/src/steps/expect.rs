@@ -138,7 +138,11 @@ async fn alerts(step: &ExpectStep, world: &World, seen: &mut Vec<String>) -> Res
             let codes: Vec<&Value> = open.iter().map(|alert| &alert["code"]).collect();
             bail!("no open alert {code}; open are {codes:?}");
         };
-        seen.push(alert["detail"].as_str().unwrap_or_default().to_owned());
+        let detail = alert["detail"].as_str().unwrap_or_default();
+        if let Some(words) = step.alert_says.as_ref().filter(|words| !detail.contains(*words)) {
+            bail!("alert {code} says {detail:?}, not {words:?}");
+        }
+        seen.push(detail.to_owned());
     }
     if let Some(code) = &step.no_alert
         && let Some(alert) = open.iter().find(|alert| alert["code"] == **code)

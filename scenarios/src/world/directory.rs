@@ -49,6 +49,42 @@ pub struct Census {
     pub groups: BTreeMap<String, BTreeSet<String>>,
 }
 
+impl Census {
+    /// The first difference to what the cloud has, in words.
+    pub fn difference(&self, cloud: &Self) -> Option<String> {
+        let counts = (self.people.len(), cloud.people.len());
+        if let Some(dn) = self.people.keys().find(|dn| !cloud.people.contains_key(*dn)) {
+            return Some(format!(
+                "the cloud lacks {dn:?} ({} people in the directory, {} in the cloud)",
+                counts.0, counts.1
+            ));
+        }
+        if let Some(dn) = cloud.people.keys().find(|dn| !self.people.contains_key(*dn)) {
+            return Some(format!("the cloud has {dn:?}, the directory does not"));
+        }
+        if let Some((dn, mail)) = self.people.iter().find(|(dn, mail)| cloud.people[*dn] != **mail) {
+            return Some(format!(
+                "mail of {dn:?} is {mail:?} in the directory, {:?} in the cloud",
+                cloud.people[dn]
+            ));
+        }
+        for (dn, members) in &self.groups {
+            let Some(there) = cloud.groups.get(dn) else {
+                return Some(format!("the cloud lacks the group {dn:?}"));
+            };
+            if let Some(member) = members.difference(there).next() {
+                return Some(format!("the cloud lacks {member:?} in {dn:?}"));
+            }
+            // What only the cloud has may be a primary group, which a directory does not list as a member.
+            if let Some(member) = there.iter().find(|member| !members.contains(*member) && !is_primary(dn)) {
+                return Some(format!("the cloud has {member:?} in {dn:?}, the directory does not"));
+            }
+        }
+        let extra = cloud.groups.keys().find(|dn| !self.groups.contains_key(*dn));
+        extra.map(|dn| format!("the cloud has the group {dn:?}, the directory does not"))
+    }
+}
+
 impl Directory {
     /// Starts the directory of a scenario.
     ///
@@ -64,7 +100,7 @@ impl Directory {
             "servers".into(),
             spec.servers.iter().map(|name| server_settings(name)).collect::<Vec<_>>().into(),
         );
-        super::merge(&mut settings, &spec.settings);
+        super::cloud::merge(&mut settings, &spec.settings);
         let config: causeway_mock_ldap::Config = settings.try_into().context("settings of mock-ldap")?;
         let company = Company::generate(&config.common.company());
         let mock = MockLdap::start(config).await.context("start mock-ldap")?;
@@ -335,4 +371,11 @@ fn parent(dn: &str) -> &str {
         }
     }
     ""
+}
+
+/// Groups whose members are kept in `primaryGroupID` (MS-ADTS 3.1.1.4.5.19).
+fn is_primary(dn: &str) -> bool {
+    ["CN=Domain Users,", "CN=Domain Computers,", "CN=Domain Guests,", "CN=Domain Controllers,"]
+        .iter()
+        .any(|rdn| dn.starts_with(rdn))
 }

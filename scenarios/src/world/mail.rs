@@ -40,13 +40,13 @@ impl Mail {
         common.insert("users".into(), i64::try_from(users)?.into());
         common.insert("seed".into(), i64::try_from(seed)?.into());
         settings.insert("personality".into(), spec.personality.clone().into());
-        super::merge(&mut settings, &spec.settings);
+        super::cloud::merge(&mut settings, &spec.settings);
         let config: causeway_mock_exchange::Config =
             settings.try_into().context("settings of mock-exchange")?;
         let mock = MockExchange::start(config).await.context("start mock-exchange")?;
         let admin = Client::new(url(&mock, "admin")?, None, None)?;
         let mut links = BTreeMap::new();
-        let target = super::authority(url(&mock, &spec.transport)?)?.parse()?;
+        let target = super::cloud::authority(url(&mock, &spec.transport)?)?.parse()?;
         for name in &spec.servers {
             let link = TcpProxy::start(target).await.context("start the link to the mail system")?;
             links.insert(name.clone(), link);

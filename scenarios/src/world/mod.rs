@@ -2,12 +2,12 @@
 
 mod agent;
 mod ca;
+mod cloud;
 mod directory;
 mod mail;
 mod vocabulary;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -16,10 +16,10 @@ use causeway_mock_kit::cli::RunningMock;
 use causeway_mock_kit::fault::{Faults, Rule};
 use causeway_mock_kit::journal::Entry;
 use causeway_mock_kit::proxy::{Middlebox, TcpProxy};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use cloud::{authority, client_tls, cloud_settings, start_cloud};
 
 pub use agent::{Agent, AgentProgram};
 pub use ca::{Ca, PROFILE};
@@ -37,12 +37,6 @@ const RESOURCE: &str = "user_visibility/default";
 
 /// The collection of phones.
 const MAIL_RESOURCE: &str = "exchange/default";
-
-/// Lease time in scenarios: long enough for a slow machine, short enough to wait for.
-const LEASE_TTL_MS: i64 = 6_000;
-
-/// Time between two health reports in scenarios.
-const HEALTH_EVERY_SECS: i64 = 2;
 
 /// The front end of a link, as fault rules name it.
 const LINK_FRONT: &str = "tcp";
@@ -562,7 +556,7 @@ impl World {
     pub async fn in_step(&self) -> Result<String> {
         let directory = self.ldap.census().await?;
         let cloud = self.cloud_census().await?;
-        if let Some(problem) = difference(&directory, &cloud) {
+        if let Some(problem) = directory.difference(&cloud) {
             bail!("{problem}");
         }
         let edges: usize = directory.groups.values().map(std::collections::BTreeSet::len).sum();
@@ -642,107 +636,4 @@ impl World {
         let names: Vec<String> = self.agents.keys().cloned().collect();
         self.agents.get_mut(name).with_context(|| format!("no agent is called {name}; there are {names:?}"))
     }
-}
-
-fn cloud_settings(spec: &WorldSpec, folder: &TempDir) -> Result<toml::Table> {
-    let data_dir = folder.path().join("cloud");
-    let data_dir = data_dir.to_str().context("the folder's path is not UTF-8")?.to_owned();
-    let mut settings = toml::Table::new();
-    settings.insert("data_dir".into(), data_dir.into());
-    settings
-        .insert("leases".into(), toml::Table::from_iter([("ttl_ms".to_owned(), LEASE_TTL_MS.into())]).into());
-    let channel = toml::Table::from_iter([("health_every_secs".to_owned(), HEALTH_EVERY_SECS.into())]);
-    settings.insert("channel".into(), channel.into());
-    let mut common = toml::Table::new();
-    if let Some(listen) = spec.listen {
-        common.insert("listen".into(), listen.ip().to_string().into());
-        let ports = toml::Table::from_iter([("api".to_owned(), toml::Value::from(i64::from(listen.port())))]);
-        common.insert("ports".into(), ports.into());
-    }
-    settings.insert("common".into(), common.into());
-    merge(&mut settings, &spec.cloud.settings);
-    Ok(settings)
-}
-
-/// Starts the cloud and pins the port it got, so that a restart finds the same one.
-async fn start_cloud(mut settings: toml::Table) -> Result<(MockCloud, toml::Table)> {
-    let config: causeway_mock_cloud::Config =
-        settings.clone().try_into().context("settings of mock-cloud")?;
-    let cloud = MockCloud::start(config).await.context("start mock-cloud")?;
-    let port = authority(&cloud.urls()["api"])?
-        .rsplit_once(':')
-        .context("the API's URL has no port")?
-        .1
-        .parse::<i64>()?;
-    let pinned = toml::toml! { [common.ports] };
-    merge(&mut settings, &pinned);
-    settings["common"]["ports"].as_table_mut().context("ports is a table")?.insert("api".into(), port.into());
-    Ok((cloud, settings))
-}
-
-/// Trusts the cloud's own authority and nobody else.
-fn client_tls(cloud: &MockCloud) -> Result<Arc<rustls::ClientConfig>> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(cloud.ca_pem()).context("read the cloud's CA")? {
-        roots.add(certificate.context("read the cloud's CA")?)?;
-    }
-    Ok(Arc::new(rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()))
-}
-
-fn authority(url: &str) -> Result<&str> {
-    let rest = url.split_once("://").with_context(|| format!("{url:?} is no URL"))?.1;
-    Ok(rest.split('/').next().unwrap_or(rest))
-}
-
-/// Merges `over` into `base`: tables key by key, anything else replaced.
-fn merge(base: &mut toml::Table, over: &toml::Table) {
-    for (key, value) in over {
-        match (base.get_mut(key), value) {
-            (Some(toml::Value::Table(base)), toml::Value::Table(over)) => merge(base, over),
-            _ => {
-                base.insert(key.clone(), value.clone());
-            }
-        }
-    }
-}
-
-/// The first difference between two censuses, in words.
-fn difference(directory: &Census, cloud: &Census) -> Option<String> {
-    let counts = (directory.people.len(), cloud.people.len());
-    if let Some(dn) = directory.people.keys().find(|dn| !cloud.people.contains_key(*dn)) {
-        return Some(format!(
-            "the cloud lacks {dn:?} ({} people in the directory, {} in the cloud)",
-            counts.0, counts.1
-        ));
-    }
-    if let Some(dn) = cloud.people.keys().find(|dn| !directory.people.contains_key(*dn)) {
-        return Some(format!("the cloud has {dn:?}, the directory does not"));
-    }
-    if let Some((dn, mail)) = directory.people.iter().find(|(dn, mail)| cloud.people[*dn] != **mail) {
-        return Some(format!(
-            "mail of {dn:?} is {mail:?} in the directory, {:?} in the cloud",
-            cloud.people[dn]
-        ));
-    }
-    for (dn, members) in &directory.groups {
-        let Some(there) = cloud.groups.get(dn) else {
-            return Some(format!("the cloud lacks the group {dn:?}"));
-        };
-        if let Some(member) = members.difference(there).next() {
-            return Some(format!("the cloud lacks {member:?} in {dn:?}"));
-        }
-        // What only the cloud has may be a primary group, which a directory does not list as a member.
-        if let Some(member) = there.iter().find(|member| !members.contains(*member) && !is_primary(dn)) {
-            return Some(format!("the cloud has {member:?} in {dn:?}, the directory does not"));
-        }
-    }
-    let extra = cloud.groups.keys().find(|dn| !directory.groups.contains_key(*dn));
-    extra.map(|dn| format!("the cloud has the group {dn:?}, the directory does not"))
-}
-
-/// Groups whose members are kept in `primaryGroupID` (MS-ADTS 3.1.1.4.5.19).
-fn is_primary(dn: &str) -> bool {
-    ["CN=Domain Users,", "CN=Domain Computers,", "CN=Domain Guests,", "CN=Domain Controllers,"]
-        .iter()
-        .any(|rdn| dn.starts_with(rdn))
 }

@@ -16,6 +16,7 @@ use causeway_agent::random::RandomSource;
 use causeway_agent::secrets::SecretStore;
 use causeway_agent::status::StatusCell;
 use causeway_agent::storage::memory::MemoryStorage;
+use causeway_agent::wake::Wake;
 use causeway_protocol::Secret;
 use causeway_protocol::action::{Action, ErrorReport};
 use causeway_protocol::auth::{AuthReply, AuthRequest};
@@ -58,6 +59,7 @@ pub(crate) fn context(cloud: &MemoryCloud) -> Result<ModuleContext> {
         stop: CancellationToken::new(),
         status: StatusCell::default(),
         random: RandomSource::seeded(7),
+        wake: Wake::default(),
     })
 }
 

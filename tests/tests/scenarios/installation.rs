@@ -7,6 +7,7 @@ use std::process::Output;
 
 use anyhow::{Context, Result, ensure};
 use causeway_agent::{config, identity, secrets};
+use causeway_mock_exchange::MockExchange;
 use causeway_tests::company::Company;
 use causeway_tests::program;
 use serde_json::Value;
@@ -28,20 +29,27 @@ struct Desk {
     company: Company,
     cloud_ca: String,
     directory_ca: String,
+    mail_ca: String,
     data_dir: PathBuf,
 }
 
 impl Desk {
     async fn set() -> Result<Self> {
-        let company = Company::start(30).await?;
+        let company = Company::with_mail(30, 5).await?;
         let directory_ca = company.folder.path().join("directory-ca.pem");
         std::fs::write(&directory_ca, company.ldap.ca().ca_pem())?;
+        let mail = company.mail.as_ref().context("the company has mail")?;
         Ok(Self {
             cloud_ca: text_of(company.cloud.ca_pem())?,
             directory_ca: text_of(&directory_ca)?,
+            mail_ca: text_of(&mail.ca().pem_path())?,
             data_dir: company.folder.path().join("agent"),
             company,
         })
+    }
+
+    fn mail(&self) -> &MockExchange {
+        self.company.mail.as_ref().expect("the company has mail")
     }
 
     async fn wizard(&self) -> Result<Terminal> {
@@ -113,6 +121,7 @@ async fn from_nothing() -> Result<()> {
     screen.answer("Its password", &account.password).await?;
     screen.shows("The directory is active_directory.").await?;
     screen.answer("Number [1]", "").await?;
+    mail(&desk, &screen).await?;
     screen.answer("May user_auth run here?", "").await?;
     screen.answer("May user_visibility run here?", "n").await?;
     screen.answer("May exchange run here?", "").await?;
@@ -125,13 +134,17 @@ async fn from_nothing() -> Result<()> {
     screen.shows("ended with 0").await?;
 
     let shown = screen.screen().await?;
-    for secret in ["canary-wrong-password", &account.password, &key] {
+    let mail_password = desk.mail().service_account().password;
+    for secret in ["canary-wrong-password", &account.password, &mail_password, &key] {
         ensure!(!shown.contains(secret), "a secret is on the screen:\n{shown}");
     }
     let settings = std::fs::read_to_string(desk.data_dir.join(config::FILE_NAME))?;
-    for line in
-        ["requests_at_once = 64", "modules_forbidden = [\"user_visibility\"]", "ca_file = \"cloud-ca.pem\""]
-    {
+    for line in [
+        "requests_at_once = 64",
+        "modules_forbidden = [\"user_visibility\"]",
+        "ca_file = \"cloud-ca.pem\"",
+        "[exchange.default]",
+    ] {
         ensure!(settings.contains(line), "{line} is not in\n{settings}");
     }
     ensure!(!settings.contains("canary") && !settings.contains(&account.password), "{settings}");
@@ -139,14 +152,46 @@ async fn from_nothing() -> Result<()> {
     ensure!(agents.len() == 1 && agents[0]["host"] == "agent-berlin", "{agents:?}");
     let checked = desk.agent(&["check"], &[], "").await?;
     ensure!(checked.status.success(), "{}", said(&checked));
+    let checked = desk.agent(&["check", "exchange"], &[], "").await?;
+    ensure!(checked.status.success(), "{}", said(&checked));
 
     // Later, one thing is changed, without a terminal even.
-    let changed = desk.agent(&["configure"], &[], "4\n16\n\n5\ny\n").await?;
+    let changed = desk.agent(&["configure"], &[], "5\n16\n\n6\ny\n").await?;
     ensure!(changed.status.success(), "{}", said(&changed));
     ensure!(said(&changed).contains("- requests_at_once = 64"), "{}", said(&changed));
-    let unchanged = desk.agent(&["configure"], &[], "5\n").await?;
+    let unchanged = desk.agent(&["configure"], &[], "6\n").await?;
     ensure!(said(&unchanged).contains("Nothing was changed."), "{}", said(&unchanged));
     Ok(())
+}
+
+/// The part about Exchange, with a server that is not there and a wrong password first.
+async fn mail(desk: &Desk, screen: &Terminal) -> Result<()> {
+    let login = desk.mail().service_account();
+    screen.answer("Are there phones on Exchange", "y").await?;
+    screen.shows("Who serves the mailboxes?").await?;
+    screen.answer("Number [1]", "").await?;
+    screen.answer("Servers (https://host/PowerShell/", "mail1").await?;
+    screen.answer("authority that signed the servers'", &desk.mail_ca).await?;
+    screen.answer("Is it Exchange 2007?", "").await?;
+    screen.shows("exchange.default.servers[0]: mail1").await?;
+    screen.answer("Servers (https://host/PowerShell/", "https://127.0.0.1:1/PowerShell/").await?;
+    screen.answer("authority that signed the servers'", &desk.mail_ca).await?;
+    screen.answer("Is it Exchange 2007?", "").await?;
+    screen.answer("Correct it?", "").await?;
+    screen.shows("FAIL  exchange.tcp").await?;
+    screen.answer("Servers (https://host/PowerShell/", desk.mail().url("powershell")).await?;
+    screen.answer("authority that signed the servers'", "").await?;
+    screen.answer("Is it Exchange 2007?", "").await?;
+    screen.answer("Account (DOMAIN", &login.user).await?;
+    screen.shows("ok    exchange.tls").await?;
+    screen.answer("Its password", "canary-wrong-password").await?;
+    screen.answer("Correct it?", "").await?;
+    screen.shows("FAIL  exchange.sign_in").await?;
+    screen.answer("Account (DOMAIN", "").await?;
+    screen.answer("Its password", &login.password).await?;
+    screen.shows("ok    exchange.sign_in").await?;
+    screen.shows("ok    exchange.version").await?;
+    screen.shows("ok    exchange.devices").await
 }
 
 async fn interrupted() -> Result<()> {

@@ -25,6 +25,7 @@ use crate::random::RandomSource;
 use crate::secrets::{SecretStore, SecretsError};
 use crate::status::StatusCell;
 use crate::storage::memory::MemoryStorage;
+use crate::wake::Wake;
 
 /// The data directory as read, and the world as it is reached from here.
 pub(in crate::cli) struct Bench {
@@ -134,6 +135,7 @@ impl Bench {
             stop: CancellationToken::new(),
             status: StatusCell::default(),
             random: self.random.clone(),
+            wake: Wake::default(),
         }
     }
 }

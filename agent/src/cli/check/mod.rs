@@ -228,6 +228,18 @@ pub(super) async fn trial(
     Report(join_all(wanted.map(|area| run(area, &bench))).await)
 }
 
+/// Tries one module with settings that are not kept yet, and what it stands on besides directories.
+pub(super) async fn trial_of_module(
+    data_dir: &Path,
+    settings: &SettingsFile,
+    secrets: &SecretStore,
+    module: &str,
+) -> Report {
+    let bench = Bench::of(data_dir, Ok(settings.clone()), Ok(secrets.clone()), Some(module));
+    let wanted = AREAS.iter().filter(|area| area.name == "modules");
+    Report(join_all(wanted.map(|area| run(area, &bench))).await)
+}
+
 async fn run(area: &'static Area, bench: &Bench) -> (&'static Area, Vec<CheckResult>) {
     let results = match timeout(CHECK_AREA_WITHIN, (area.run)(bench)).await {
         Ok(results) => results,

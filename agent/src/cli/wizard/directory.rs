@@ -74,7 +74,7 @@ impl Session<'_> {
                 self.draft.set(TABLE, "domain", typed)?;
                 self.draft.unset(TABLE, "servers")?;
             }
-            self.ask_authority(current.ca_file.as_ref())?;
+            self.ask_authority(TABLE, current.ca_file.as_ref())?;
             match Directory::new("default", &self.told()?) {
                 Ok(_) => return Ok(()),
                 Err(error) => {
@@ -85,18 +85,19 @@ impl Session<'_> {
         }
     }
 
-    fn ask_authority(&mut self, current: Option<&PathBuf>) -> anyhow::Result<()> {
+    /// Asks for the authority of a table's servers.
+    pub(super) fn ask_authority(&mut self, table: &str, current: Option<&PathBuf>) -> anyhow::Result<()> {
         let default = current.map(|file| file.display().to_string()).unwrap_or_default();
         loop {
             let question = "  PEM file of the authority that signed the servers' certificates (empty: those of the system)";
             let typed = ask(self.console, question, &default)?;
             if typed.is_empty() {
-                return self.draft.unset(TABLE, "ca_file");
+                return self.draft.unset(table, "ca_file");
             }
             match read_certificates(&self.draft.data_dir.join(&typed)) {
                 Ok(_) => {
                     let full = std::fs::canonicalize(self.draft.data_dir.join(&typed))?;
-                    return self.draft.set(TABLE, "ca_file", full.to_string_lossy().into_owned());
+                    return self.draft.set(table, "ca_file", full.to_string_lossy().into_owned());
                 }
                 Err(error) => self.console.say(&format!("  {}", Chain(&error))),
             }
@@ -199,7 +200,8 @@ impl Session<'_> {
     }
 }
 
-fn of(settings: &Settings, session: &Session<'_>) -> ModuleSettings {
+/// What a module would be told that nobody has configured in the cloud yet.
+pub(super) fn of(settings: &Settings, session: &Session<'_>) -> ModuleSettings {
     let none = causeway_protocol::config::DesiredConfig {
         module: String::new(),
         revision: 0,

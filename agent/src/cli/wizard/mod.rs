@@ -4,6 +4,7 @@
 mod cloud;
 mod console;
 mod directory;
+mod exchange;
 mod rest;
 
 use std::path::Path;
@@ -30,7 +31,7 @@ struct Session<'a> {
 }
 
 /// Steps of the wizard, in their order.
-const STEPS: [&str; 5] = ["cloud and proxy", "directory", "modules", "limits", "save and end"];
+const STEPS: [&str; 6] = ["cloud and proxy", "directory", "Exchange", "modules", "limits", "save and end"];
 
 /// Asks everything the first time, and what to change later.
 ///
@@ -54,6 +55,7 @@ impl Session<'_> {
         }
         self.cloud().await?;
         self.directory().await?;
+        self.exchange().await?;
         self.modules()?;
         self.limits()?;
         self.finish().await
@@ -67,8 +69,9 @@ impl Session<'_> {
             match choose(self.console, "Number", &options, STEPS.len() - 1)? {
                 0 => self.cloud().await?,
                 1 => self.directory().await?,
-                2 => self.modules()?,
-                3 => self.limits()?,
+                2 => self.exchange().await?,
+                3 => self.modules()?,
+                4 => self.limits()?,
                 _ => return self.finish().await,
             }
         }

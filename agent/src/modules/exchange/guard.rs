@@ -1,6 +1,8 @@
 //! The brake on wipes, blocks and removals: more than so many within some time wait until a person confirms. What has
 //! passed and what is held survives a restart.
 
+use std::collections::HashSet;
+
 use causeway_protocol::action::codes;
 use causeway_protocol::channel::payload::Notice;
 use causeway_protocol::health::Severity;
@@ -8,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::MassSettings;
 use super::error::MailError;
+use super::limits;
 use super::state::Store;
 use crate::modules::ModuleContext;
 
@@ -15,14 +18,12 @@ const DOCUMENT: &[u8] = b"guard";
 
 /// What the guard remembers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(default)]
 struct Memory {
     /// When actions passed, Unix milliseconds, oldest first.
     passed_ms: Vec<i64>,
     /// Everything held until then has been confirmed, Unix milliseconds.
     confirmed_ms: i64,
-    /// Actions held since then, also those that are over without having passed.
-    held: u64,
 }
 
 /// What becomes of an action.
@@ -37,26 +38,33 @@ pub(super) enum Admission {
 /// The guard. One action is judged at a time.
 #[derive(Default)]
 pub(super) struct Guard {
-    one: tokio::sync::Mutex<()>,
+    /// Ids of what is held since the last confirmation, also of what is over without having passed. Not on disk: each
+    /// action remembers for itself since when it is held, and a write for each of thousands would be the slowest part of
+    /// holding them.
+    held: tokio::sync::Mutex<HashSet<String>>,
 }
 
 impl Guard {
-    /// Judges an action that has not passed yet. `held_ms`: since when it is held, if it is.
+    /// Judges an action that has not passed yet, by its id and since when it is held (Unix milliseconds), if it is.
     pub(super) async fn admit(
         &self,
         cx: &ModuleContext,
         settings: MassSettings,
-        held_ms: Option<i64>,
+        (id, held_ms): (&str, Option<i64>),
         resource: &str,
     ) -> Result<Admission, MailError> {
-        let _one = self.one.lock().await;
+        let mut held = self.held.lock().await;
         let store = Store::new(cx.storage.clone());
         let mut memory: Memory = store.document(DOCUMENT).await?.unwrap_or_default();
         let now_ms = cx.clock.now_ms();
         // What is held passes by a person, not by time passing.
         if let Some(held_ms) = held_ms {
-            let confirmed = held_ms <= memory.confirmed_ms;
-            return Ok(if confirmed { Admission::Passed } else { Admission::Held(held_ms) });
+            if held_ms <= memory.confirmed_ms {
+                held.remove(id);
+                return Ok(Admission::Passed);
+            }
+            count(cx, &mut held, id, settings, resource);
+            return Ok(Admission::Held(held_ms));
         }
         let within_ms = i64::try_from(settings.within_secs * 1_000).unwrap_or(i64::MAX);
         memory.passed_ms.retain(|passed_ms| now_ms.saturating_sub(*passed_ms) < within_ms);
@@ -65,9 +73,7 @@ impl Guard {
             store.put_document(DOCUMENT, &memory).await?;
             return Ok(Admission::Passed);
         }
-        memory.held += 1;
-        store.put_document(DOCUMENT, &memory).await?;
-        cx.cloud.notice(notice(resource, memory.held, settings, false));
+        count(cx, &mut held, id, settings, resource);
         Ok(Admission::Held(now_ms.max(memory.confirmed_ms + 1)))
     }
 
@@ -77,14 +83,14 @@ impl Guard {
         cx: &ModuleContext,
         settings: MassSettings,
         resource: &str,
-    ) -> Result<u64, MailError> {
-        let _one = self.one.lock().await;
+    ) -> Result<usize, MailError> {
+        let mut held = self.held.lock().await;
         let store = Store::new(cx.storage.clone());
         let mut memory: Memory = store.document(DOCUMENT).await?.unwrap_or_default();
-        let held = std::mem::take(&mut memory.held);
         memory.confirmed_ms = cx.clock.now_ms().max(memory.confirmed_ms);
         memory.passed_ms.clear();
         store.put_document(DOCUMENT, &memory).await?;
+        let held = std::mem::take(&mut *held).len();
         if held > 0 {
             cx.cloud.notice(notice(resource, held, settings, true));
         }
@@ -92,7 +98,14 @@ impl Guard {
     }
 }
 
-fn notice(resource: &str, held: u64, settings: MassSettings, resolved: bool) -> Notice {
+/// Counts an action that is held, once, and says so.
+fn count(cx: &ModuleContext, held: &mut HashSet<String>, id: &str, settings: MassSettings, resource: &str) {
+    if held.len() < limits::HELD_COUNTED_MAX && held.insert(id.to_owned()) {
+        cx.cloud.notice(notice(resource, held.len(), settings, false));
+    }
+}
+
+fn notice(resource: &str, held: usize, settings: MassSettings, resolved: bool) -> Notice {
     let MassSettings { actions_max, within_secs } = settings;
     let detail = if resolved {
         "a person has confirmed what was held".to_owned()

@@ -82,8 +82,12 @@ pub(super) const READ_BACK_AT_MOST: Duration = Duration::from_secs(60);
 /// Longest pause between two looks at a phone that must act.
 pub(super) const PHONE_CHECK_AT_MOST: Duration = Duration::from_secs(900);
 
-/// An action held by the guard looks this often whether a person has confirmed.
-pub(super) const HELD_CHECK_EVERY: Duration = Duration::from_secs(30);
+/// An action held by the guard looks this often whether a person has confirmed. A confirmation wakes it at once; this is
+/// for what woke it being missed.
+pub(super) const HELD_CHECK_EVERY: Duration = Duration::from_secs(900);
+
+/// Held actions that are counted one by one; as many as an agent has open at once.
+pub(super) const HELD_COUNTED_MAX: usize = crate::limits::ACTIONS_OPEN_MAX;
 
 /// The quarantine job works this long before it reports and looks for what else there is to do.
 pub(super) const JOB_SLICE: Duration = Duration::from_secs(10);

@@ -41,6 +41,11 @@ pub(super) struct Mailbox {
     pub(super) names: Vec<String>,
 }
 
+/// Whether a phone may synchronise where there is only a list of allowed ones: an empty one keeps nobody out.
+pub(super) fn may_by_list(allowed: &[String], device_id: &str) -> bool {
+    allowed.is_empty() || allowed.iter().any(|id| id.eq_ignore_ascii_case(device_id))
+}
+
 /// Who may and who may not, by device id, in one mailbox.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Lists {
@@ -122,6 +127,16 @@ impl Phone {
             ..DeviceRecord::default()
         };
         Some(Self { key, record, owner })
+    }
+
+    /// Fills in what versions do not say that know no more than a list of allowed phones.
+    pub(super) fn judge_by_list(&mut self, allowed: &[String]) {
+        if self.record.access_state == access::UNKNOWN {
+            let may = may_by_list(allowed, &self.record.device_id);
+            self.record.access_state = if may { access::ALLOWED } else { access::BLOCKED }.to_owned();
+            let reason = if allowed.is_empty() { "global" } else { "individual" };
+            self.record.access_reason = Some(reason.to_owned());
+        }
     }
 
     /// The record with its mailbox and owner.

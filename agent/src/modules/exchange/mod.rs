@@ -51,6 +51,7 @@ use super::{
 use crate::directory::Directory;
 use crate::exchange::{Exchange, Organisation};
 use crate::link::{LeaseGuard, LinkError};
+use crate::wake::Calls;
 
 /// Stable kind.
 pub const MODULE: &str = "exchange";
@@ -135,6 +136,19 @@ struct Plan {
     read_failures: u32,
 }
 
+impl Plan {
+    /// What failed may go well now.
+    fn try_again(&mut self) {
+        let now = Instant::now();
+        if self.failures > 0 {
+            self.list_at = now;
+        }
+        if self.read_failures > 0 {
+            (self.read_at, self.job_at) = (now, now);
+        }
+    }
+}
+
 impl ExchangeModule {
     /// From settings, over whatever carries cmdlets; opens nothing.
     ///
@@ -166,6 +180,7 @@ impl ExchangeModule {
 
     /// Collects for as long as the lease is held.
     async fn collect(&self, cx: &ModuleContext, lease: &LeaseGuard, inbox: &mut Inbox) {
+        let mut calls = cx.wake.listen();
         let now = Instant::now();
         let mut plan =
             Plan { list_at: now, read_at: now, job: false, job_at: now, failures: 0, read_failures: 0 };
@@ -176,7 +191,7 @@ impl ExchangeModule {
             }
         }
         loop {
-            let turn = self.next_turn(cx, lease, inbox, &plan).await;
+            let turn = self.next_turn(cx, lease, inbox, &mut plan, &mut calls).await;
             let work = async {
                 match turn {
                     Turn::Order(order) => self.carry_out(cx, lease, order, &mut plan).await,
@@ -205,7 +220,8 @@ impl ExchangeModule {
         cx: &ModuleContext,
         lease: &LeaseGuard,
         inbox: &mut Inbox,
-        plan: &Plan,
+        plan: &mut Plan,
+        calls: &mut Calls,
     ) -> Turn {
         loop {
             let reads = self.runner.work_left() > 0;
@@ -213,6 +229,10 @@ impl ExchangeModule {
                 biased;
                 () = lease.lost() => Turn::Over,
                 () = cx.stop.cancelled() => Turn::Over,
+                () = calls.next() => {
+                    plan.try_again();
+                    continue;
+                }
                 order = inbox.orders.recv() => order.map_or(Turn::Over, Turn::Order),
                 () = tokio::time::sleep_until(plan.list_at) => Turn::List,
                 key = inbox.pokes.recv() => key.map_or(Turn::Over, Turn::Poke),

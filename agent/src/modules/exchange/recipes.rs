@@ -19,6 +19,8 @@ pub(super) struct Recipe {
     pub(super) per_mailbox: bool,
     /// Whether phones can be held until a person decides.
     pub(super) quarantine: bool,
+    /// Whether a mailbox has a list of blocked phones; else its list of allowed ones, if it has one, keeps out all others.
+    pub(super) block_list: bool,
     pub(super) devices: String,
     pub(super) statistics: String,
     pub(super) wipe: String,

@@ -118,8 +118,8 @@ impl Rules<'_> {
                 continue;
             }
             let resource = self.runner.settings.resource();
-            let passes =
-                self.guard.admit(self.cx, self.runner.settings.mass_actions, None, &resource).await?;
+            let (name, settings) = (key.to_string(), self.runner.settings.mass_actions);
+            let passes = self.guard.admit(self.cx, settings, (&name, None), &resource).await?;
             if passes != Admission::Passed {
                 break;
             }

@@ -134,10 +134,18 @@ impl UserVisibility {
         let interval = Duration::from_secs(self.runner.settings.delta_every_secs);
         let mut next = Instant::now();
         let mut failures = 0_u32;
+        let mut calls = cx.wake.listen();
         loop {
             let order = tokio::select! {
                 order = inbox.recv() => order,
                 () = tokio::time::sleep_until(next) => None,
+                // A new password, say; what goes well has nothing to wait for.
+                () = calls.next() => {
+                    if failures > 0 {
+                        next = Instant::now();
+                    }
+                    continue;
+                }
                 () = lease.lost() => return,
                 () = cx.stop.cancelled() => return,
             };

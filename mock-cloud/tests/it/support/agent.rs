@@ -428,7 +428,17 @@ impl Agent {
 
     /// Asks for, keeps or returns a lease.
     pub(crate) async fn lease(&mut self, op: payload::LeaseOp, fence: Option<u64>) -> payload::LeaseGrant {
-        let lease = payload::Lease { resource: SOURCE.into(), op, fence };
+        self.lease_of(SOURCE, op, fence).await
+    }
+
+    /// The same for a resource.
+    pub(crate) async fn lease_of(
+        &mut self,
+        resource: &str,
+        op: payload::LeaseOp,
+        fence: Option<u64>,
+    ) -> payload::LeaseGrant {
+        let lease = payload::Lease { resource: resource.into(), op, fence };
         let answer = self.line.ask_set(lease.to_element()).await.unwrap().unwrap();
         payload::LeaseGrant::from_element(&answer).unwrap()
     }

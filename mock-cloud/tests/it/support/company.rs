@@ -59,10 +59,15 @@ pub(crate) fn records(company: &Company) -> Vec<Value> {
 
 /// Uploads records as one snapshot.
 pub(crate) async fn upload(world: &World, agent: &mut Agent, records: &[Value]) {
-    let grant = agent.lease(LeaseOp::Acquire, None).await;
+    upload_to(world, agent, SOURCE, records).await;
+}
+
+/// The same to a source.
+pub(crate) async fn upload_to(world: &World, agent: &mut Agent, source: &str, records: &[Value]) {
+    let grant = agent.lease_of(source, LeaseOp::Acquire, None).await;
     assert!(grant.granted, "{grant:?}");
     let request = UploadRequest {
-        source: SOURCE.to_owned(),
+        source: source.to_owned(),
         mode: Mode::Snapshot,
         base_epoch: None,
         fence: grant.fence,

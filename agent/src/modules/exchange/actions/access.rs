@@ -5,7 +5,7 @@ use causeway_protocol::cmdlet::Cmdlet;
 use serde_json::json;
 
 use super::find::{InMailbox, mailbox_named};
-use super::{Progress, Step, not_yet_visible};
+use super::{Progress, Step, closed_list, not_yet_visible};
 use crate::modules::exchange::error::{MailError, is_missing_parameter};
 use crate::modules::exchange::mapping::Lists;
 use crate::modules::exchange::sessions::Lent;
@@ -17,7 +17,7 @@ pub(in crate::modules::exchange) enum Access {
     Blocked,
 }
 
-const ALLOWED: &str = "ActiveSyncAllowedDeviceIDs";
+pub(super) const ALLOWED: &str = "ActiveSyncAllowedDeviceIDs";
 const BLOCKED: &str = "ActiveSyncBlockedDeviceIDs";
 
 /// Whether the lists say so: on one and not on the other, because blocked wins over allowed.
@@ -37,6 +37,9 @@ pub(in crate::modules::exchange) async fn set_access(
     access: Access,
     progress: &mut Progress,
 ) -> Result<Step, MailError> {
+    if !lent.recipe.block_list {
+        return closed_list::set_access(lent, mailbox, device_id, access, progress).await;
+    }
     let done = json!({ "mailbox": mailbox.mailbox.guid, "device_id": device_id });
     if says(&mailbox.lists, device_id, access) {
         return Ok(Step::Done(done));
@@ -98,13 +101,7 @@ pub(in crate::modules::exchange) async fn write(
     if !leaving.is_empty() {
         cmdlet = cmdlet.with(from, whole(off));
     }
-    match lent.ask(&cmdlet).await {
-        // Exchange 2007 has a list of allowed ones only.
-        Err(MailError::Cmdlet { record, .. }) if lent.recipe.per_mailbox && is_missing_parameter(&record) => {
-            Err(MailError::NotSupported { title: lent.recipe.title.clone(), what: "block a phone by its id" })
-        }
-        done => done.map(|_| ()),
-    }
+    lent.ask(&cmdlet).await.map(|_| ())
 }
 
 /// Adds to the list of allowed ones and touches nothing else.
@@ -126,6 +123,6 @@ fn change(what: &str, ids: &[String]) -> Value {
     Value::hashtable(vec![(Value::from(what), value)])
 }
 
-fn whole(ids: Vec<String>) -> Value {
+pub(super) fn whole(ids: Vec<String>) -> Value {
     if ids.is_empty() { Value::Null } else { Value::list(ids.into_iter().map(Value::from).collect()) }
 }

@@ -38,7 +38,7 @@ pub(super) async fn device(
     } else {
         runner.find(lent, key).await?
     };
-    let phone = phone.ok_or_else(|| no_phone(target))?;
+    let mut phone = phone.ok_or_else(|| no_phone(target))?;
     if let Some(wanted) = &target.device_id
         && phone.record.device_id != *wanted
     {
@@ -54,6 +54,9 @@ pub(super) async fn device(
         let what =
             format!("the phone {} is in {}, not in mailbox {name}", target.key, phone.owner.join(" or "));
         return Err(MailError::Mismatch { what });
+    }
+    if !lent.recipe.block_list {
+        phone.judge_by_list(&mailbox.lists.allowed);
     }
     Ok(Found { phone, mailbox })
 }

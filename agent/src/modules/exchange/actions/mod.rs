@@ -4,6 +4,7 @@
 //! looks again before it says Success. Between two tries it is Pending, so that nothing is held meanwhile.
 
 mod access;
+mod closed_list;
 mod find;
 mod policy;
 mod remove;
@@ -277,7 +278,7 @@ pub(super) async fn carry_out(
         Err(error) => return Outcome::Failure(error.report()),
     };
     let before = progress.clone();
-    let step = match admit(runner, guard, cx, order, confirms, &mut progress).await {
+    let step = match admit(runner, guard, cx, (&action.id, order), confirms, &mut progress).await {
         Ok(None) => {
             if progress != before
                 && let Err(error) = store.put_document(&name, &progress).await
@@ -338,7 +339,7 @@ async fn admit(
     runner: &Runner,
     guard: &Guard,
     cx: &ModuleContext,
-    order: &Order,
+    (id, order): (&str, &Order),
     confirms: bool,
     progress: &mut Progress,
 ) -> Result<Option<Step>, MailError> {
@@ -346,20 +347,22 @@ async fn admit(
     let resource = runner.settings.resource();
     if confirms && !progress.passed {
         let held = guard.confirm(cx, settings, &resource).await?;
+        // What waits for exactly this need not look by itself.
+        cx.wake.call();
         tracing::info!(held, "A person has confirmed what the guard held");
         progress.passed = true;
     }
     if progress.passed || !order.is_guarded() {
         return Ok(None);
     }
-    match guard.admit(cx, settings, progress.held_ms, &resource).await? {
+    match guard.admit(cx, settings, (id, progress.held_ms), &resource).await? {
         Admission::Passed => {
             progress.passed = true;
             Ok(None)
         }
         Admission::Held(since_ms) => {
             progress.held_ms = Some(since_ms);
-            let spread = Duration::from_millis(cx.random.next_u64() % 5_000);
+            let spread = Duration::from_millis(cx.random.next_u64() % 60_000);
             let remedy = "order one of them again with confirm, if it is right";
             let result = json!({ "held_by_guard": true, "held_since_ms": since_ms, "remedy": remedy });
             Ok(Some(Step::Wait { result, next_check: limits::HELD_CHECK_EVERY + spread }))

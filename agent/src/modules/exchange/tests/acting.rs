@@ -1,5 +1,7 @@
 //! Every action: that it does what it says, does it again without harm, and reaches nobody else.
 
+use futures_util::FutureExt;
+
 use super::fake::Trouble;
 use super::*;
 
@@ -299,6 +301,10 @@ async fn too_many_wipes_wait_for_a_person_also_over_a_restart() {
     }
     let notice = bench.cloud.notices().pop().unwrap();
     assert_eq!((notice.code.as_str(), notice.severity), (codes::HELD_BY_GUARD, Severity::Critical));
+    assert!(notice.detail.starts_with("15 wipes"), "{}", notice.detail);
+    assert_eq!(pending(bench.act(&wipe(&bench, 7)).await).0["held_by_guard"], true);
+    let again = bench.cloud.notices().pop().unwrap();
+    assert_eq!(again.detail, notice.detail, "whoever looks again is not counted again");
     bench = bench.restarted();
     tokio::time::sleep(Duration::from_secs(700)).await;
     assert_eq!(
@@ -315,7 +321,9 @@ async fn too_many_wipes_wait_for_a_person_also_over_a_restart() {
     // Approvals are never held.
     success(bench.act(&action("a", "approve_device", on(&bench.fake, 25), Value::Null)).await);
     let confirmed = action("c", "block_device", on(&bench.fake, 26), json!({"confirm": true}));
+    let mut calls = bench.cx.wake.listen();
     success(bench.act(&confirmed).await);
+    assert!(calls.next().now_or_never().is_some(), "what is held is called");
     for n in 5..20 {
         assert_eq!(pending(bench.act(&wipe(&bench, n)).await).0["waits_for"], "the phone");
     }

@@ -199,12 +199,53 @@ async fn exchange_2007_is_listed_and_acted_on() {
     let (target, record) = site.target(0);
     success(site.settle("approve_device", target.clone(), Value::Null).await);
     assert_eq!(failure(site.settle("quarantine_on", Value::Null, Value::Null).await).code, "not_supported");
-    assert_eq!(failure(site.settle("block_device", target.clone(), Value::Null).await).code, "not_supported");
     success(site.settle("remove_device", target, Value::Null).await);
     site.sync().await;
     assert!(
         !site.records().values().any(|it| it.device_id == record.device_id && it.mailbox == record.mailbox)
     );
+}
+
+#[tokio::test]
+async fn exchange_2007_blocks_one_phone_of_a_mailbox_and_opens_it_again() {
+    let site = Site::start("exchange2007", |_| {}, json!({})).await;
+    site.sync().await;
+    let records: Vec<DeviceRecord> = site.records().into_values().collect();
+    let of = |mailbox: &str| records.iter().filter(|it| it.mailbox == mailbox).cloned().collect::<Vec<_>>();
+    let mine = records.iter().map(|it| of(&it.mailbox)).find(|mine| mine.len() > 1).unwrap();
+    let states = || mine.iter().map(|it| site.state(it)).collect::<Vec<_>>();
+    let key = |record: &DeviceRecord| {
+        let is = |it: &DeviceRecord| it.device_id == record.device_id && it.mailbox == record.mailbox;
+        site.records().into_iter().find(|(_, it)| is(it)).map(|(key, _)| key).unwrap()
+    };
+    let target = |record: &DeviceRecord| json!({ "key": key(record), "device_id": record.device_id, "mailbox": record.mailbox });
+    let all_allowed = vec![AccessState::Allowed; mine.len()];
+    // Where everybody may, an approval must not make a list that keeps the others out.
+    success(site.settle("approve_device", target(&mine[0]), Value::Null).await);
+    assert_eq!(states(), all_allowed, "{}", site.shown());
+    let result = success(site.settle("block_device", target(&mine[0]), Value::Null).await);
+    assert_eq!(result["access_state_before"], "allowed", "{result}");
+    assert_eq!(result["new_phones"], "blocked until they are approved", "{result}");
+    let mut expected = all_allowed.clone();
+    expected[0] = AccessState::Blocked;
+    assert_eq!(states(), expected, "{}", site.shown());
+    site.sync().await;
+    assert_eq!(site.records()[&key(&mine[0])].access_state, "blocked");
+    assert_eq!(site.records()[&key(&mine[1])].access_state, "allowed");
+    let order = action(
+        "p",
+        "preauthorise_device",
+        Value::Null,
+        json!({ "mailbox": mine[0].mailbox, "device_id": "NEWPHONE1" }),
+    );
+    success(site.module.act(site.cx.clone(), order).await);
+    assert_eq!(states(), expected, "{}", site.shown());
+    let result = success(site.settle("approve_device", target(&mine[0]), Value::Null).await);
+    assert_eq!(
+        (&result["access_state_before"], &result["new_phones"]),
+        (&json!("blocked"), &json!("allowed"))
+    );
+    assert_eq!(states(), all_allowed, "{}", site.shown());
 }
 
 #[tokio::test]

@@ -187,7 +187,10 @@ async fn exchange_2007_is_asked_mailbox_by_mailbox() {
     assert_eq!(failure(bench.act(&order).await).code, "not_supported");
     let block = action("b", "block_device", on(&bench.fake, 3), Value::Null);
     success(bench.settle(&block).await);
-    assert_eq!(bench.fake.state().mailboxes[3].blocked, ["Appl000003"]);
+    let state = bench.fake.state();
+    let mailbox = &state.mailboxes[3];
+    assert!(mailbox.blocked.is_empty(), "there is no such list: {:?}", mailbox.blocked);
+    assert!(!mailbox.allowed.is_empty() && !mailbox.allowed.contains(&"Appl000003".to_owned()));
 }
 
 #[tokio::test(start_paused = true)]
@@ -328,4 +331,31 @@ async fn the_settings_can_ask_for_quarantine() {
     assert!(bench.fake.state().wrongly_held.is_empty());
     bench.cx.stop.cancel();
     running.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_password_is_tried_at_once() {
+    let bench = Bench::new(Fake::with_phones(5), json!({}));
+    bench.fake.trouble("open", Trouble::Credentials);
+    let running = tokio::spawn(bench.module.clone().run(bench.cx.clone()));
+    let refused = || bench.cloud.notices().iter().any(|notice| notice.code == "sync_failed");
+    until("the refusal", refused).await;
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(bench.cloud.count(Kind::Device), 0, "a wrong password is not tried again so soon");
+    let started = Instant::now();
+    bench.cx.wake.call();
+    until("the phones", || bench.cloud.count(Kind::Device) == 5).await;
+    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    bench.cx.stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+async fn until(what: &str, is_so: impl Fn() -> bool) {
+    for _ in 0..1_000 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("{what} did not come");
 }

@@ -4,11 +4,13 @@
 //! Kept in memory: sixteen bytes a phone to find who is gone, and the rows to be written after the cloud has confirmed.
 //! A phone that is new or has changed waits in the store for its statistics, so that it travels once.
 
+mod compare;
+
 use std::collections::HashSet;
 
 use causeway_protocol::clixml::Object;
 use causeway_protocol::cmdlet::{Cmdlet, Completed};
-use causeway_protocol::mobile::{DeviceRecord, access};
+use causeway_protocol::mobile::DeviceRecord;
 use causeway_protocol::record::Kind;
 use causeway_protocol::upload::Mode;
 use serde::Serialize;
@@ -18,13 +20,12 @@ use uuid::Uuid;
 use super::error::{MailError, is_missing_cmdlet};
 use super::homes;
 use super::limits;
-use super::mapping::{self, Mailbox, Phone, Statistics};
+use super::mapping::{self, Lists, Mailbox, Phone, Statistics};
 use super::output::{delete, upsert};
 use super::recipes::Recipe;
 use super::run::{Runner, Task};
 use super::state::{
-    Need, Row, STATE, State, Store, Work, delete_hash, delete_row, digest, put_document, put_hash,
-    put_mailbox, put_row, put_work,
+    Row, STATE, State, Store, delete_hash, delete_row, digest, put_document, put_hash, put_mailbox, put_row,
 };
 use crate::directory::Net;
 use crate::exchange::ExchangeError;
@@ -321,8 +322,9 @@ impl<'a> Listing<'a> {
         Ok(())
     }
 
-    /// Remembers every mailbox with phones, on disk; gives their ids for versions that must be asked one by one.
-    async fn mailboxes(&mut self, recipe: &'static Recipe) -> Result<Vec<String>, MailError> {
+    /// Remembers every mailbox with phones, on disk; gives their ids and lists of allowed phones for versions that must be
+    /// asked one by one.
+    async fn mailboxes(&mut self, recipe: &'static Recipe) -> Result<Vec<(String, Vec<String>)>, MailError> {
         self.databases().await?;
         let mut ids = Vec::new();
         for cmdlet in self.by_unit(&with_phones(recipe)) {
@@ -333,7 +335,10 @@ impl<'a> Listing<'a> {
                 let mailboxes: Vec<Mailbox> = page.iter().filter_map(Mailbox::read).collect();
                 remember_mailboxes(&self.store, &mailboxes).await?;
                 if recipe.per_mailbox {
-                    ids.extend(mailboxes.into_iter().filter(|it| self.runner.holds(it)).map(|it| it.guid));
+                    let read =
+                        page.iter().filter_map(|it| Some((Mailbox::read(it)?, Lists::read(it).allowed)));
+                    let mine = read.filter(|(mailbox, _)| self.runner.holds(mailbox));
+                    ids.extend(mine.map(|(mailbox, allowed)| (mailbox.guid, allowed)));
                 }
                 self.output.progress("reading mailboxes", 0);
             }
@@ -407,10 +412,10 @@ impl<'a> Listing<'a> {
     async fn phones_by_mailbox(
         &mut self,
         recipe: &'static Recipe,
-        mailboxes: &[String],
+        mailboxes: &[(String, Vec<String>)],
     ) -> Result<(), MailError> {
         self.output.expect(Some(mailboxes.len() as u64));
-        for guid in mailboxes {
+        for (guid, allowed) in mailboxes {
             self.output.check_lease()?;
             let mut lent = self.runner.sessions.background(&self.net).await?;
             let cmdlet = Cmdlet::new(&recipe.statistics).with("Mailbox", guid.as_str());
@@ -432,7 +437,10 @@ impl<'a> Listing<'a> {
             };
             let mut known = Vec::with_capacity(objects.len());
             for object in &objects {
-                let Some(phone) = Phone::read(object) else { continue };
+                let Some(mut phone) = Phone::read(object) else { continue };
+                if !recipe.block_list {
+                    phone.judge_by_list(allowed);
+                }
                 let (phone, mailbox) = with_mailboxes(&self.store, vec![phone]).await?.remove(0);
                 known.push((phone, mailbox, Some(Statistics::read(object))));
             }
@@ -440,144 +448,6 @@ impl<'a> Listing<'a> {
             self.output.progress("reading phones by mailbox", 1);
         }
         Ok(())
-    }
-
-    /// Compares phones with what the cloud has.
-    async fn compare(
-        &mut self,
-        phones: Vec<(Phone, Option<Mailbox>, Option<Statistics>)>,
-    ) -> Result<(), MailError> {
-        let settings = &self.runner.settings;
-        let in_scope = |mailbox: &Option<Mailbox>| match mailbox {
-            Some(mailbox) => self.runner.holds(mailbox),
-            None => settings.scope.is_all() || !settings.scope.organizational_units.is_empty(),
-        };
-        let mut page = Vec::with_capacity(phones.len());
-        for (phone, mailbox, statistics) in phones {
-            if in_scope(&mailbox) && self.seen.insert(*phone.key.as_bytes()) {
-                page.push((phone.key, phone.of(mailbox.as_ref()), statistics));
-            }
-        }
-        let keys: Vec<Uuid> = page.iter().map(|(key, ..)| *key).collect();
-        let rows = self.store.rows(&keys).await?;
-        for ((key, record, statistics), row) in page.into_iter().zip(rows) {
-            self.look_for_approval(&record);
-            match statistics {
-                Some(statistics) => self.whole(key, record, statistics, row).await?,
-                None => self.one(key, record, row).await?,
-            }
-        }
-        self.flush_work(false).await
-    }
-
-    /// A phone that came with its statistics.
-    async fn whole(
-        &mut self,
-        key: Uuid,
-        mut record: DeviceRecord,
-        statistics: Statistics,
-        row: Option<Row>,
-    ) -> Result<(), MailError> {
-        let listed = hash_of(&record);
-        statistics.fill(&mut record);
-        let same = row.as_ref().is_some_and(|row| row.sent == hash_of(&record) && row.missing_ms == 0);
-        if !same || self.is_snapshot() {
-            let sent = upsert(&mut self.output, Kind::Device, key.to_string(), &record).await?;
-            let row = Row { listed, sent, read_ms: self.now_ms, missing_ms: 0, statistics };
-            self.rows.push((key, Some(row)));
-        }
-        Ok(())
-    }
-
-    async fn one(&mut self, key: Uuid, record: DeviceRecord, row: Option<Row>) -> Result<(), MailError> {
-        let listed = hash_of(&record);
-        let changed = row.as_ref().is_none_or(|row| row.listed != listed);
-        let reads = self.runner.reads_statistics();
-        let old_ms = i64::try_from(self.runner.settings.statistics_every_secs * 1_000).unwrap_or(i64::MAX);
-        let stale = row.as_ref().is_some_and(|row| self.task.full || self.now_ms - row.read_ms >= old_ms);
-        let may_wait =
-            reads && !self.is_snapshot() && self.held < limits::CHANGES_HELD && !self.output.is_dry();
-        if reads && (changed || (stale && (self.task.full || self.stale < limits::STALE_PER_LISTING))) {
-            let need = if changed { Need::Changed } else { Need::Stale };
-            put_work(&mut self.work, need, key, &Work { record: record.clone(), listed });
-            self.stale += u64::from(!changed);
-        }
-        let back = row.as_ref().is_some_and(|row| row.missing_ms != 0);
-        if (changed && !(may_wait && self.runner.is_reading_well())) || self.is_snapshot() {
-            let statistics = row.as_ref().map(|row| row.statistics.clone()).unwrap_or_default();
-            let mut record = record;
-            statistics.fill(&mut record);
-            let sent = upsert(&mut self.output, Kind::Device, key.to_string(), &record).await?;
-            let read_ms = row.map_or(0, |row| row.read_ms);
-            self.rows.push((key, Some(Row { listed, sent, read_ms, missing_ms: 0, statistics })));
-        } else if changed {
-            self.held += 1;
-        } else if let Some(row) = row.filter(|_| back) {
-            self.rows.push((key, Some(Row { missing_ms: 0, ..row })));
-        }
-        Ok(())
-    }
-
-    fn look_for_approval(&mut self, record: &DeviceRecord) {
-        let waits = [access::QUARANTINED, access::DISCOVERY].contains(&record.access_state.as_str());
-        if waits
-            && self.runner.settings.auto_approve_enrolled
-            && self.found.to_approve.len() < limits::APPROVALS_PER_LISTING
-            && self.runner.is_enrolled(record)
-        {
-            self.found.to_approve.push((record.mailbox.clone(), record.clone()));
-        }
-    }
-
-    async fn flush_work(&mut self, all: bool) -> Result<(), MailError> {
-        let due = self.work.len() >= limits::OPS_PER_COMMIT || all;
-        let work = if due { std::mem::take(&mut self.work) } else { return Ok(()) };
-        if self.task.dry { Ok(()) } else { self.store.commit(work).await }
-    }
-
-    /// Phones the cloud has that a whole listing has not shown.
-    async fn sweep(&mut self) -> Result<(), MailError> {
-        let hold_ms = i64::try_from(self.runner.settings.deletion_hold_secs * 1_000).unwrap_or(i64::MAX);
-        let (mut known, mut deletions, mut last) = (0, 0, None);
-        loop {
-            let page = self.store.rows_after(last).await?;
-            let Some((key, _)) = page.last() else { break };
-            last = Some(*key);
-            known += page.len() as u64;
-            for (key, row) in page {
-                if self.seen.contains(key.as_bytes()) {
-                    self.look_for_idle(key, &row);
-                } else if self.is_snapshot() {
-                    self.rows.push((key, None));
-                } else if self.now_ms - row.missing_ms < hold_ms && row.missing_ms != 0 {
-                    self.output.count("missing", 1);
-                } else if hold_ms > 0 && row.missing_ms == 0 {
-                    self.output.count("missing", 1);
-                    self.rows.push((key, Some(Row { missing_ms: self.now_ms, ..row })));
-                } else {
-                    deletions += 1;
-                    delete(&mut self.output, Kind::Device, key.to_string()).await?;
-                    self.rows.push((key, None));
-                }
-            }
-        }
-        let guard = self.runner.settings.guard;
-        let allowed = guard.deletions_max.max(known * guard.percent_max / 100);
-        // A dry run is how a person looks at what is held back.
-        if deletions > allowed && !self.task.confirmed && !self.task.dry {
-            return Err(MailError::Held { deletions, known, allowed });
-        }
-        Ok(())
-    }
-
-    fn look_for_idle(&mut self, key: Uuid, row: &Row) {
-        let idle = &self.runner.settings.idle_removal;
-        let before_ms = self.now_ms - i64::from(idle.after_days) * 86_400_000;
-        let seen_ms = row.statistics.last_seen().and_then(mapping::unix_ms);
-        let old = seen_ms.is_some_and(|seen_ms| seen_ms < before_ms);
-        if idle.enabled && old && self.found.idle.len() < idle.removals_max as usize {
-            self.found.idle.push(key);
-        }
     }
 }
 
