@@ -38,10 +38,17 @@ pub(super) enum Admission {
 /// The guard. One action is judged at a time.
 #[derive(Default)]
 pub(super) struct Guard {
+    seen: tokio::sync::Mutex<Seen>,
+}
+
+/// What is known without asking the disk, so that thousands of actions can be held as fast as they come.
+#[derive(Default)]
+struct Seen {
+    /// As last read or written. Good enough to hold an action; before one passes, the disk is asked.
+    memory: Option<Memory>,
     /// Ids of what is held since the last confirmation, also of what is over without having passed. Not on disk: each
-    /// action remembers for itself since when it is held, and a write for each of thousands would be the slowest part of
-    /// holding them.
-    held: tokio::sync::Mutex<HashSet<String>>,
+    /// action remembers for itself since when it is held.
+    held: HashSet<String>,
 }
 
 impl Guard {
@@ -53,28 +60,41 @@ impl Guard {
         (id, held_ms): (&str, Option<i64>),
         resource: &str,
     ) -> Result<Admission, MailError> {
-        let mut held = self.held.lock().await;
+        let mut seen = self.seen.lock().await;
         let store = Store::new(cx.storage.clone());
-        let mut memory: Memory = store.document(DOCUMENT).await?.unwrap_or_default();
         let now_ms = cx.clock.now_ms();
+        let within_ms = i64::try_from(settings.within_secs * 1_000).unwrap_or(i64::MAX);
+        let is_full = |memory: &mut Memory| {
+            memory.passed_ms.retain(|passed_ms| now_ms.saturating_sub(*passed_ms) < within_ms);
+            memory.passed_ms.len() >= settings.actions_max as usize
+        };
+        let known = match seen.memory.take() {
+            Some(known) => known,
+            None => store.document(DOCUMENT).await?.unwrap_or_default(),
+        };
+        let known = seen.memory.insert(known);
+        let confirmed_ms = known.confirmed_ms;
         // What is held passes by a person, not by time passing.
         if let Some(held_ms) = held_ms {
-            if held_ms <= memory.confirmed_ms {
-                held.remove(id);
+            if held_ms <= confirmed_ms {
+                seen.held.remove(id);
                 return Ok(Admission::Passed);
             }
-            count(cx, &mut held, id, settings, resource);
+            count(cx, &mut seen.held, id, settings, resource);
             return Ok(Admission::Held(held_ms));
         }
-        let within_ms = i64::try_from(settings.within_secs * 1_000).unwrap_or(i64::MAX);
-        memory.passed_ms.retain(|passed_ms| now_ms.saturating_sub(*passed_ms) < within_ms);
-        if memory.passed_ms.len() < settings.actions_max as usize {
-            memory.passed_ms.push(now_ms);
-            store.put_document(DOCUMENT, &memory).await?;
-            return Ok(Admission::Passed);
+        if !is_full(known) {
+            let mut memory: Memory = store.document(DOCUMENT).await?.unwrap_or_default();
+            if !is_full(&mut memory) {
+                memory.passed_ms.push(now_ms);
+                store.put_document(DOCUMENT, &memory).await?;
+                seen.memory = Some(memory);
+                return Ok(Admission::Passed);
+            }
+            seen.memory = Some(memory);
         }
-        count(cx, &mut held, id, settings, resource);
-        Ok(Admission::Held(now_ms.max(memory.confirmed_ms + 1)))
+        count(cx, &mut seen.held, id, settings, resource);
+        Ok(Admission::Held(now_ms.max(confirmed_ms + 1)))
     }
 
     /// A person has confirmed everything held until now.
@@ -84,13 +104,14 @@ impl Guard {
         settings: MassSettings,
         resource: &str,
     ) -> Result<usize, MailError> {
-        let mut held = self.held.lock().await;
+        let mut seen = self.seen.lock().await;
         let store = Store::new(cx.storage.clone());
         let mut memory: Memory = store.document(DOCUMENT).await?.unwrap_or_default();
         memory.confirmed_ms = cx.clock.now_ms().max(memory.confirmed_ms);
         memory.passed_ms.clear();
         store.put_document(DOCUMENT, &memory).await?;
-        let held = std::mem::take(&mut *held).len();
+        seen.memory = Some(memory);
+        let held = std::mem::take(&mut seen.held).len();
         if held > 0 {
             cx.cloud.notice(notice(resource, held, settings, true));
         }
