@@ -50,12 +50,12 @@ impl Ca {
         common.insert("users".into(), i64::try_from(users)?.into());
         common.insert("seed".into(), i64::try_from(seed)?.into());
         settings.insert("personality".into(), spec.personality.clone().into());
-        super::merge(&mut settings, &spec.settings);
+        super::cloud::merge(&mut settings, &spec.settings);
         let config: causeway_mock_ca::Config = settings.try_into().context("settings of mock-ca")?;
         let mock = MockCa::start(config).await.context("start mock-ca")?;
         let admin = Client::new(url(&mock, "admin")?, None, None)?;
         let mut links = BTreeMap::new();
-        let target = super::authority(url(&mock, front_of(&spec.kind))?)?.parse()?;
+        let target = super::cloud::authority(url(&mock, front_of(&spec.kind))?)?.parse()?;
         for name in &spec.servers {
             let link = TcpProxy::start(target).await.context("start the link to the authority")?;
             links.insert(name.clone(), link);
