@@ -125,6 +125,7 @@ async fn from_nothing() -> Result<()> {
     screen.answer("May user_auth run here?", "").await?;
     screen.answer("May user_visibility run here?", "n").await?;
     screen.answer("May exchange run here?", "").await?;
+    screen.answer("May certificates run here?", "").await?;
     screen.answer("Password checks at once", "5000").await?;
     screen.shows("Please answer with 1 to 1024.").await?;
     screen.answer("Password checks at once", "64").await?;
