@@ -14,9 +14,6 @@ use super::settings::CaSettings;
 use super::{Answer, CaError, Order, Revocation, limits};
 use crate::dial::tls::read_certificates;
 
-/// Links of a chain that are followed; real ones have two or three.
-const CHAIN_MAX: usize = 8;
-
 /// The certificate of an order out of a bag of certificates, in any order.
 ///
 /// # Errors
@@ -159,7 +156,7 @@ fn above(
     let mut chain: Vec<Certificate> = Vec::new();
     loop {
         let last = chain.last().unwrap_or(leaf);
-        if last.names_itself() || chain.len() >= CHAIN_MAX {
+        if last.names_itself() || chain.len() >= limits::CHAIN_MAX {
             return Ok(chain);
         }
         let next = bag.iter().chain(&trusted).find(|one| is_issuer(one, last));

@@ -44,3 +44,22 @@ pub const CHALLENGE_MARGIN: Duration = Duration::from_secs(180);
 
 /// How soon NDES is asked again whose challenges are all handed out. They come back one by one as others use them.
 pub const CHALLENGES_RETRY_AFTER: Duration = Duration::from_secs(20);
+
+/// Links of a chain that are followed; real ones have two or three.
+pub const CHAIN_MAX: usize = 8;
+
+/// How long an authority may work on a request whose answer was lost before a search that does not find it counts: two
+/// minutes are longer than any front end waits for what is behind it.
+pub const SETTLES_WITHIN: Duration = Duration::from_secs(120);
+
+/// Pages of a search that are read: a seat has a handful of certificates.
+pub const SEARCH_PAGES_MAX: usize = 20;
+
+/// An authority's clock may differ from ours by so much where its events are looked through.
+pub const CLOCKS_DIFFER: Duration = Duration::from_secs(600);
+
+/// Events on one page; Entrust's hosted gateway gives no more.
+pub const EVENTS_PAGE: usize = 50;
+
+/// Pages of events that are read: an hour of a busy authority.
+pub const EVENTS_PAGES_MAX: usize = 100;

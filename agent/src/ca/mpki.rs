@@ -3,7 +3,6 @@
 //! looked for by seat and key before another one goes out.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use causeway_protocol::certificate::{CertificateId, RevocationReason};
@@ -26,11 +25,6 @@ use super::soap::{self, Reply};
 use super::{Answer, Authority, CaError, Challenge, Keep, Order, Revocation, Seen, issued, limits};
 use crate::directory::Net;
 use crate::secrets::SecretStore;
-
-/// How long the service may work on a request whose answer was lost before a search that does not find it counts.
-const SETTLES_WITHIN: Duration = Duration::from_secs(120);
-/// Pages of a search that are read: a seat has a handful of certificates.
-const SEARCH_PAGES_MAX: usize = 20;
 
 /// The service with one account.
 pub struct Mpki {
@@ -148,7 +142,7 @@ impl Mpki {
     /// Certificates in the service's books that match.
     async fn search(&self, net: &Net, base: &Endpoint, search: Search) -> Result<Vec<Entry>, CaError> {
         let mut all = Vec::new();
-        for _ in 0..SEARCH_PAGES_MAX {
+        for _ in 0..limits::SEARCH_PAGES_MAX {
             let search = Search { transaction: transaction(), start: all.len(), ..search.clone() };
             let page = self.ask(net, base, &Request::Search(search), Found::read).await?;
             let more = page.more && !page.certificates.is_empty();
@@ -209,7 +203,7 @@ impl Mpki {
         let enroll = self.enroll(net, base, order).await?;
         match self.found(net, base, order, &enroll).await? {
             Some(certificate) => issued::answer(base, &self.settings, order, &[certificate]),
-            None => ticket.settled(net, SETTLES_WITHIN).map(|()| Answer::Unknown),
+            None => ticket.settled(net, limits::SETTLES_WITHIN).map(|()| Answer::Unknown),
         }
     }
 

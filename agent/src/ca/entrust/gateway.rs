@@ -3,8 +3,6 @@
 //! A tracking id is asked for again. An enrolment whose answer was lost is looked for among the authority's events before
 //! another one goes out.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -29,18 +27,11 @@ use crate::ca::once::{Failed, Ticket};
 use crate::ca::percent::encoded;
 use crate::ca::settings::{CaSettings, GatewayRevoke, RevocationKind};
 use crate::ca::soap::misshapen;
-use crate::ca::{Answer, Authority, CaError, Challenge, Keep, Order, Revocation, Seen, issued};
+use crate::ca::{Answer, Authority, CaError, Challenge, Keep, Order, Revocation, Seen, issued, limits};
 use crate::directory::Net;
 use crate::secrets::SecretStore;
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// How long the gateway may work on an enrolment whose answer was lost before its events count as complete.
-const SETTLES_WITHIN: Duration = Duration::from_secs(120);
-/// Its clock may differ from ours by so much.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(600);
-/// Events on one page, and pages that are read: an hour of a busy authority.
-const EVENTS_PAGE: usize = 50;
-const EVENTS_PAGES_MAX: usize = 100;
 
 /// One gateway, or several before one authority.
 pub struct Gateway {
@@ -173,13 +164,14 @@ impl Gateway {
     ) -> Result<Option<Vec<u8>>, CaError> {
         let csr = Csr::read(&order.csr)
             .map_err(|_| CaError::Settings { detail: "the request is no PKCS#10".to_owned() })?;
-        let since = i128::from(since_ms) * 1_000_000 - i128::try_from(CLOCKS_DIFFER.as_nanos()).unwrap_or(0);
+        let since =
+            i128::from(since_ms) * 1_000_000 - i128::try_from(limits::CLOCKS_DIFFER.as_nanos()).unwrap_or(0);
         let since =
             OffsetDateTime::from_unix_timestamp_nanos(since).ok().and_then(|at| at.format(&Rfc3339).ok());
-        let query =
-            format!("startDate={}&preferredPageSize={EVENTS_PAGE}", encoded(&since.unwrap_or_default()));
+        let since = encoded(&since.unwrap_or_default());
+        let query = format!("startDate={since}&preferredPageSize={}", limits::EVENTS_PAGE);
         let mut next = String::new();
-        for _ in 0..EVENTS_PAGES_MAX {
+        for _ in 0..limits::EVENTS_PAGES_MAX {
             let endpoint = self.resource(base, &format!("/certificate-events?{query}{next}"));
             let page: Events = self.get(net, &endpoint).await?;
             for text in page.events.iter().filter_map(|event| event.certificate.as_deref()) {
@@ -213,7 +205,7 @@ impl Gateway {
             bag.extend(self.authority(net, base).await?);
             return issued::answer(base, &self.settings, order, &bag);
         }
-        ticket.settled(net, SETTLES_WITHIN)?;
+        ticket.settled(net, limits::SETTLES_WITHIN)?;
         // It may also wait for a person, which no event tells.
         let detail =
             "no event shows a certificate, but the request may wait for approval; look for it in its console";
