@@ -15,6 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 from cryptography.x509.oid import NameOID
 
+# requests prefers these to the file its session names.
+for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    os.environ.pop(name, None)
+
 url, admin, ca_file, user, upn = sys.argv[1:6]
 server = urlsplit(url).netloc
 password = os.environ["CAUSEWAY_PASSWORD"]
