@@ -43,13 +43,16 @@ pub enum StartError {
     Pki(#[source] PkiError),
 }
 
+/// TLS settings, or none for plain HTTP.
+type Tls = Result<Option<Arc<ServerConfig>>, PkiError>;
+
 /// A front end: its name in `urls`, what its URL ends with, its TLS, and its routes.
 pub(crate) struct Front {
     pub(crate) name: &'static str,
     /// Path of its URL.
     pub(crate) path: &'static str,
     /// TLS settings; none for plain HTTP. The names are those of the certificate.
-    pub(crate) tls: fn(&TestCa, &RaIssuer, &[&str]) -> Result<Option<Arc<ServerConfig>>, PkiError>,
+    pub(crate) tls: fn(&TestCa, &RaIssuer, &[&str]) -> Tls,
     pub(crate) router: fn(&Arc<Shared>) -> Router,
 }
 
@@ -78,22 +81,22 @@ pub(crate) static FRONTS: &[Front] = &[
 ];
 
 /// Plain HTTP.
-pub(crate) fn plain(_: &TestCa, _: &RaIssuer, _: &[&str]) -> Result<Option<Arc<ServerConfig>>, PkiError> {
+pub(crate) fn plain(_: &TestCa, _: &RaIssuer, _: &[&str]) -> Tls {
     Ok(None)
 }
 
 /// TLS with a certificate of ours only.
-fn tls(ca: &TestCa, _: &RaIssuer, names: &[&str]) -> Result<Option<Arc<ServerConfig>>, PkiError> {
+fn tls(ca: &TestCa, _: &RaIssuer, names: &[&str]) -> Tls {
     ca.server_config(names, &[b"http/1.1"]).map(Some)
 }
 
 /// TLS that asks for the certificate of a registration authority.
-fn asking(ca: &TestCa, ra: &RaIssuer, names: &[&str]) -> Result<Option<Arc<ServerConfig>>, PkiError> {
+fn asking(ca: &TestCa, ra: &RaIssuer, names: &[&str]) -> Tls {
     ra.tls(ca, ca.issue_leaf(names, LeafUse::Server)?, false).map(Some)
 }
 
 /// TLS that insists on it.
-fn insisting(ca: &TestCa, ra: &RaIssuer, names: &[&str]) -> Result<Option<Arc<ServerConfig>>, PkiError> {
+fn insisting(ca: &TestCa, ra: &RaIssuer, names: &[&str]) -> Tls {
     ra.tls(ca, ca.issue_leaf(names, LeafUse::Server)?, true).map(Some)
 }
 

@@ -1,6 +1,8 @@
 //! The web pages of Active Directory Certificate Services: forms in, pages for people out. Clients read the pages by a few
 //! marks, which are here as they are there; the rest of the text is ours.
 
+#![expect(clippy::result_large_err, reason = "a refusal is the answer itself, made once for a request")]
+
 mod pages;
 
 use std::collections::BTreeMap;

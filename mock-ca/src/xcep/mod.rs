@@ -2,6 +2,8 @@
 //! service (MS-WSTEP). The path says how a caller shows who it is: `..._UsernamePassword`, `..._Certificate` or
 //! `..._Kerberos` (where NTLM inside Negotiate is taken, as IIS takes it).
 
+#![expect(clippy::result_large_err, reason = "a refusal is the answer itself, made once for a request")]
+
 mod wstep;
 
 use std::sync::Arc;
