@@ -74,8 +74,9 @@ pub const IQ_WITHIN: Duration = Duration::from_secs(30);
 /// The cloud's deadline for a password check, from the API call to the verdict.
 pub const AUTHENTICATE_WITHIN: Duration = Duration::from_secs(4);
 
-/// Records in one upload batch.
-pub const BATCH_RECORDS_MAX: usize = 2_000;
+/// Records in one upload batch. Each batch costs both ends a turn and the cloud a commit, so the short ones (memberships,
+/// 130 bytes) nearly fill [`BATCH_MAX_BYTES`] too.
+pub const BATCH_RECORDS_MAX: usize = 8_000;
 
 /// Uncompressed bytes of one upload batch. Records are counted whole, so a batch ends before the limit.
 pub const BATCH_MAX_BYTES: usize = 1 << 20;
@@ -89,8 +90,8 @@ pub const BATCH_DECODED_MAX_BYTES: usize = 8 << 20;
 /// Highest believable ratio of uncompressed to compressed bytes.
 pub const BATCH_RATIO_MAX: usize = 100;
 
-/// Batches of one agent in flight at once.
-pub const UPLOAD_CREDITS: u32 = 2;
+/// Batches of one agent in flight at once: one is packed, one travels, one is stored, one waits.
+pub const UPLOAD_CREDITS: u32 = 4;
 
 /// How long a lease lives without renewal.
 pub const LEASE_TTL: Duration = Duration::from_secs(60);

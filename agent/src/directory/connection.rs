@@ -386,13 +386,18 @@ impl Connection {
     }
 
     /// Room for the next read. A large message gets all it needs at once: a buffer that doubles again and again ends up
-    /// to twice as large, and would stay as long as what else has come into it.
+    /// to twice as large, and would stay as long as what else has come into it. A buffer is filled before there is a new
+    /// one: entries keep alive what they came in, and a server that sends each as a packet would fill memory with buffers
+    /// of which little is used.
     fn make_room(&mut self) {
         let missing = message::missing(&self.buffer);
-        if self.buffer.len() + missing <= limits::READ_BYTES {
+        let room = self.buffer.capacity() - self.buffer.len();
+        if self.buffer.len() + missing > limits::READ_BYTES {
+            if room < missing {
+                self.buffer.reserve(missing);
+            }
+        } else if room < missing.max(limits::READ_MIN_BYTES) {
             self.buffer.reserve(limits::READ_BYTES);
-        } else if self.buffer.capacity() - self.buffer.len() < missing {
-            self.buffer.reserve(missing);
         }
     }
 
@@ -429,5 +434,48 @@ impl Connection {
 
     fn timed_out(&self, operation: &'static str, within: Duration) -> DirectoryError {
         DirectoryError::TimedOut { server: self.server.to_string(), operation, within }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use super::super::ber::{Writer, tag};
+    use super::*;
+
+    fn entry(dn: &str) -> Vec<u8> {
+        let mut out = Writer::new();
+        out.constructed(tag::SEQUENCE, |message| {
+            message.integer(1);
+            message.constructed(tag::application(4), |entry| {
+                entry.octets(dn.as_bytes());
+                entry.constructed(tag::SEQUENCE, |_| {});
+            });
+        });
+        out.into_bytes()
+    }
+
+    #[tokio::test]
+    async fn entries_that_come_one_by_one_share_a_buffer() {
+        let (ours, mut theirs) = tokio::io::duplex(4 << 10);
+        let mut connection = Connection::over("server".into(), Box::new(ours));
+        let mut entries = Vec::new();
+        for n in 0..20 {
+            theirs.write_all(&entry(&format!("uid=user{n},dc=acme,dc=example"))).await.unwrap();
+            match connection.next(1, Duration::from_secs(5)).await.unwrap().answer {
+                Answer::Entry(entry) => entries.push(entry),
+                _ => panic!("an entry was sent"),
+            }
+        }
+        let places: Vec<usize> = entries
+            .iter()
+            .map(|entry| match entry.dn() {
+                Cow::Borrowed(dn) => dn.as_ptr() as usize,
+                Cow::Owned(dn) => panic!("{dn} was copied"),
+            })
+            .collect();
+        let spread = places.iter().max().unwrap() - places.iter().min().unwrap();
+        assert!(spread < limits::READ_BYTES, "20 small entries lie {spread} bytes apart: {places:?}");
     }
 }

@@ -25,8 +25,11 @@ pub const REFERENCES_MAX: u32 = 10_000;
 /// Size of one read from the socket below TLS: two full records.
 pub const TLS_READ_BYTES: usize = 32 << 10;
 
-/// Size of one read of the LDAP stream.
+/// Size of one read of the LDAP stream, and of the buffers that entries come in and keep alive.
 pub const READ_BYTES: usize = 64 << 10;
+
+/// Room in a buffer that is still read into: several entries of people.
+pub const READ_MIN_BYTES: usize = 4 << 10;
 
 /// Connect and TLS handshake together. A dead server must cost an authentication less than its budget of 4 s.
 pub const CONNECT_WITHIN: Duration = Duration::from_secs(2);

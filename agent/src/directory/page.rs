@@ -115,12 +115,8 @@ impl Reader {
     async fn pages(&mut self) -> Result<(), DirectoryError> {
         let mut cookie = Bytes::new();
         let mut empty = 0;
+        let mut id = self.ask(&cookie).await?;
         loop {
-            let mut request = self.request.clone();
-            if let Paging::Pages(size) = self.paging {
-                request.controls.push(controls::paged(size, &cookie, true));
-            }
-            let id = self.lent.begin(&request).await?;
             let mut gathered = Gathered::default();
             match self.page(id, &mut gathered, !cookie.is_empty()).await? {
                 PageEnd::Unwanted => {
@@ -141,12 +137,24 @@ impl Reader {
                         empty = 0;
                     }
                     cookie = next;
+                    // Before the page is handed on: the server works while we do.
+                    id = self.ask(&cookie).await?;
                     if !gathered.items.is_empty() && !self.hand_on(&mut gathered).await {
+                        self.lent.abandon(id).await;
                         return Ok(());
                     }
                 }
             }
         }
+    }
+
+    /// Asks for the page behind this cookie.
+    async fn ask(&mut self, cookie: &Bytes) -> Result<i32, DirectoryError> {
+        let mut request = self.request.clone();
+        if let Paging::Pages(size) = self.paging {
+            request.controls.push(controls::paged(size, cookie, true));
+        }
+        self.lent.begin(&request).await
     }
 
     /// Reads one page to its end. `continued` says that another page came before it.
@@ -158,6 +166,11 @@ impl Reader {
     ) -> Result<PageEnd, DirectoryError> {
         loop {
             let Message { answer, controls, .. } = self.lent.next(id, limits::PAGE_WITHIN).await?;
+            // Only when more comes: a page that fills a chunk is read to its end, so that the next one is asked for.
+            let more = matches!(answer, Answer::Entry(_) | Answer::Intermediate { .. });
+            if more && gathered.items.len() >= limits::CHUNK_ENTRIES && !self.hand_on(gathered).await {
+                return Ok(PageEnd::Unwanted);
+            }
             match answer {
                 Answer::Entry(entry) => {
                     gathered.bytes += entry.size();
@@ -176,9 +189,7 @@ impl Reader {
                 Answer::SearchDone(result) => return self.page_end(result, continued),
                 _ => return Err(self.misbehaved("an answer that fits no search")),
             }
-            let full =
-                gathered.items.len() >= limits::CHUNK_ENTRIES || gathered.bytes >= limits::CHUNK_MAX_BYTES;
-            if full && !self.hand_on(gathered).await {
+            if gathered.bytes >= limits::CHUNK_MAX_BYTES && !self.hand_on(gathered).await {
                 return Ok(PageEnd::Unwanted);
             }
         }

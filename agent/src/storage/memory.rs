@@ -17,6 +17,8 @@ pub struct MemoryStorage(Arc<Inner>);
 #[derive(Default)]
 struct Inner {
     tables: Mutex<Tables>,
+    /// What a crash leaves, where that is less: how everything was before the first batch that may be lost.
+    on_disk: Mutex<Option<Tables>>,
     full: AtomicBool,
     crashed: AtomicBool,
     commits: AtomicU64,
@@ -34,11 +36,14 @@ impl MemoryStorage {
     }
 
     /// The process dies here: this handle and its clones answer [`StorageError::Closed`] from now on. What was
-    /// committed is in the returned storage.
+    /// committed is in the returned storage, without what may be lost.
     pub fn crash(&self) -> Self {
         self.0.crashed.store(true, Ordering::SeqCst);
         let survivor = Self::default();
-        *survivor.tables() = self.tables().clone();
+        *survivor.tables() = match self.on_disk().take() {
+            Some(on_disk) => on_disk,
+            None => self.tables().clone(),
+        };
         survivor
     }
 
@@ -56,6 +61,10 @@ impl MemoryStorage {
         self.0.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn on_disk(&self) -> MutexGuard<'_, Option<Tables>> {
+        self.0.on_disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn alive(&self) -> Result<(), StorageError> {
         if self.0.crashed.load(Ordering::SeqCst) { Err(StorageError::Closed) } else { Ok(()) }
     }
@@ -67,6 +76,11 @@ impl MemoryStorage {
             return Err(StorageError::Write { source: Arc::new(source) });
         }
         let mut tables = self.tables();
+        if batch.is_durable() {
+            *self.on_disk() = None;
+        } else {
+            self.on_disk().get_or_insert_with(|| tables.clone());
+        }
         for op in batch.into_ops() {
             match op {
                 Op::Put(table, key, value) => {
@@ -127,5 +141,26 @@ impl Storage for MemoryStorage {
                     .collect()
             })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_may_be_lost_survives_a_crash_only_with_a_durable_batch_behind_it() {
+        let put = |key: &str| {
+            let mut batch = Batch::new();
+            batch.put(Table::Objects, key, "value");
+            batch
+        };
+        let storage = MemoryStorage::new();
+        storage.commit(put("a").may_be_lost()).await.unwrap();
+        storage.commit(put("b")).await.unwrap();
+        storage.commit(put("c").may_be_lost()).await.unwrap();
+        assert_eq!(storage.dump().len(), 3, "reads see everything");
+        let left: Vec<Vec<u8>> = storage.crash().dump().into_iter().map(|(_, key, _)| key).collect();
+        assert_eq!(left, [b"a", b"b"]);
     }
 }

@@ -69,6 +69,7 @@ pub type Pair = (Vec<u8>, Vec<u8>);
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Batch {
     ops: Vec<Op>,
+    may_be_lost: bool,
 }
 
 /// One change.
@@ -122,6 +123,18 @@ impl Batch {
         self
     }
 
+    /// A crash may undo it, until a batch that is not of this kind has been committed: for what counts only together with
+    /// such a batch, and need not wait for the disk.
+    #[must_use]
+    pub fn may_be_lost(self) -> Self {
+        Self { may_be_lost: true, ..self }
+    }
+
+    /// Whether its commit returns only when it is on disk.
+    pub fn is_durable(&self) -> bool {
+        !self.may_be_lost
+    }
+
     /// Number of changes.
     pub fn len(&self) -> usize {
         self.ops.len()
@@ -164,7 +177,8 @@ pub enum StorageError {
 /// Ordered tables with atomic, durable batches. A read sees every batch whose commit has returned. Returned futures may
 /// be dropped; a batch already handed over is still committed.
 pub trait Storage: Send + Sync + 'static {
-    /// Returns when every change of the batch is on disk.
+    /// Returns when every change of the batch is on disk, and with it those of every batch before it; for one that
+    /// [may be lost](Batch::may_be_lost) when reads see it.
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), StorageError>>;
 
     /// One value.
@@ -208,6 +222,7 @@ impl Scoped {
 
 impl Storage for Scoped {
     fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), StorageError>> {
+        let may_be_lost = batch.may_be_lost;
         let ops = batch
             .into_ops()
             .into_iter()
@@ -217,7 +232,7 @@ impl Storage for Scoped {
                 Op::DeletePrefix(table, prefix) => Op::DeletePrefix(table, self.key(&prefix)),
             })
             .collect();
-        self.inner.commit(Batch { ops })
+        self.inner.commit(Batch { ops, may_be_lost })
     }
 
     fn get(&self, table: Table, key: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, StorageError>> {

@@ -1,7 +1,7 @@
 //! The state file: `redb` on a thread of its own, because its calls block, with one fsync for many batches.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use std::thread::JoinHandle;
 
 use futures_util::future::BoxFuture;
 use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, TableDefinition, TableError, WriteTransaction,
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, TableDefinition, TableError,
+    WriteTransaction,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
@@ -116,8 +117,7 @@ impl RedbStorage {
         let thread = std::thread::Builder::new()
             .name("storage".to_owned())
             .spawn({
-                let keeper =
-                    Keeper { path: path.clone(), machine: machine.to_owned(), database: Some(database) };
+                let keeper = Keeper::new(path.clone(), machine.to_owned(), database);
                 move || serve(keeper, queue)
             })
             .map_err(|source| io_error(&path, source))?;
@@ -285,9 +285,41 @@ struct Keeper {
     path: PathBuf,
     machine: String,
     database: Option<Database>,
+    /// Who has committed batches that may be lost since the last durable commit.
+    afloat: BTreeSet<Vec<u8>>,
+    /// Whose batches were lost with the error, while the process lives on: their next commit fails, because it may build
+    /// on what is gone.
+    bereft: BTreeSet<Vec<u8>>,
 }
 
 impl Keeper {
+    fn new(path: PathBuf, machine: String, database: Database) -> Self {
+        let (afloat, bereft) = (BTreeSet::new(), BTreeSet::new());
+        Self { path, machine, database: Some(database), afloat, bereft }
+    }
+
+    /// Takes out the batches of those who lost what came before.
+    fn refuse_bereft(&mut self, group: &mut Vec<(Batch, Reply<()>)>) {
+        let refused = group.extract_if(.., |(batch, _)| self.bereft.remove(owner(batch)));
+        for (_, reply) in refused {
+            let lost =
+                std::io::Error::other("what was written just before was lost with an error of the disk");
+            let _ = reply.send(Err(StorageError::Write { source: Arc::new(lost) }));
+        }
+    }
+
+    fn commit(&mut self, batches: Vec<Batch>) -> Result<(), Cause> {
+        let durable = batches.iter().any(Batch::is_durable);
+        let owners: Vec<Vec<u8>> = batches.iter().map(|batch| owner(batch).to_vec()).collect();
+        self.with(|database| commit(database, batches, durable))?;
+        if durable {
+            self.afloat.clear();
+        } else {
+            self.afloat.extend(owners);
+        }
+        Ok(())
+    }
+
     fn with<T>(&mut self, job: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Cause> {
         let database = match self.database.take() {
             Some(database) => database,
@@ -295,7 +327,9 @@ impl Keeper {
         };
         let result = job(&database);
         let is_over = matches!(&result, Err(redb::Error::Io(_) | redb::Error::PreviousIo));
-        if !is_over {
+        if is_over {
+            self.bereft.append(&mut self.afloat);
+        } else {
             self.database = Some(database);
         }
         result.map_err(|error| Arc::new(error) as Cause)
@@ -345,18 +379,27 @@ fn read_failed(source: Cause) -> StorageError {
     StorageError::Read { source }
 }
 
-fn commit_group(keeper: &mut Keeper, group: Vec<(Batch, Reply<()>)>) {
+fn commit_group(keeper: &mut Keeper, mut group: Vec<(Batch, Reply<()>)>) {
+    keeper.refuse_bereft(&mut group);
     let (batches, replies): (Vec<_>, Vec<_>) = group.into_iter().unzip();
-    let result =
-        keeper.with(|database| commit(database, batches)).map_err(|source| StorageError::Write { source });
+    let result = keeper.commit(batches).map_err(|source| StorageError::Write { source });
     for reply in replies {
         // Whoever has stopped waiting has its batch committed all the same.
         let _ = reply.send(result.clone());
     }
 }
 
-fn commit(database: &Database, batches: Vec<Batch>) -> Result<(), redb::Error> {
-    let write = database.begin_write()?;
+/// The part of the agent a batch belongs to, by the prefix of its first key (see [`super::Scoped`]).
+fn owner(batch: &Batch) -> &[u8] {
+    let key = batch.ops.first().map_or(&[][..], |op| op.place().1);
+    key.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+fn commit(database: &Database, batches: Vec<Batch>, durable: bool) -> Result<(), redb::Error> {
+    let mut write = database.begin_write()?;
+    if !durable {
+        write.set_durability(Durability::None)?;
+    }
     let mut tables = Tables { write: &write, open: BTreeMap::new() };
     let mut ops: Vec<Op> = batches.into_iter().flat_map(Batch::into_ops).collect();
     // Neighbours in the tree one after the other, so that a page is found and copied once. Stable: of two values for
@@ -458,4 +501,51 @@ fn scan(
             Ok((key.value().to_vec(), value.value().to_vec()))
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(key: &str) -> Batch {
+        let mut batch = Batch::new();
+        batch.put(Table::Objects, key.as_bytes(), b"value");
+        batch
+    }
+
+    fn committed(keeper: &mut Keeper, batches: Vec<Batch>) -> Vec<bool> {
+        let (group, answers): (Vec<_>, Vec<_>) = batches
+            .into_iter()
+            .map(|batch| {
+                let (reply, answer) = oneshot::channel();
+                ((batch, reply), answer)
+            })
+            .unzip();
+        commit_group(keeper, group);
+        answers.into_iter().map(|mut answer| answer.try_recv().unwrap().is_ok()).collect()
+    }
+
+    fn has(keeper: &mut Keeper, key: &str) -> bool {
+        let found = keeper.with(|database| get_many(database, Table::Objects, &[key.as_bytes().to_vec()]));
+        found.unwrap()[0].is_some()
+    }
+
+    #[test]
+    fn nobody_builds_on_what_an_error_of_the_disk_took_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(FILE_NAME);
+        let Ok(database) = open_checked(&path, "m") else { panic!("a new file opens") };
+        let mut keeper = Keeper::new(path, "m".to_owned(), database);
+        assert_eq!(committed(&mut keeper, vec![batch("scan\0kept").may_be_lost()]), [true]);
+        assert_eq!(committed(&mut keeper, vec![batch("other\0a")]), [true]);
+        assert_eq!(committed(&mut keeper, vec![batch("scan\0lost").may_be_lost()]), [true]);
+        assert!(has(&mut keeper, "scan\0lost"), "reads see it");
+        let full = || redb::Error::Io(std::io::ErrorKind::StorageFull.into());
+        assert!(keeper.with(|_| Err::<(), _>(full())).is_err());
+        let both = vec![batch("other\0b"), batch("scan\0state")];
+        assert_eq!(committed(&mut keeper, both), [true, false], "its ground is gone");
+        assert!(has(&mut keeper, "scan\0kept"), "a durable commit takes along what came before");
+        assert!(!has(&mut keeper, "scan\0state"));
+        assert_eq!(committed(&mut keeper, vec![batch("scan\0state")]), [true], "told once");
+    }
 }

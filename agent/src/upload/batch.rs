@@ -10,24 +10,23 @@ use causeway_protocol::record::Record;
 use crate::limits::ZSTD_LEVEL;
 use crate::link::LinkError;
 
-/// Collects lines until a batch is full, then compresses it. One buffer and one compressor serve all batches of an
-/// upload, so that what waits to be sent is small.
+/// Collects lines until a batch is full.
+#[derive(Default)]
 pub(super) struct Builder {
     lines: Vec<u8>,
     records: usize,
-    compressor: zstd::bulk::Compressor<'static>,
 }
 
-impl Default for Builder {
-    fn default() -> Self {
-        let compressor = zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("the level exists");
-        Self { lines: Vec::new(), records: 0, compressor }
-    }
-}
+/// Room for the line that turns out not to fit, which nearly always is short.
+const LAST_LINE_BYTES: usize = 4_096;
+
+/// The lines of a batch.
+#[derive(Debug)]
+pub(super) struct Lines(Vec<u8>);
 
 impl Builder {
     /// Adds a record. Returns the batch before it when the record does not fit in any more.
-    pub(super) fn add(&mut self, record: &Record) -> Result<Option<Packed>, LinkError> {
+    pub(super) fn add(&mut self, record: &Record) -> Result<Option<Lines>, LinkError> {
         let before = self.lines.len();
         serde_json::to_writer(&mut self.lines, record).expect("records serialise to JSON");
         self.lines.push(b'\n');
@@ -44,25 +43,37 @@ impl Builder {
         if self.records <= BATCH_RECORDS_MAX && self.lines.len() <= BATCH_MAX_BYTES {
             return Ok(None);
         }
-        let full = self.pack(before);
+        // The next batch will be as large; growing by doubling it would take twice the room.
+        let mut rest = Vec::with_capacity(BATCH_MAX_BYTES + LAST_LINE_BYTES);
+        rest.extend_from_slice(&self.lines[before..]);
+        self.lines.truncate(before);
         self.records = 1;
-        Ok(Some(full))
+        Ok(Some(Lines(std::mem::replace(&mut self.lines, rest))))
     }
 
     /// What is left.
-    pub(super) fn take(&mut self) -> Option<Packed> {
+    pub(super) fn take(&mut self) -> Option<Lines> {
         self.records = 0;
-        (!self.lines.is_empty()).then(|| self.pack(self.lines.len()))
+        (!self.lines.is_empty()).then(|| Lines(std::mem::take(&mut self.lines)))
     }
+}
 
-    /// Compresses the first `bytes` and removes them. Takes about 3 ms for 1 MiB, which a worker thread can spare.
-    fn pack(&mut self, bytes: usize) -> Packed {
-        let plain = &self.lines[..bytes];
-        let mut body = self.compressor.compress(plain).expect("compressing into memory does not fail");
-        pad(&mut body, bytes);
+/// Compresses batches, one after the other: one compressor serves all of an upload.
+pub(super) struct Packer(zstd::bulk::Compressor<'static>);
+
+impl Default for Packer {
+    fn default() -> Self {
+        Self(zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("the level exists"))
+    }
+}
+
+impl Packer {
+    /// Takes about 3 ms for 1 MiB, which a worker thread can spare.
+    pub(super) fn pack(&mut self, Lines(plain): Lines) -> Packed {
+        let mut body = self.0.compress(&plain).expect("compressing into memory does not fail");
+        pad(&mut body, plain.len());
         // The library sizes the buffer for the worst case.
         body.shrink_to_fit();
-        self.lines.drain(..bytes);
         let digest = digest::digest(&digest::SHA256, &body);
         Packed { digest: format!("sha-256=:{}:", STANDARD.encode(digest)), body: body.into() }
     }
@@ -99,6 +110,10 @@ mod tests {
         Record { op: Op::Delete, kind: Kind::User, key, member: None, v: None }
     }
 
+    fn packed(lines: Lines) -> Packed {
+        Packer::default().pack(lines)
+    }
+
     fn plain(packed: &Packed) -> Vec<u8> {
         let mut back = Vec::new();
         std::io::copy(&mut zstd::stream::read::Decoder::new(&packed.body[..]).unwrap(), &mut back).unwrap();
@@ -115,7 +130,7 @@ mod tests {
             }
             batches.extend(builder.take());
             let mut lines = 0;
-            for batch in batches.iter().map(plain) {
+            for batch in batches.into_iter().map(|lines| plain(&packed(lines))) {
                 let count = batch.iter().filter(|byte| **byte == b'\n').count();
                 assert!(batch.len() <= BATCH_MAX_BYTES && count <= expected_max, "{} {count}", batch.len());
                 assert_eq!(batch.last(), Some(&b'\n'));
@@ -132,14 +147,14 @@ mod tests {
         builder.add(&record("a".into())).unwrap();
         let error = builder.add(&record("x".repeat(RECORD_MAX_BYTES))).unwrap_err();
         assert!(matches!(error, LinkError::RecordTooLarge { .. }), "{error}");
-        assert_eq!(plain(&builder.take().unwrap()).iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert_eq!(plain(&packed(builder.take().unwrap())).iter().filter(|byte| **byte == b'\n').count(), 1);
     }
 
     #[test]
     fn the_digest_is_of_the_compressed_body() {
         let mut builder = Builder::default();
         builder.add(&record("a".into())).unwrap();
-        let packed = builder.take().unwrap();
+        let packed = packed(builder.take().unwrap());
         let digest = STANDARD.encode(digest::digest(&digest::SHA256, &packed.body));
         assert_eq!(packed.digest, format!("sha-256=:{digest}:"));
     }
@@ -150,7 +165,7 @@ mod tests {
         for _ in 0..BATCH_RECORDS_MAX {
             builder.add(&record("the same again and again".into())).unwrap();
         }
-        let packed = builder.take().unwrap();
+        let packed = packed(builder.take().unwrap());
         let bytes = plain(&packed).len();
         assert!(bytes / packed.body.len() < BATCH_RATIO_MAX, "{bytes} to {}", packed.body.len());
     }

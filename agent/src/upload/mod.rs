@@ -16,11 +16,12 @@ use causeway_protocol::upload::{
     BASE_PATH, BATCH_MEDIA_TYPE, CREDITS_HEADER, Commit, Committed, UploadGrant, UploadRequest,
 };
 use futures_util::future::BoxFuture;
+use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
-use self::batch::{Builder, Packed};
+use self::batch::{Builder, Lines, Packed, Packer};
 use self::http::{Http, HttpError, Response};
 use crate::chain::Chain;
 use crate::channel::{Channel, IqError, login};
@@ -83,6 +84,7 @@ impl Uploads {
         Ok(Box::new(Upload {
             wire: Arc::new(Wire { uploads: self.clone(), grant, credits: AtomicU32::new(credits) }),
             builder: Builder::default(),
+            packer: Arc::default(),
             sending: JoinSet::new(),
             batches: 0,
             records: 0,
@@ -132,6 +134,7 @@ fn retry_after(error: &StanzaError) -> Option<Duration> {
 struct Upload {
     wire: Arc<Wire>,
     builder: Builder,
+    packer: Arc<Mutex<Packer>>,
     sending: JoinSet<Result<(), LinkError>>,
     batches: u64,
     records: u64,
@@ -152,14 +155,18 @@ impl Upload {
     }
 
     /// Hands a batch to a task of its own, as soon as the cloud allows one more on its way.
-    async fn send(&mut self, packed: Packed) -> Result<(), LinkError> {
+    async fn send(&mut self, lines: Lines) -> Result<(), LinkError> {
         while self.sending.len() >= self.wire.credits.load(Ordering::Relaxed) as usize {
             self.sent().await?;
         }
         let number = self.batches;
         self.batches += 1;
-        let wire = self.wire.clone();
-        self.sending.spawn(async move { wire.send_batch(number, packed).await });
+        let (wire, packer) = (self.wire.clone(), self.packer.clone());
+        self.sending.spawn(async move {
+            // Not where records are made: that goes on meanwhile.
+            let packed = packer.lock().await.pack(lines);
+            wire.send_batch(number, packed).await
+        });
         Ok(())
     }
 

@@ -203,7 +203,10 @@ mod tests {
             assert!(error.to_string().starts_with(wanted), "{error}");
         }
         assert!(matches!(read(b"not zstd"), Err(BatchError::Compression(_))));
-        let many = "{\"op\":\"delete\",\"kind\":\"user\",\"key\":\"u\"}\n".repeat(BATCH_RECORDS_MAX + 1);
+        // Of different users, because so many equal lines would shrink too far to be believed.
+        let line =
+            |n| format!("{{\"op\":\"delete\",\"kind\":\"user\",\"key\":\"{:x}\"}}\n", n * 2_654_435_761_u64);
+        let many: String = (0..=BATCH_RECORDS_MAX as u64).map(line).collect();
         assert!(matches!(read(&batch(&many)), Err(BatchError::TooManyRecords)));
     }
 }

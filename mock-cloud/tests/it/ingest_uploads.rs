@@ -5,6 +5,7 @@ use std::time::Duration;
 use causeway_mock_cloud::store::Search;
 use causeway_mock_kit::fault::{Fault, Rule};
 use causeway_protocol::channel::payload::{LeaseOp, Payload as _, UploadGrant, UploadRequest};
+use causeway_protocol::limits::UPLOAD_CREDITS;
 use causeway_protocol::upload::Mode;
 use http::StatusCode;
 use serde_json::{Value, json};
@@ -178,7 +179,7 @@ async fn repeated_batches_and_commits_change_nothing() {
     let world = World::start().await;
     let mut collector = Collector::start(&world).await;
     let grant = collector.grant(Mode::Snapshot, None).await;
-    assert_eq!((grant.epoch, grant.credits), (1, 2));
+    assert_eq!((grant.epoch, grant.credits), (1, UPLOAD_CREDITS));
     let (first, second) = (ndjson(&[user(1), user(2)]), ndjson(&[user(3)]));
     let http = &mut collector.http;
     assert_eq!(http.put(&grant.upload, 0, &first).await.0, StatusCode::CREATED);

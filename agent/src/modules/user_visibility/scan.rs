@@ -413,13 +413,13 @@ async fn write_round(
     for some in rows.chunks(limits::OPS_PER_COMMIT) {
         let mut batch = Batch::new();
         some.iter().for_each(|(id, row)| put_row(&mut batch, generation, *id, row));
-        storage.commit(batch).await?;
+        storage.commit(batch.may_be_lost()).await?;
     }
     drop(rows);
     for some in names.chunks(limits::OPS_PER_COMMIT) {
         let mut batch = Batch::new();
         some.iter().for_each(|(name, id)| put_name(&mut batch, generation, *name, *id));
-        storage.commit(batch).await?;
+        storage.commit(batch.may_be_lost()).await?;
     }
-    if groups.is_empty() { Ok(()) } else { storage.commit(groups).await }
+    if groups.is_empty() { Ok(()) } else { storage.commit(groups.may_be_lost()).await }
 }
