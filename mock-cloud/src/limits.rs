@@ -6,6 +6,9 @@ use std::time::Duration;
 /// Writes of one group commit: at a millisecond of fsync this is 64,000 small writes a second, and still a short wait.
 pub const GROUP_COMMIT_JOBS_MAX: usize = 64;
 
+/// Numbers of directory ids the writing thread keeps during an upload, about 100 bytes each; beyond it, it begins anew.
+pub const NUMBERS_KEPT_MAX: usize = 200_000;
+
 /// Jobs waiting for a thread of the store before callers have to wait themselves.
 pub const STORE_QUEUE: usize = 1_024;
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures_util::future::BoxFuture;
 use rusqlite::Connection;
 
+use super::people::Kept;
 use super::{StoreError, migrate};
 use crate::limits::STATEMENTS_CACHED;
 
@@ -76,13 +77,13 @@ impl Inline {
         job: F,
     ) -> Result<T, StoreError>
     where
-        F: FnOnce(&Connection) -> Result<T, StoreError>,
+        F: FnOnce(&Connection, &mut Kept) -> Result<T, StoreError>,
     {
         self.gate.pass(asked_at, true, Moment::Before).await;
         let done = {
             let connection = self.disk.connection();
             connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-            let done = job(&connection);
+            let done = job(&connection, &mut Kept::default());
             let end = if done.is_ok() { "COMMIT" } else { "ROLLBACK" };
             connection.prepare_cached(end)?.execute([])?;
             done

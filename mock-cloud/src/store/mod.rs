@@ -65,6 +65,7 @@ use rusqlite::Connection;
 
 use crate::ids::Ids;
 use inline::Inline;
+use people::Kept;
 use rows::signed;
 use threads::{Readers, Writer};
 
@@ -111,6 +112,16 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
+        self.write_keeping(move |connection, _| job(connection))
+    }
+
+    /// [`Store::write`] for a job that uses, and leaves for the next such job, what the writing thread keeps.
+    #[track_caller]
+    fn write_keeping<T, F>(&self, job: F) -> impl Future<Output = Result<T, StoreError>> + Send
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, &mut Kept) -> Result<T, StoreError> + Send + 'static,
+    {
         let asked_at = Location::caller();
         async move {
             match &self.executor {
@@ -141,7 +152,7 @@ impl Store {
 }
 
 /// The schema's versions in order; `user_version` counts those that were run. A released version is never edited.
-const SCHEMA: [&str; 5] = [
+const SCHEMA: [&str; 6] = [
     include_str!("schema.sql"),
     // The certificate an agent had before its newest, until it has shown the newest.
     "ALTER TABLE agents ADD COLUMN certificate_before TEXT NOT NULL DEFAULT '';",
@@ -149,6 +160,8 @@ const SCHEMA: [&str; 5] = [
     include_str!("schema_certificates.sql"),
     // The lease whose fence an action was last given under: its resource is told by what is known of a phone at that time.
     "ALTER TABLE actions ADD COLUMN resource TEXT;",
+    // With the text, so that a search among many people reads this index and not every person's row.
+    "DROP INDEX users_by_sort; CREATE INDEX users_by_sort ON users(tenant, sort, id, search);",
 ];
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {

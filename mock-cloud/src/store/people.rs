@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::StoreError;
 use super::rows::{signed, to_json};
 use crate::ingest::{Change, Row};
+use crate::limits::NUMBERS_KEPT_MAX;
 
 /// Rows written and deleted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,15 +27,37 @@ impl Counts {
     }
 }
 
+/// What the writing thread keeps from batch to batch of one upload; thrown away when anything is undone. While an upload
+/// goes on, nothing but its batches changes the objects of its source.
+#[derive(Default)]
+pub(super) struct Kept {
+    upload: String,
+    numbers: Numbers,
+}
+
+/// Numbers of directory ids: memberships name the same ones again and again.
+pub(super) type Numbers = HashMap<String, i64>;
+
+impl Kept {
+    /// The numbers met in this upload so far.
+    pub(super) fn numbers_for(&mut self, upload: &str) -> &mut Numbers {
+        if self.upload != upload || self.numbers.len() > NUMBERS_KEPT_MAX {
+            *self = Self { upload: upload.to_owned(), numbers: Numbers::new() };
+        }
+        &mut self.numbers
+    }
+}
+
 /// Applies a batch's changes to one source, stamping rows with `epoch`.
 pub(super) fn apply(
     connection: &Connection,
+    numbers: &mut Numbers,
     tenant: &str,
     source: i64,
     epoch: u64,
     changes: &[Change],
 ) -> Result<Counts, StoreError> {
-    let (numbers, tally) = (HashMap::new(), Tally::default());
+    let tally = Tally::default();
     let mut writer = Writer { connection, tenant, source, epoch: signed(epoch), numbers, tally };
     let mut counts = Counts::default();
     for change in changes {
@@ -134,8 +157,7 @@ pub(super) struct Writer<'a> {
     pub(super) tenant: &'a str,
     pub(super) source: i64,
     pub(super) epoch: i64,
-    /// Numbers of the ids met in this batch: memberships name the same group many times.
-    numbers: HashMap<String, i64>,
+    numbers: &'a mut Numbers,
     tally: Tally,
 }
 
@@ -401,7 +423,7 @@ mod tests {
         for order in [[0, 1, 2], [2, 1, 0], [1, 0, 2]] {
             let connection = store();
             let all = [user("u"), user("stays"), group("g"), member("g", "u")];
-            apply(&connection, "t", 1, 1, &all).unwrap();
+            apply(&connection, &mut Numbers::new(), "t", 1, 1, &all).unwrap();
             let mut gone = [
                 gone(Kind::User, "u", None),
                 gone(Kind::Member, "g", Some("u")),
@@ -409,7 +431,7 @@ mod tests {
             ]
             .map(Some);
             let changes: Vec<Change> = order.iter().filter_map(|n| gone[*n].take()).collect();
-            assert_eq!(apply(&connection, "t", 1, 2, &changes).unwrap().deletes, 3);
+            assert_eq!(apply(&connection, &mut Numbers::new(), "t", 1, 2, &changes).unwrap().deletes, 3);
             assert_eq!(keys(&connection), ["stays"], "{order:?}");
         }
     }
@@ -418,17 +440,35 @@ mod tests {
     fn an_id_that_comes_back_in_the_same_batch_is_there() {
         let connection = store();
         let changes = [user("u"), gone(Kind::User, "u", None), user("u"), member("g", "u")];
-        apply(&connection, "t", 1, 1, &changes).unwrap();
+        apply(&connection, &mut Numbers::new(), "t", 1, 1, &changes).unwrap();
         assert_eq!(keys(&connection), ["g", "u"]);
         let users: i64 = connection.query_row("SELECT users FROM sources", [], |row| row.get(0)).unwrap();
         assert_eq!(users, 1);
     }
 
     #[test]
+    fn numbers_are_kept_for_one_upload_and_forgotten_with_their_objects() {
+        let (connection, mut kept) = (store(), Kept::default());
+        let mut batch = |upload: &str, changes: &[Change]| {
+            let numbers = kept.numbers_for(upload);
+            apply(&connection, numbers, "t", 1, 1, changes).unwrap();
+            numbers.len()
+        };
+        assert_eq!(batch("one", &[group("g"), user("u"), member("g", "u")]), 2);
+        assert_eq!(batch("one", &[gone(Kind::Member, "g", Some("u")), gone(Kind::User, "u", None)]), 1);
+        assert_eq!(batch("one", &[member("g", "u"), user("v")]), 3);
+        assert_eq!(batch("two", &[member("g", "v")]), 2);
+        assert_eq!(keys(&connection), ["g", "u", "v"]);
+        let dangling = "SELECT count(*) FROM members WHERE member_id NOT IN (SELECT id FROM objects)";
+        assert_eq!(connection.query_row(dangling, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+    }
+
+    #[test]
     fn a_snapshot_forgets_what_it_does_not_name() {
         let connection = store();
-        apply(&connection, "t", 1, 1, &[user("old"), user("kept"), group("g"), member("g", "old")]).unwrap();
-        apply(&connection, "t", 1, 2, &[user("kept"), user("new")]).unwrap();
+        let before = [user("old"), user("kept"), group("g"), member("g", "old")];
+        apply(&connection, &mut Numbers::new(), "t", 1, 1, &before).unwrap();
+        apply(&connection, &mut Numbers::new(), "t", 1, 2, &[user("kept"), user("new")]).unwrap();
         assert_eq!(sweep(&connection, 1, 2).unwrap(), 3);
         assert_eq!(keys(&connection), ["kept", "new"]);
     }

@@ -7,13 +7,14 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::StoreError;
+use super::people::Kept;
 use crate::limits::{GROUP_COMMIT_JOBS_MAX, STORE_QUEUE, STORE_READERS};
 
 /// Told whether the commit worked; answers the caller.
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Runs inside a savepoint. `Err` means: undo what this job wrote (the reply is sent all the same).
-type WriteJob = Box<dyn FnOnce(&Connection) -> Result<Reply, Reply> + Send>;
+type WriteJob = Box<dyn FnOnce(&Connection, &mut Kept) -> Result<Reply, Reply> + Send>;
 
 type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -31,10 +32,10 @@ impl Writer {
     pub(super) async fn run<T, F>(&self, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
-        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+        F: FnOnce(&Connection, &mut Kept) -> Result<T, StoreError> + Send + 'static,
     {
         let (answer, result) = oneshot::channel();
-        let boxed: WriteJob = Box::new(move |connection| match job(connection) {
+        let boxed: WriteJob = Box::new(move |connection, kept| match job(connection, kept) {
             Ok(value) => Ok(Box::new(move |committed: Result<(), StoreError>| {
                 // Nobody waits any more when the caller was cancelled; the write stands.
                 let _ = answer.send(committed.map(|()| value));
@@ -50,17 +51,18 @@ impl Writer {
 
 fn write_loop(connection: &Connection, mut queue: mpsc::Receiver<WriteJob>) {
     let mut group = Vec::with_capacity(GROUP_COMMIT_JOBS_MAX);
+    let mut kept = Kept::default();
     while let Some(first) = queue.blocking_recv() {
         group.push(first);
         while group.len() < GROUP_COMMIT_JOBS_MAX {
             let Ok(next) = queue.try_recv() else { break };
             group.push(next);
         }
-        commit_group(connection, &mut group);
+        commit_group(connection, &mut kept, &mut group);
     }
 }
 
-fn commit_group(connection: &Connection, group: &mut Vec<WriteJob>) {
+fn commit_group(connection: &Connection, kept: &mut Kept, group: &mut Vec<WriteJob>) {
     if let Err(error) = execute(connection, "BEGIN IMMEDIATE") {
         tracing::error!(%error, "Cannot begin a store transaction");
         // Dropping the jobs drops their answers: every caller sees `Gone`.
@@ -69,13 +71,14 @@ fn commit_group(connection: &Connection, group: &mut Vec<WriteJob>) {
     }
     let mut replies = Vec::with_capacity(group.len());
     for job in group.drain(..) {
-        replies.extend(in_savepoint(connection, job));
+        replies.extend(in_savepoint(connection, kept, job));
     }
     let committed = execute(connection, "COMMIT");
     if let Err(error) = &committed {
         tracing::error!(%error, writes = replies.len(), "Store commit failed, nothing of the group is kept");
         // After some errors SQLite has already rolled back by itself; then this one fails and that is fine.
         let _ = execute(connection, "ROLLBACK");
+        *kept = Kept::default();
     }
     let reason = committed.err().map(|error| error.to_string());
     for reply in replies {
@@ -87,13 +90,14 @@ fn commit_group(connection: &Connection, group: &mut Vec<WriteJob>) {
 }
 
 /// Runs one job so that its failure, even a panic, undoes only its own writes.
-fn in_savepoint(connection: &Connection, job: WriteJob) -> Option<Reply> {
+fn in_savepoint(connection: &Connection, kept: &mut Kept, job: WriteJob) -> Option<Reply> {
     if let Err(error) = execute(connection, "SAVEPOINT job") {
         tracing::error!(%error, "Cannot set a savepoint");
         return None;
     }
-    let outcome = catch_unwind(AssertUnwindSafe(|| job(connection)));
+    let outcome = catch_unwind(AssertUnwindSafe(|| job(connection, kept)));
     if !matches!(outcome, Ok(Ok(_))) {
+        *kept = Kept::default();
         let _ = execute(connection, "ROLLBACK TO job");
     }
     let _ = execute(connection, "RELEASE job");

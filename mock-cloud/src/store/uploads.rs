@@ -9,7 +9,7 @@ use causeway_protocol::upload::{Commit, Committed, Mode, UploadState};
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::leases::current_fence;
-use super::people::{self, Counts};
+use super::people::{self, Counts, Kept};
 use super::rows::{signed, unsigned};
 use super::{Store, StoreError};
 use crate::config::UploadConfig;
@@ -155,7 +155,7 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn apply_batch(&self, batch: BatchIn) -> Result<BatchApplied, StoreError> {
-        self.write(move |connection| apply(connection, &batch)).await
+        self.write_keeping(move |connection, kept| apply(connection, kept, &batch)).await
     }
 
     /// Commits an upload, once; a repeated commit gets the same answer.
@@ -314,7 +314,7 @@ fn under_way(connection: &Connection, now_ms: i64) -> Result<usize, StoreError> 
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
-fn apply(connection: &Connection, batch: &BatchIn) -> Result<BatchApplied, StoreError> {
+fn apply(connection: &Connection, kept: &mut Kept, batch: &BatchIn) -> Result<BatchApplied, StoreError> {
     let Some(upload) = one(connection, &batch.identity, &batch.upload)? else {
         return Ok(BatchApplied::NoUpload);
     };
@@ -336,7 +336,8 @@ fn apply(connection: &Connection, batch: &BatchIn) -> Result<BatchApplied, Store
     let counts = if batch.acknowledge_only {
         Counts::named(&batch.changes)
     } else {
-        people::apply(connection, &upload.tenant, upload.source, upload.epoch, &batch.changes)?
+        let numbers = kept.numbers_for(&upload.id);
+        people::apply(connection, numbers, &upload.tenant, upload.source, upload.epoch, &batch.changes)?
     };
     let records = i64::try_from(batch.changes.len()).unwrap_or(i64::MAX);
     connection
