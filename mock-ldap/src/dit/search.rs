@@ -66,9 +66,12 @@ impl Replica {
         let rights = self.rights(reader, plan.who);
         let bases = self.bases(reader, name, plan)?;
         let mut matches = Matches { change_number: reader.tree.log.last_usn(), ..Matches::default() };
+        // Its security descriptor inherits nothing, and gives reading and listing it together (MS-ADTS 6.1.1.4.2).
+        let hidden = self.shared.landmarks.deleted_objects.filter(|_| !rights.see_deleted);
         let mut take = |id: EntryId| {
             let Some(node) = reader.tree.node(id) else { return true };
             let visible = !node.entry.rdn.is_empty()
+                && hidden != Some(id)
                 && (!node.entry.deleted || (plan.show_deleted && rights.see_deleted));
             if visible && condition.holds(reader, id, node) == Some(true) {
                 if matches.ids.len() >= plan.count_max {

@@ -424,6 +424,27 @@ async fn deletions_are_found_where_deleted_objects_may_not_be_listed() {
 }
 
 #[tokio::test]
+async fn ids_are_not_compared_where_deleted_objects_may_be_listed_and_none_are_there() {
+    for (visible, compares) in [(true, false), (false, true)] {
+        let mut config = Config::default();
+        config.common.users = 60;
+        config.accounts.service_sees_deleted = visible;
+        let bench = Bench::with(config, json!({"strategy": "usn"})).await;
+        bench.sync().await;
+        let users = bench.dns(Kind::User);
+        assert!(bench.modify(&users[3], ModOp::Replace, "givenName", "Zoë"));
+        let before = bench.world.ldap.journal().last_seq();
+        bench.sync().await;
+        let searches = bench.world.ldap.journal().after(before);
+        let large = searches.iter().any(|search| {
+            search.detail["entries"].as_u64().is_some_and(|entries| entries >= users.len() as u64)
+        });
+        assert_eq!(large, compares, "{}", bench.world.shown_journal());
+        bench.assert_current("a change").await;
+    }
+}
+
+#[tokio::test]
 async fn scope_decides_what_is_seen_and_moves_are_noticed() {
     let wide = Bench::start("active_directory", json!({})).await;
     wide.sync().await;

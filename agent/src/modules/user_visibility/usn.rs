@@ -100,11 +100,19 @@ async fn ids(source: &Source, mut chunks: Chunks) -> Result<HashSet<ObjectId>, S
     }
 }
 
-/// Whether the service account may list what was deleted. By default only administrators may; others see the container
-/// and nothing in it, so one tombstone is what proves it. A domain that never deleted anything counts as hidden, and
-/// costs a comparison of ids.
+/// Whether the service account may list what was deleted. By default only administrators may; others see the container's
+/// name and nothing in it. The container inherits nothing, and its security descriptor gives reading it and listing it
+/// together (MS-ADTS 6.1.1.4.2; `dsacls /g account:LCRP`), so an attribute of it proves the right; and so does a tombstone,
+/// for whoever may list it and not read it. Whatever is missed all the same, the next comparison of ids finds.
 pub(super) async fn deleted_objects_visible(source: &Source) -> Result<bool, SyncError> {
     let mut lent = source.connection().await?;
+    let container =
+        SearchRequest::read(deleted_objects(source), &["name"]).with(Control::bare(SHOW_DELETED, true));
+    match lent.read(&container).await {
+        Ok(Some(container)) if container.first("name").is_some() => return Ok(true),
+        Err(error) if error.result_code().is_none_or(|code| code.is_passing()) => return Err(error.into()),
+        _ => {}
+    }
     let filter = Filter::equals("isDeleted", "TRUE");
     let request = SearchRequest {
         scope: Scope::OneLevel,
