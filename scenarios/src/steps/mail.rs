@@ -148,7 +148,9 @@ async fn while_pending(step: &DeviceStep, world: &World, id: &str, within: Durat
             bail!("{} has ended with {}: {}", step.action, action["status"], action["error"]);
         }
         // What a pending action says last stands in its timeline.
-        let last = action["timeline"].as_array().and_then(|it| it.last()).cloned().unwrap_or_default();
+        let said = |it: &&Value| it["event"] == "running";
+        let last = action["timeline"].as_array().and_then(|it| it.iter().rfind(said));
+        let last = last.cloned().unwrap_or_default();
         let said: Value =
             serde_json::from_str(last["detail"].as_str().unwrap_or_default()).unwrap_or_default();
         match mismatch(&said, &step.result) {
