@@ -60,7 +60,7 @@ pub async fn play_and_keep(
     progress.scenario(&case.scenario.name);
     progress.step("Setting up the world");
     let started = Instant::now();
-    let world = World::start(&spec, &stage.agent).await;
+    let world = Box::pin(World::start(&spec, &stage.agent)).await;
     report.setup_ms = elapsed_ms(started);
     let mut world = match world {
         Ok(world) => world,

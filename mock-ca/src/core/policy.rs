@@ -67,7 +67,7 @@ pub(super) fn draft(
     }
     let own_names = submission.alternative_names.is_some();
     let copied = csr.extensions().0.iter().filter(|extension| {
-        !OWN.contains(&extension.oid) && !(own_names && extension.oid == oid::SUBJECT_ALT_NAME)
+        !(OWN.contains(&extension.oid) || own_names && extension.oid == oid::SUBJECT_ALT_NAME)
     });
     Ok(Draft {
         name: raw,

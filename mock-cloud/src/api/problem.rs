@@ -34,7 +34,7 @@ pub struct Problem {
     pub path: Option<String>,
     /// Seconds after which trying again makes sense; the header `Retry-After`.
     #[serde(skip)]
-    pub retry_after_secs: Option<u64>,
+    pub retry_after_secs: Option<u32>,
 }
 
 impl Problem {
@@ -91,7 +91,7 @@ impl Problem {
     /// 503, and when to come back.
     pub fn busy_for(detail: impl Into<String>, secs: u64) -> Self {
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", detail);
-        Self { retry_after_secs: Some(secs), ..problem }
+        Self { retry_after_secs: Some(u32::try_from(secs).unwrap_or(u32::MAX)), ..problem }
     }
 
     /// 403: whoever calls may not have it.

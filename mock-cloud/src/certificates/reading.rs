@@ -105,7 +105,7 @@ pub(super) fn check_public_key(der: &[u8]) -> Result<(), String> {
 }
 
 /// The value, when nothing follows it.
-fn whole<'a, T, E>(what: &str, read: Result<(&'a [u8], T), E>) -> Result<T, String> {
+fn whole<T, E>(what: &str, read: Result<(&[u8], T), E>) -> Result<T, String> {
     match read {
         Ok(([], value)) => Ok(value),
         Ok(_) => Err(format!("there are bytes behind {what}")),

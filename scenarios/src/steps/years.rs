@@ -92,7 +92,6 @@ pub(super) async fn live(step: &YearsStep, world: &mut World) -> Result<String> 
 
 /// Enrols all devices, as administrators do it with a list.
 async fn enrol(step: &YearsStep, world: &World) -> Result<Vec<SimulatedDevice>> {
-    let world = &*world;
     let enrolments = (0..step.devices).map(|n| async move {
         let name = format!("device{n:04}");
         let body = json!({ "user": format!("{name}@acme.example"), "udid": format!("UDID-{name}") });

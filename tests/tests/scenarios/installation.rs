@@ -42,7 +42,7 @@ impl Desk {
         Ok(Self {
             cloud_ca: text_of(company.cloud.ca_pem())?,
             directory_ca: text_of(&directory_ca)?,
-            mail_ca: text_of(&mail.ca().pem_path())?,
+            mail_ca: text_of(mail.ca().pem_path())?,
             data_dir: company.folder.path().join("agent"),
             company,
         })

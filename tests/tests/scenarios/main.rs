@@ -26,7 +26,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 #[derive(Parser)]
 enum Role {
     /// Be the agent
-    Agent(causeway_agent::cli::Arguments),
+    Agent(Box<causeway_agent::cli::Arguments>),
     /// Be the rest of the company's network
     #[cfg(target_os = "linux")]
     Company(proxies::Company),
@@ -35,7 +35,7 @@ enum Role {
 fn main() -> ExitCode {
     if let Some("agent" | "company") = std::env::args().nth(1).as_deref() {
         let played = match Role::parse() {
-            Role::Agent(arguments) => runtime().block_on(causeway_agent::cli::execute(arguments)),
+            Role::Agent(arguments) => runtime().block_on(causeway_agent::cli::execute(*arguments)),
             #[cfg(target_os = "linux")]
             Role::Company(company) => runtime().block_on(company.run()).map(|()| ExitCode::SUCCESS),
         };

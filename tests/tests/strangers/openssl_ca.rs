@@ -135,7 +135,7 @@ async fn lists_and_answers_follow_a_revocation() -> Result<()> {
     ensure!(!said.contains("nonce") && !said.contains("Nonce"), "the nonce comes back: {said}");
     let authority = mock.authority().await;
     authority.revoke(&issued.serial, Reason::KeyCompromise)?;
-    let said = judged!(folder, a, b, c, d, e, f, g, h, i, j, k, "-sha256", "-no_nonce");
+    let said = judged!(folder, a, "-sha256", b, c, d, e, f, g, h, i, j, k, "-no_nonce");
     ensure!(said.contains("Response verify OK") && said.contains("own.pem: revoked"), "{said}");
     ensure!(said.contains("Reason: keyCompromise") && said.contains("other.pem: good"), "{said}");
 
