@@ -1,5 +1,6 @@
 mod against_mock;
 mod crashing;
+mod directory;
 mod fake;
 mod ordering;
 mod refusing;
