@@ -3,6 +3,7 @@
 //! `CAUSEWAY_PORTAL_PICTURE=<file>` makes the first test also save the picture that the README shows.
 
 use anyhow::{Context, Result, ensure};
+use causeway_mock_cloud::store::{NewCertificate, NewRequest, reasons};
 use causeway_tests::company::Company;
 use causeway_tests::webdriver::Browser;
 use serde_json::{Value, json};
@@ -128,7 +129,11 @@ async fn first_minutes(browser: &Browser) -> Result<()> {
 }
 
 async fn on_a_telephone(browser: &Browser) -> Result<()> {
-    let company = world(Company::start(PEOPLE).await?).await?;
+    // With a mail system, so that the agent has as much to say of itself as it can.
+    let company = world(Company::with_mail(PEOPLE, 5).await?).await?;
+    let phones = company.sync_of("exchange").await?;
+    ensure!(phones["status"] == "success", "the first collection of phones: {phones}");
+    let (certificate, request) = certificate(&company).await?;
     let portal = company.cloud.url("portal").trim_end_matches('/').to_owned();
     let tenant = format!("{portal}/t/{}", company.tenant.id());
     browser.set_size(PHONE_WIDTH, 844, true).await?;
@@ -141,6 +146,7 @@ async fn on_a_telephone(browser: &Browser) -> Result<()> {
     let user = company.tenant.all("users").await?;
     let group = company.tenant.all("groups").await?;
     let agent = company.tenant.all("agents").await?;
+    let device = company.tenant.all("devices").await?;
     let action = company.sync().await?;
     let id =
         |items: &[Value]| items.first().and_then(|item| item["id"].as_str()).unwrap_or_default().to_owned();
@@ -158,6 +164,15 @@ async fn on_a_telephone(browser: &Browser) -> Result<()> {
         "/units".to_owned(),
         "/devices".to_owned(),
         "/devices?state=quarantined&q=iphone".to_owned(),
+        format!("/devices/{}", id(&device)),
+        "/certificates".to_owned(),
+        "/certificates?status=expired&q=nobody".to_owned(),
+        format!("/certificates/{certificate}"),
+        "/certificate-requests".to_owned(),
+        "/certificate-requests?show=failed".to_owned(),
+        format!("/certificate-requests/{request}"),
+        "/certificate-profiles".to_owned(),
+        "/certificate-profiles/company_wide_wifi".to_owned(),
         "/policies".to_owned(),
         "/compliance".to_owned(),
         "/actions".to_owned(),
@@ -173,6 +188,52 @@ async fn on_a_telephone(browser: &Browser) -> Result<()> {
         fits(browser).await.with_context(|| page.clone())?;
     }
     Ok(())
+}
+
+/// A certificate with hard names and the request it came of, as an agent would have reported them.
+async fn certificate(company: &Company) -> Result<(String, String)> {
+    const SUBJECT: &str = "CN=Wolfeschlegelsteinhausenbergerdorff-Featherstonehaugh,OU=Forschung und Entwicklung,\
+                           O=Acme Gesellschaft mit beschraenkter Haftung,C=DE";
+    let profile = json!({
+        "name": "Company-wide wireless network", "authority": "default", "subject": "/CN=%uname%/emailAddress=%email%",
+        "alternative_names": ["upn:%upn%", "uri:tag:microsoft.com,2022-09-14:sid:%sid%", "dns:%udid%.devices.acme.example"],
+    });
+    company.tenant.put("certificate-profiles/company_wide_wifi", &profile).await?;
+    let device =
+        json!({ "user": "wolfeschlegelsteinhausenbergerdorff@subsidiary.acme.example", "model": "iPhone" });
+    let device = company.tenant.post("enrolled-devices", &device).await?;
+    let (store, tenant) = (&company.cloud.cloud().store, company.tenant.id());
+    let now_ms = company.cloud.cloud().now_ms();
+    let text = |key: &str| device[key].as_str().unwrap_or_default().to_owned();
+    let wish = NewRequest {
+        device: text("id"),
+        user: text("user"),
+        profile: "company_wide_wifi".to_owned(),
+        version: 1,
+        reason: reasons::ENROL,
+        renews: None,
+        planned: false,
+        device_key: None,
+        detail: "the device asks for it".to_owned(),
+    };
+    let (request, _) = store.open_request(tenant, wish, now_ms).await?;
+    let sha256 = "0123456789abcdef".repeat(4);
+    let issued = NewCertificate {
+        sha256: sha256.clone(),
+        issuer: "CN=Acme Issuing CA 4,DC=subsidiary,DC=acme,DC=example".to_owned(),
+        serial: "6f00000003a1b2c3d4e5f60718293a4b5c6d7e8f90".to_owned(),
+        subject: SUBJECT.to_owned(),
+        not_before_ms: now_ms,
+        not_after_ms: now_ms + 365 * 86_400_000,
+        authority: "default".to_owned(),
+        der: vec![0x30, 0],
+        chain: Vec::new(),
+        renew_at_ms: now_ms + 355 * 86_400_000,
+    };
+    let timing = "challenge 212 ms, submit 41 ms".to_owned();
+    store.request_issued(tenant, &request.id, issued, None, timing, now_ms).await?;
+    store.request_installed(tenant, &request.id, &text("id"), now_ms).await?;
+    Ok((sha256, request.id))
 }
 
 async fn world(mut company: Company) -> Result<Company> {

@@ -181,6 +181,7 @@ const BUILT_IN: &[(&str, &str)] = cases![
     "certificate_ra_expired",
     "certificate_renewed",
     "certificate_revoked_on_wipe",
+    "certificate_rollover",
     "certificate_scep",
     "certificate_wstep",
     "cloud_restarted",

@@ -11,7 +11,7 @@ use causeway_mock_ca::MockCa;
 use causeway_mock_kit::cli::RunningMock;
 use causeway_mock_kit::fault::{FaultId, Faults};
 use causeway_mock_kit::proxy::TcpProxy;
-use causeway_protocol::pkix::pem;
+use causeway_protocol::pkix::{Certificate, pem};
 use hyper::Method;
 use serde_json::{Value, json};
 
@@ -189,17 +189,17 @@ impl Ca {
         self.admin.call(method, path, body).await?.ok()
     }
 
-    /// CRLs of every generation of the authority, DER.
+    /// The CRL a certificate names (RFC 5280 section 4.2.1.13), DER. Each generation of the authority has its own, under
+    /// one name of the issuer.
     ///
     /// # Errors
-    /// When there is none.
-    pub async fn crls(&self) -> Result<Vec<Vec<u8>>> {
+    /// When it names none, or one that does not exist.
+    pub async fn crl_of(&self, certificate: &Certificate) -> Result<Vec<u8>> {
+        let urls = certificate.extensions().crl_urls().context("read where the CRL is")?;
+        let file = urls.first().and_then(|url| url.rsplit('/').next()).context("it names no CRL")?;
+        let generation = file.trim_end_matches(".crl").parse().with_context(|| format!("{file:?} is no CRL"))?;
         let authority = self.mock.authority().await;
-        let generations = authority.hierarchy().generations.iter().map(|one| one.number).collect::<Vec<_>>();
-        generations
-            .into_iter()
-            .map(|number| authority.crl(number).with_context(|| format!("no CRL of generation {number}")))
-            .collect()
+        authority.crl(generation).with_context(|| format!("no CRL of generation {generation}"))
     }
 
     /// A device of the story joins it.

@@ -11,7 +11,8 @@ async fn the_directorys_word_about_an_account_counts() {
     let world = World::start(Config::default()).await;
     let mut strong = profile("mail", "agent");
     strong["subject"] = json!("/DC=%dc%/OU=%ou%/CN=%cn%");
-    strong["alternative_names"] = json!(["upn:%upn%", "uri:tag:microsoft.com,2022-09-14:sid:%sid%", "sid:%sid%"]);
+    strong["alternative_names"] =
+        json!(["upn:%upn%", "uri:tag:microsoft.com,2022-09-14:sid:%sid%", "sid:%sid%"]);
     let desired = json!({ "profiles": [strong] });
     let bench = Bench::with(desired.clone());
     let settings = ModuleSettings { vault: bench.vault.clone(), ..world.settings(desired) };
