@@ -197,7 +197,8 @@ impl Ca {
     pub async fn crl_of(&self, certificate: &Certificate) -> Result<Vec<u8>> {
         let urls = certificate.extensions().crl_urls().context("read where the CRL is")?;
         let file = urls.first().and_then(|url| url.rsplit('/').next()).context("it names no CRL")?;
-        let generation = file.trim_end_matches(".crl").parse().with_context(|| format!("{file:?} is no CRL"))?;
+        let generation =
+            file.trim_end_matches(".crl").parse().with_context(|| format!("{file:?} is no CRL"))?;
         let authority = self.mock.authority().await;
         authority.crl(generation).with_context(|| format!("no CRL of generation {generation}"))
     }
