@@ -138,6 +138,20 @@ impl Runner {
         output.set_progress("reading statistics", pace.read, pace.read + left);
     }
 
+    /// Asks the server about phones of one mailbox, unless it has said that it does not tell.
+    async fn ask_about(&self, reading: Reading<'_>, group: &[Queued]) -> Result<Vec<Read>, MailError> {
+        if !self.reads_statistics() {
+            return Ok(vec![Read::Unknown; group.len()]);
+        }
+        let mut lent = self.sessions.background(reading.net).await?;
+        match group {
+            [one] => {
+                self.statistics_of(&mut lent, one.key, &one.work.record.device_id).await.map(|it| vec![it])
+            }
+            several => self.statistics_in(&mut lent, several).await,
+        }
+    }
+
     /// Reads the statistics of phones of one mailbox.
     async fn read_group(
         &self,
@@ -147,15 +161,7 @@ impl Runner {
         batch: &mut Batch,
     ) -> Result<(), MailError> {
         output.check_lease()?;
-        let mut lent = self.sessions.background(reading.net).await?;
-        let found = match group.as_slice() {
-            [one] => {
-                self.statistics_of(&mut lent, one.key, &one.work.record.device_id).await.map(|it| vec![it])
-            }
-            several => self.statistics_in(&mut lent, several).await,
-        };
-        drop(lent);
-        let found = match found {
+        let found = match self.ask_about(reading, &group).await {
             Ok(found) => found,
             Err(MailError::Cmdlet { record, .. }) if is_missing_cmdlet(&record) => {
                 tracing::warn!(cmdlet = record.message, "Statistics are not visible for this account");
