@@ -6,7 +6,7 @@ use std::time::Duration;
 use causeway_agent::storage::memory::MemoryStorage;
 use causeway_agent::storage::{Batch, Pair, Storage, StorageError, Table};
 use causeway_protocol::Secret;
-use causeway_protocol::action::{Status, codes};
+use causeway_protocol::action::{Report, Status, codes};
 use causeway_protocol::channel::payload::{Action, Notice, Payload, Reply, Request};
 use futures_util::future::BoxFuture;
 use serde_json::json;
@@ -25,7 +25,7 @@ async fn configured(bench: &mut Bench) -> Line {
 }
 
 /// Orders, takes the acceptance and the terminal report, and confirms it.
-async fn done(line: &mut Line, action: Action) -> causeway_protocol::action::Report {
+async fn done(line: &mut Line, action: Action) -> Report {
     let id = line.order(action.to_element()).await;
     line.answer_to(&id).await.unwrap();
     loop {
@@ -45,7 +45,9 @@ async fn the_same_id_is_carried_out_once_and_reported_again() {
     let first = done(&mut line, action("a1", "echo", json!({"n": 1}))).await;
     let again = Action { attempt: 2, fence: Some(9), ..action("a1", "echo", json!({"n": 1})) };
     let second = done(&mut line, again).await;
-    assert_eq!((first.status, &first), (Status::Success, &second));
+    // What was done is said again, under the fence of the attempt that asks for it.
+    assert_eq!((first.status, first.fence, second.fence), (Status::Success, None, Some(9)));
+    assert_eq!(first, Report { fence: None, ..second });
     assert_eq!(bench.probe.acted(), ["a1"]);
 }
 

@@ -127,9 +127,10 @@ impl Input<'_> {
         Ok(kind)
     }
 
-    /// The value up to a separator, which stays. White space around it goes, unless it is escaped.
+    /// The value up to a separator, which stays. Spaces around it go, unless it is escaped.
     fn value(&mut self, kind: Oid, separators: &[char]) -> Result<Attribute, PkixError> {
-        let blanks = self.rest().len() - self.rest().trim_start().len();
+        // Spaces and no other white space: RFC 4514 section 3 knows nothing else, and a name may begin with it.
+        let blanks = self.rest().len() - self.rest().trim_start_matches(' ').len();
         self.at += blanks;
         if self.rest().starts_with('#') {
             return self.opaque(kind, separators);

@@ -129,6 +129,8 @@ fn replies() -> Vec<(&'static str, Vec<u8>)> {
 struct Recorded {
     replies: VecDeque<(&'static str, Vec<u8>)>,
     signals: Vec<Signal>,
+    /// What the client said to a running pipeline.
+    sent: Vec<Message>,
 }
 
 impl Recorded {
@@ -141,6 +143,19 @@ impl Recorded {
             }
             Operation::Command { command_id, .. } => {
                 Reply::Commanded { command_id: command_id.clone().unwrap() }
+            }
+            Operation::Send { streams } => {
+                let mut reader = Reader::new();
+                for message in streams.iter().flat_map(|stream| messages(&stream.bytes)) {
+                    self.sent.push(Envelope::read(&message, &mut reader).unwrap().message);
+                }
+                Reply::Sent
+            }
+            // The recording ends with a question of the server; what it does with an answer was not recorded.
+            Operation::Receive { command_id: Some(command_id), .. } if self.replies.is_empty() => {
+                let ended =
+                    CommandState { command_id: Some(command_id.clone()), done: true, exit_code: None };
+                Reply::Received { streams: Vec::new(), state: Some(ended) }
             }
             Operation::Receive { command_id, .. } => {
                 let (stream, bytes) = self.replies.pop_front().unwrap();
@@ -172,7 +187,7 @@ impl Recorded {
 
 #[test]
 fn every_answer_of_the_recorded_server_drives_our_session_to_its_end() {
-    let mut server = Recorded { replies: replies().into(), signals: Vec::new() };
+    let mut server = Recorded { replies: replies().into(), signals: Vec::new(), sent: Vec::new() };
     let mut session = RemoteSession::new(SessionSettings {
         url: "http://ex1.contoso.example/powershell".to_owned(),
         configuration: "Microsoft.Exchange".to_owned(),
@@ -208,8 +223,10 @@ fn every_answer_of_the_recorded_server_drives_our_session_to_its_end() {
     session.run(&cmdlet, "00112233-4455-6677-8899-aabbccddeeff".parse().unwrap()).unwrap();
     let events = server.pump(&mut session);
     let [Event::Completed(completed)] = &events[..] else { panic!("{events:?}") };
-    assert!(completed.failure.as_ref().unwrap().message.contains("PromptForChoice"));
-    assert_eq!(server.signals, [Signal::Terminate, Signal::Stop, Signal::Terminate]);
+    let [Message::PipelineHostResponse(refusal)] = &server.sent[..] else { panic!("{:?}", server.sent) };
+    assert!(format!("{refusal:?}").contains("PromptForChoice"), "{refusal:?}");
+    assert!(completed.failure.is_some(), "a pipeline that ends without saying how has not succeeded");
+    assert_eq!(server.signals.last(), Some(&Signal::Terminate));
     assert!(server.replies.is_empty());
 }
 

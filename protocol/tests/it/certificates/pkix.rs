@@ -39,6 +39,8 @@ fn names_of_rfc_4514_are_read() {
         (r#"CN=James \"Jim\" Smith\, III,DC=example,DC=net"#, r#"James "Jim" Smith, III"#, oid::CN),
         (r"CN=Before\0dAfter,DC=example,DC=net", "Before\rAfter", oid::CN),
         (r"CN=Lu\C4\8Di\C4\87", "Lučić", oid::CN),
+        // White space that is no space belongs to the value.
+        ("CN=\u{a0}Ann\u{3000}", "\u{a0}Ann\u{3000}", oid::CN),
         (r"1.3.6.1.4.1.1466.0=#04024869", "#04024869", Oid::new(&[1, 3, 6, 1, 4, 1, 1466, 0])),
     ];
     for (text, value, kind) in cases {
