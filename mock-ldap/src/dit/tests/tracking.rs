@@ -157,7 +157,10 @@ proptest! {
         let fresh = Copy::fresh(&story.world, story.server(last));
         prop_assert_eq!(differences(&copy, &fresh), [] as [String; 0]);
         let other = Copy::fresh(&story.world, story.server(last.wrapping_add(1)));
-        prop_assert_eq!(differences(&other, &fresh), [] as [String; 0], "the servers agree");
+        let mut apart = differences(&other, &fresh);
+        // Which of two objects that took one name keeps it, each server decides for itself (docs/differences.md).
+        apart.retain(|difference| !difference.contains("\nCNF:"));
+        prop_assert_eq!(apart, [] as [String; 0], "the servers agree");
     }
 
     #[test]
