@@ -11,6 +11,7 @@ pub mod channel;
 pub mod config;
 pub mod dispatch;
 mod drain;
+mod due;
 pub mod enrollment;
 pub mod events;
 mod ids;

@@ -17,7 +17,7 @@ use super::issued::{self, Chain};
 use super::once::{Failed, Ticket};
 use super::percent::form;
 use super::settings::CaSettings;
-use super::{Answer, Authority, CaError, Challenge, Keep, Order, Revocation, Seen};
+use super::{Answer, Authority, CaError, Keep, Order, Revocation, Seen};
 use crate::directory::Net;
 use crate::secrets::SecretStore;
 
@@ -175,10 +175,6 @@ impl Authority for Certsrv {
                 Ok(Seen { ends: issued::ends(&chain), chain, facts })
             })
         }))
-    }
-
-    fn challenge<'a>(&'a self, _net: &'a Net) -> BoxFuture<'a, Result<Option<Challenge>, CaError>> {
-        Box::pin(async { Ok(None) })
     }
 
     fn submit<'a>(

@@ -22,7 +22,7 @@ use super::http::{Endpoint, FrontEnds, Who};
 use super::once::{Failed, Ticket};
 use super::settings::{CaSettings, RevocationKind};
 use super::soap::{self, Reply};
-use super::{Answer, Authority, CaError, Challenge, Keep, Order, Revocation, Seen, issued, limits};
+use super::{Answer, Authority, CaError, Keep, Order, Revocation, Seen, issued, limits};
 use crate::directory::Net;
 use crate::secrets::SecretStore;
 
@@ -292,10 +292,6 @@ impl Authority for Mpki {
                 Ok(Seen { facts, ..Seen::default() })
             })
         }))
-    }
-
-    fn challenge<'a>(&'a self, _net: &'a Net) -> BoxFuture<'a, Result<Option<Challenge>, CaError>> {
-        Box::pin(async { Ok(None) })
     }
 
     fn submit<'a>(

@@ -17,7 +17,7 @@ use super::http::{Endpoint, FrontEnds, Who};
 use super::once::{Failed, Ticket};
 use super::settings::CaSettings;
 use super::soap::{self, Reply};
-use super::{Answer, Authority, CaError, Challenge, Keep, Order, Revocation, Seen, issued};
+use super::{Answer, Authority, CaError, Keep, Order, Revocation, Seen, issued};
 use crate::directory::Net;
 use crate::secrets::SecretStore;
 
@@ -325,10 +325,6 @@ impl Authority for Wstep {
                 }
             })
         }))
-    }
-
-    fn challenge<'a>(&'a self, _net: &'a Net) -> BoxFuture<'a, Result<Option<Challenge>, CaError>> {
-        Box::pin(async { Ok(None) })
     }
 
     fn submit<'a>(

@@ -10,10 +10,9 @@ use serde_json::{Value, json};
 use thiserror::Error;
 
 use super::{MODULE, orders, publish_profiles, reading, renewal, request_changed};
+use crate::due::Due;
 use crate::events::kinds;
-use crate::limits::{
-    AUTHORITY_ENDS_SOON, CERTIFICATE_ENDS_SOON, CERTIFICATE_TURN_MAX, REVOCATION_TRIES_MAX, STORE_PAUSE,
-};
+use crate::limits::{AUTHORITY_ENDS_SOON, CERTIFICATE_ENDS_SOON, CERTIFICATE_TURN_MAX, REVOCATION_TRIES_MAX};
 use crate::mobile::{self, Enrolment, Phone};
 use crate::state::Cloud;
 use crate::store::{
@@ -50,37 +49,27 @@ pub(super) async fn watch(cloud: Arc<Cloud>) {
         Ok(tenants) => tenants.iter().for_each(|tenant| cloud.certificates.touch_phones(tenant)),
         Err(error) => tracing::error!(%error, "Tenants with certificates could not be read"),
     }
-    let mut due: HashMap<String, i64> = HashMap::new();
+    let mut due = Due::default();
     loop {
         let now_ms = cloud.now_ms();
         let mut tenants = cloud.certificates.take();
-        for (tenant, _) in due.iter().filter(|(_, at_ms)| **at_ms <= now_ms) {
+        for tenant in due.at(now_ms) {
             tenants.entry(tenant.clone()).or_default();
         }
         for (tenant, phones) in tenants {
-            let next_ms = match look(&cloud, &tenant, phones, now_ms).await {
-                Ok(next_ms) => next_ms,
+            match look(&cloud, &tenant, phones, now_ms).await {
+                Ok(next_ms) => due.set(tenant, next_ms),
                 Err(error) => {
                     tracing::error!(error = ?error, tenant, "Certificates could not be looked after");
-                    Some(cloud.now_ms() + i64::try_from(STORE_PAUSE.as_millis()).unwrap_or(i64::MAX))
+                    due.set_failed(tenant, cloud.now_ms());
                 }
-            };
-            match next_ms {
-                Some(next_ms) => due.insert(tenant, next_ms),
-                None => due.remove(&tenant),
-            };
-        }
-        let next = async {
-            match due.values().min() {
-                Some(next_ms) => cloud.kit.clock.sleep_until_ms(*next_ms).await,
-                None => std::future::pending().await,
             }
-        };
+        }
         tokio::select! {
             biased;
             () = cloud.kit.stop.cancelled() => return,
             () = cloud.certificates.wake.notified() => {}
-            () = next => {}
+            () = due.wait(&cloud.kit.clock) => {}
         }
     }
 }

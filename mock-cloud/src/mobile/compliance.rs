@@ -6,7 +6,7 @@
 //! order's idempotency key is made of the phone and the moment of the change, so a crash between order and note repeats
 //! nothing either. Before many phones are blocked at once a person must say so.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use causeway_protocol::health::{Notice, Severity};
@@ -17,8 +17,9 @@ use tokio::sync::Notify;
 use super::matching::{Enrolment, Index, Merge, Phone, same_person};
 use super::{index_of, order};
 use crate::dispatch::{self, DispatchError};
+use crate::due::Due;
 use crate::events::kinds;
-use crate::limits::{COMPLIANCE_ORDERS_PER_TURN, COMPLIANCE_PAGE, COMPLIANCE_TURN, STORE_PAUSE};
+use crate::limits::{COMPLIANCE_ORDERS_PER_TURN, COMPLIANCE_PAGE, COMPLIANCE_TURN};
 use crate::state::Cloud;
 use crate::store::{ComplianceRule, Finding, JudgedPhone, RuleRow, StoreError};
 
@@ -62,35 +63,25 @@ pub(super) async fn watch(cloud: Arc<Cloud>) {
         Ok(tenants) => tenants.iter().for_each(|tenant| cloud.compliance.touch(tenant)),
         Err(error) => tracing::error!(%error, "Compliance rules could not be read"),
     }
-    let mut due: HashMap<String, i64> = HashMap::new();
+    let mut due = Due::default();
     loop {
         let now_ms = cloud.now_ms();
         let mut tenants = cloud.compliance.take();
-        tenants.extend(due.iter().filter(|(_, at_ms)| **at_ms <= now_ms).map(|(tenant, _)| tenant.clone()));
+        tenants.extend(due.at(now_ms).cloned());
         for tenant in tenants {
-            let next_ms = match look(&cloud, &tenant).await {
-                Ok(next_ms) => next_ms,
+            match look(&cloud, &tenant).await {
+                Ok(next_ms) => due.set(tenant, next_ms),
                 Err(error) => {
                     tracing::error!(%error, tenant, "Compliance rule could not be carried out");
-                    Some(cloud.now_ms() + i64::try_from(STORE_PAUSE.as_millis()).unwrap_or(i64::MAX))
+                    due.set_failed(tenant, cloud.now_ms());
                 }
-            };
-            match next_ms {
-                Some(next_ms) => due.insert(tenant, next_ms),
-                None => due.remove(&tenant),
-            };
-        }
-        let next = async {
-            match due.values().min() {
-                Some(next_ms) => cloud.kit.clock.sleep_until_ms(*next_ms).await,
-                None => std::future::pending().await,
             }
-        };
+        }
         tokio::select! {
             biased;
             () = cloud.kit.stop.cancelled() => return,
             () = cloud.compliance.wake.notified() => {}
-            () = next => {}
+            () = due.wait(&cloud.kit.clock) => {}
         }
     }
 }

@@ -310,16 +310,9 @@ impl Store {
     ) -> Result<Vec<DeviceCertificate>, StoreError> {
         let tenant = tenant.to_owned();
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS}, {STATUS} AS shown FROM certificates c JOIN certificate_profiles p \
-                 ON p.tenant = c.tenant AND p.id = c.profile AND p.version <> c.timed_for \
-                 WHERE c.tenant = :tenant AND c.status = 'active' LIMIT :limit"
-            ))?;
-            let limit = one_more(CERTIFICATE_TURN_MAX);
-            collect(
-                query
-                    .query(rusqlite::named_params! { ":tenant": tenant, ":now": now_ms, ":limit": limit })?,
-            )
+            let wanted = "JOIN certificate_profiles p ON p.tenant = c.tenant AND p.id = c.profile \
+                          AND p.version <> c.timed_for WHERE c.tenant = :tenant AND c.status = 'active'";
+            one_turn(connection, &tenant, now_ms, wanted)
         })
         .await
     }
@@ -415,15 +408,9 @@ impl Store {
     ) -> Result<Vec<DeviceCertificate>, StoreError> {
         let tenant = tenant.to_owned();
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS}, {STATUS} AS shown FROM certificates c WHERE c.tenant = :tenant \
-                 AND c.revoke_next_ms <= :now ORDER BY c.revoke_next_ms, c.seq LIMIT :limit"
-            ))?;
-            let limit = one_more(CERTIFICATE_TURN_MAX);
-            collect(
-                query
-                    .query(rusqlite::named_params! { ":tenant": tenant, ":now": now_ms, ":limit": limit })?,
-            )
+            let wanted =
+                "WHERE c.tenant = :tenant AND c.revoke_next_ms <= :now ORDER BY c.revoke_next_ms, c.seq";
+            one_turn(connection, &tenant, now_ms, wanted)
         })
         .await
     }
@@ -721,6 +708,20 @@ pub(super) fn put_off(
         )?
         .execute(params![tenant, sha256, until_ms])?;
     Ok(())
+}
+
+/// Certificates that are looked after in one turn: those that `wanted`, what stands behind `FROM`, chooses.
+fn one_turn(
+    connection: &Connection,
+    tenant: &str,
+    now_ms: i64,
+    wanted: &str,
+) -> Result<Vec<DeviceCertificate>, StoreError> {
+    let mut query = connection.prepare_cached(&format!(
+        "SELECT {COLUMNS}, {STATUS} AS shown FROM certificates c {wanted} LIMIT :limit"
+    ))?;
+    let limit = one_more(CERTIFICATE_TURN_MAX);
+    collect(query.query(rusqlite::named_params! { ":tenant": tenant, ":now": now_ms, ":limit": limit })?)
 }
 
 fn collect(mut rows: rusqlite::Rows<'_>) -> Result<Vec<DeviceCertificate>, StoreError> {

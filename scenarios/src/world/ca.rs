@@ -9,18 +9,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use causeway_mock_ca::MockCa;
 use causeway_mock_kit::cli::RunningMock;
-use causeway_mock_kit::fault::{FaultId, Faults};
-use causeway_mock_kit::proxy::TcpProxy;
+use causeway_mock_kit::fault::Faults;
 use causeway_protocol::pkix::{Certificate, pem};
-use hyper::Method;
 use serde_json::{Value, json};
 
+use super::system::{Servers, call, settings, url};
 use crate::device::SimulatedDevice;
 use crate::http::Client;
 use crate::spec::CaSpec;
-
-/// The front end of a link, as fault rules name it.
-const LINK_FRONT: &str = "tcp";
 
 /// The profile of a scenario.
 pub const PROFILE: &str = "identity";
@@ -33,9 +29,7 @@ pub struct Ca {
     mock: MockCa,
     spec: CaSpec,
     admin: Client,
-    /// What stands before the front end agents use, by the names of the story.
-    links: BTreeMap<String, TcpProxy>,
-    down: BTreeMap<String, FaultId>,
+    servers: Servers,
     devices: BTreeMap<String, SimulatedDevice>,
 }
 
@@ -45,22 +39,11 @@ impl Ca {
     /// # Errors
     /// When a setting is wrong or a port is taken.
     pub async fn start(spec: &CaSpec, users: usize, seed: u64) -> Result<Self> {
-        let mut settings: toml::Table = toml::toml! { [common] };
-        let common = settings["common"].as_table_mut().context("common is a table")?;
-        common.insert("users".into(), i64::try_from(users)?.into());
-        common.insert("seed".into(), i64::try_from(seed)?.into());
-        settings.insert("personality".into(), spec.personality.clone().into());
-        super::cloud::merge(&mut settings, &spec.settings);
-        let config: causeway_mock_ca::Config = settings.try_into().context("settings of mock-ca")?;
+        let config: causeway_mock_ca::Config = settings(users, seed, &spec.personality, &spec.settings)?;
         let mock = MockCa::start(config).await.context("start mock-ca")?;
-        let admin = Client::new(url(&mock, "admin")?, None, None)?;
-        let mut links = BTreeMap::new();
-        let target = super::cloud::authority(url(&mock, front_of(&spec.kind))?)?.parse()?;
-        for name in &spec.servers {
-            let link = TcpProxy::start(target).await.context("start the link to the authority")?;
-            links.insert(name.clone(), link);
-        }
-        Ok(Self { mock, spec: spec.clone(), admin, links, down: BTreeMap::new(), devices: BTreeMap::new() })
+        let admin = Client::new(url(mock.urls(), "admin")?, None, None)?;
+        let servers = Servers::start(url(mock.urls(), front_of(&spec.kind))?, &spec.servers).await?;
+        Ok(Self { mock, spec: spec.clone(), admin, servers, devices: BTreeMap::new() })
     }
 
     /// The mock itself.
@@ -86,14 +69,8 @@ impl Ca {
     /// # Errors
     /// When the mock does not say what is needed.
     pub async fn agent_settings(&self, folder: &Path) -> Result<(Value, Vec<(&'static str, String)>)> {
-        let front = url(&self.mock, front_of(&self.spec.kind))?;
-        let (scheme, rest) = front.split_once("://").context("the front end's URL has no scheme")?;
-        let path = rest.split_once('/').map_or(String::new(), |(_, path)| format!("/{path}"));
-        let server = |name: &String| {
-            let link = self.links.get(name).context("every server has a link")?;
-            Ok(format!("{scheme}://{}{path}", link.address()))
-        };
-        let urls = self.spec.servers.iter().map(server).collect::<Result<Vec<String>>>()?;
+        let front = url(self.mock.urls(), front_of(&self.spec.kind))?;
+        let urls = self.servers.urls(front, &self.spec.servers)?;
         let ca_file = folder.join("authority-ca.pem");
         let mut trusted =
             std::fs::read_to_string(self.mock.tls_ca().pem_path()).context("read the TLS CA")?;
@@ -113,7 +90,7 @@ impl Ca {
             secrets.push(("challenge", word("scep", "challenge")?));
         }
         if self.spec.challenge == "ndes" {
-            let page = url(&self.mock, "ndes_admin")?;
+            let page = url(self.mock.urls(), "ndes_admin")?;
             settings["challenge_urls"] = json!([page]);
         }
         if self.spec.challenge == "ndes" || matches!(self.spec.kind.as_str(), "certsrv" | "wstep") {
@@ -146,7 +123,7 @@ impl Ca {
 
     /// Whether a server of the authority has that name.
     pub fn has_server(&self, name: &str) -> bool {
-        self.links.contains_key(name)
+        self.servers.has(name)
     }
 
     /// Takes a server off the network, or brings it back.
@@ -154,28 +131,19 @@ impl Ca {
     /// # Errors
     /// When there is no such server.
     pub fn set_server_down(&mut self, name: &str, down: bool) -> Result<String> {
-        let link =
-            self.links.get(name).with_context(|| format!("no server of the authority is called {name}"))?;
-        if let Some(rule) = self.down.remove(name) {
-            link.faults().remove(rule);
-        }
-        if down {
-            self.down.insert(name.to_owned(), link.faults().set_down(LINK_FRONT));
-            return Ok(format!("{} connections were cut", link.cut()));
-        }
-        Ok(String::new())
+        self.servers.set_down(name, down)
     }
 
     /// The names of its servers.
     pub fn servers(&self) -> Vec<String> {
-        self.links.keys().cloned().collect()
+        self.servers.names()
     }
 
     /// Where faults of the mock, or of a server's connections, are installed.
     pub fn faults(&self, target: &str) -> Option<&Faults> {
         match target {
             "ca" => Some(self.mock.faults()),
-            name => self.links.get(name).map(TcpProxy::faults),
+            name => self.servers.faults(name),
         }
     }
 
@@ -184,9 +152,7 @@ impl Ca {
     /// # Errors
     /// What the API says.
     pub async fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
-        let method: Method = method.parse().with_context(|| format!("{method:?} is no method"))?;
-        let body = Some(body).filter(|body| !body.is_null());
-        self.admin.call(method, path, body).await?.ok()
+        call(&self.admin, method, path, body).await
     }
 
     /// The CRL a certificate names (RFC 5280 section 4.2.1.13), DER. Each generation of the authority has its own, under
@@ -237,9 +203,4 @@ fn front_of(kind: &str) -> &str {
 /// Whether that kind is spoken with a certificate of ours.
 fn shows_certificate(kind: &str) -> bool {
     matches!(kind, "mpki" | "entrust_gateway")
-}
-
-fn url<'a>(mock: &'a MockCa, front: &str) -> Result<&'a str> {
-    let urls = mock.urls();
-    urls.get(front).map(String::as_str).with_context(|| format!("mock-ca has no front end {front}"))
 }

@@ -7,26 +7,20 @@ use anyhow::{Context, Result, bail};
 use causeway_mock_exchange::MockExchange;
 use causeway_mock_exchange::world::AccessState;
 use causeway_mock_kit::cli::RunningMock;
-use causeway_mock_kit::fault::{FaultId, Faults};
-use causeway_mock_kit::proxy::TcpProxy;
-use hyper::Method;
+use causeway_mock_kit::fault::Faults;
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256};
 use serde_json::{Value, json};
 
+use super::system::{Servers, call, settings, url};
 use crate::http::Client;
 use crate::spec::ExchangeSpec;
-
-/// The front end of a link, as fault rules name it.
-const LINK_FRONT: &str = "tcp";
 
 /// The mail system of a world.
 pub struct Mail {
     mock: MockExchange,
     spec: ExchangeSpec,
     admin: Client,
-    /// What stands before the front end agents use, by the names of the story.
-    links: BTreeMap<String, TcpProxy>,
-    down: BTreeMap<String, FaultId>,
+    servers: Servers,
 }
 
 impl Mail {
@@ -35,23 +29,12 @@ impl Mail {
     /// # Errors
     /// When a setting is wrong or a port is taken.
     pub async fn start(spec: &ExchangeSpec, users: usize, seed: u64) -> Result<Self> {
-        let mut settings: toml::Table = toml::toml! { [common] };
-        let common = settings["common"].as_table_mut().context("common is a table")?;
-        common.insert("users".into(), i64::try_from(users)?.into());
-        common.insert("seed".into(), i64::try_from(seed)?.into());
-        settings.insert("personality".into(), spec.personality.clone().into());
-        super::cloud::merge(&mut settings, &spec.settings);
         let config: causeway_mock_exchange::Config =
-            settings.try_into().context("settings of mock-exchange")?;
+            settings(users, seed, &spec.personality, &spec.settings)?;
         let mock = MockExchange::start(config).await.context("start mock-exchange")?;
-        let admin = Client::new(url(&mock, "admin")?, None, None)?;
-        let mut links = BTreeMap::new();
-        let target = super::cloud::authority(url(&mock, &spec.transport)?)?.parse()?;
-        for name in &spec.servers {
-            let link = TcpProxy::start(target).await.context("start the link to the mail system")?;
-            links.insert(name.clone(), link);
-        }
-        Ok(Self { mock, spec: spec.clone(), admin, links, down: BTreeMap::new() })
+        let admin = Client::new(url(mock.urls(), "admin")?, None, None)?;
+        let servers = Servers::start(url(mock.urls(), &spec.transport)?, &spec.servers).await?;
+        Ok(Self { mock, spec: spec.clone(), admin, servers })
     }
 
     /// The mock itself.
@@ -64,14 +47,8 @@ impl Mail {
     /// # Errors
     /// When the mock does not say what is needed.
     pub fn agent_settings(&self, ca_file: &Path) -> Result<(Value, (&'static str, String))> {
-        let front = url(&self.mock, &self.spec.transport)?;
-        let (scheme, rest) = front.split_once("://").context("the front end's URL has no scheme")?;
-        let path = rest.split_once('/').map_or(String::new(), |(_, path)| format!("/{path}"));
-        let server = |name: &String| {
-            let link = self.links.get(name).context("every server has a link")?;
-            Ok(format!("{scheme}://{}{path}", link.address()))
-        };
-        let servers = self.spec.servers.iter().map(server).collect::<Result<Vec<String>>>()?;
+        let front = url(self.mock.urls(), &self.spec.transport)?;
+        let servers = self.servers.urls(front, &self.spec.servers)?;
         let (mut settings, secret) = match self.spec.transport.as_str() {
             "rest" => self.online(&servers, ca_file)?,
             _ => self.on_premises(&servers, ca_file)?,
@@ -103,7 +80,7 @@ impl Mail {
         std::fs::write(&certificate_file, certificate.pem()).context("write the certificate")?;
         let settings = json!({
             "kind": "online", "tenant": word(app, "tenant")?, "client_id": word(app, "client_id")?,
-            "certificate_file": certificate_file, "token_url": url(&self.mock, "token")?,
+            "certificate_file": certificate_file, "token_url": url(self.mock.urls(), "token")?,
             "rest_url": servers.first().context("a mail system has a server")?, "ca_file": ca_file,
         });
         Ok((settings, ("key", key.serialize_pem())))
@@ -111,7 +88,7 @@ impl Mail {
 
     /// Whether a server of the mail system has that name.
     pub fn has_server(&self, name: &str) -> bool {
-        self.links.contains_key(name)
+        self.servers.has(name)
     }
 
     /// Takes a server off the network, or brings it back.
@@ -119,22 +96,14 @@ impl Mail {
     /// # Errors
     /// When there is no such server.
     pub fn set_server_down(&mut self, name: &str, down: bool) -> Result<String> {
-        let link = self.links.get(name).with_context(|| format!("no mail server is called {name}"))?;
-        if let Some(rule) = self.down.remove(name) {
-            link.faults().remove(rule);
-        }
-        if down {
-            self.down.insert(name.to_owned(), link.faults().set_down(LINK_FRONT));
-            return Ok(format!("{} connections were cut", link.cut()));
-        }
-        Ok(String::new())
+        self.servers.set_down(name, down)
     }
 
     /// Where faults of the mock, or of a server's connections, are installed.
     pub fn faults(&self, target: &str) -> Option<&Faults> {
         match target {
             "exchange" => Some(self.mock.faults()),
-            name => self.links.get(name).map(TcpProxy::faults),
+            name => self.servers.faults(name),
         }
     }
 
@@ -143,9 +112,7 @@ impl Mail {
     /// # Errors
     /// What the API says.
     pub async fn call(&self, method: &str, path: &str, body: &Value) -> Result<Value> {
-        let method: Method = method.parse().with_context(|| format!("{method:?} is no method"))?;
-        let body = Some(body).filter(|body| !body.is_null());
-        self.admin.call(method, path, body).await?.ok()
+        call(&self.admin, method, path, body).await
     }
 
     /// Makes a phone that the story calls `name`, and lets it talk to the server.
@@ -230,9 +197,4 @@ fn word(account: &Value, key: &str) -> Result<String> {
 /// The directory keeps the first three parts of a GUID in the other byte order (MS-DTYP 2.3.4.2).
 fn key_of(guid: &[u8; 16]) -> String {
     uuid::Uuid::from_bytes_le(*guid).to_string()
-}
-
-fn url<'a>(mock: &'a MockExchange, front: &str) -> Result<&'a str> {
-    let urls = mock.urls();
-    urls.get(front).map(String::as_str).with_context(|| format!("mock-exchange has no front end {front}"))
 }

@@ -6,6 +6,7 @@ mod cloud;
 mod compare;
 mod directory;
 mod mail;
+mod system;
 mod vocabulary;
 
 use std::collections::BTreeMap;

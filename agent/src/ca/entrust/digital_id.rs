@@ -13,7 +13,7 @@ use super::gateway::parts;
 use crate::ca::http::{Endpoint, FrontEnds, Who};
 use crate::ca::settings::{CaSettings, RevocationKind};
 use crate::ca::soap::{self, Reply};
-use crate::ca::{Answer, Authority, CaError, Challenge, Keep, Order, Revocation, Seen, issued};
+use crate::ca::{Answer, Authority, CaError, Keep, Order, Revocation, Seen, issued};
 use crate::directory::Net;
 use crate::secrets::SecretStore;
 
@@ -141,10 +141,6 @@ impl Authority for DigitalIds {
                 Ok(Seen { facts, ..Seen::default() })
             })
         }))
-    }
-
-    fn challenge<'a>(&'a self, _net: &'a Net) -> BoxFuture<'a, Result<Option<Challenge>, CaError>> {
-        Box::pin(async { Ok(None) })
     }
 
     fn submit<'a>(

@@ -27,7 +27,7 @@ use crate::ca::once::{Failed, Ticket};
 use crate::ca::percent::encoded;
 use crate::ca::settings::{CaSettings, GatewayRevoke, RevocationKind};
 use crate::ca::soap::misshapen;
-use crate::ca::{Answer, Authority, CaError, Challenge, Keep, Order, Revocation, Seen, issued, limits};
+use crate::ca::{Answer, Authority, CaError, Keep, Order, Revocation, Seen, issued, limits};
 use crate::directory::Net;
 use crate::secrets::SecretStore;
 
@@ -361,10 +361,6 @@ impl Authority for Gateway {
                 Ok(Seen { ends: issued::ends(&chain), chain, facts })
             })
         }))
-    }
-
-    fn challenge<'a>(&'a self, _net: &'a Net) -> BoxFuture<'a, Result<Option<Challenge>, CaError>> {
-        Box::pin(async { Ok(None) })
     }
 
     fn submit<'a>(
