@@ -83,6 +83,8 @@ pub(super) async fn live(step: &YearsStep, world: &mut World) -> Result<String> 
         "certificates ran out in use: {seen}"
     );
     ensure!(chronicle.renewals >= step.devices, "only {} renewals in {} days", chronicle.renewals, step.days);
+    let refused = refused(world).await?;
+    ensure!(refused.is_empty(), "the authority refused {} requests: {}", refused.len(), refused.join("; "));
     let Chronicle { renewals, failures, busiest, came_back } = chronicle;
     Ok(format!(
         "{renewals} renewals, at most {busiest} a day; {failures} tries during the outage failed; {came_back} devices \
@@ -120,6 +122,13 @@ fn set_outage(step: &YearsStep, world: &mut World, day: u64) -> Result<()> {
         world.ca_mut()?.set_server_down(&server, away)?;
     }
     Ok(())
+}
+
+/// Why the authority refused requests, if it did: none may come with a challenge that has expired or was used.
+async fn refused(world: &World) -> Result<Vec<String>> {
+    let denied = world.ca()?.call("GET", "/world/requests?state=denied", &Value::Null).await?;
+    let requests = denied["requests"].as_array().context("mock-ca shows no requests")?;
+    Ok(requests.iter().map(|request| request["reason"].to_string()).collect())
 }
 
 /// Nobody who is on has a certificate that is over.

@@ -5,6 +5,7 @@
 mod actions;
 mod agent;
 mod auth;
+mod certificate;
 mod channel;
 mod clixml;
 mod cuts;
@@ -88,6 +89,21 @@ const BENCHES: &[Bench] = &[
         run: scep_issue::run,
     },
     Bench { name: "ca_ready", shows: "how soon mock-ca is ready", run: scep_issue::ready },
+    Bench {
+        name: "certificate_relay",
+        shows: "certificates through cloud and agent beside a SCEP client at mock-ca",
+        run: certificate::relay,
+    },
+    Bench {
+        name: "certificate_renewals",
+        shows: "10,000 renewals while NDES keeps five one-time passwords",
+        run: certificate::renewals,
+    },
+    Bench {
+        name: "certificate_years",
+        shows: "1,000 devices over 400 days with an outage of the authority",
+        run: certificate::years,
+    },
     Bench { name: "failover", shows: "kill -9 of the serving agent under load", run: failover::run },
     Bench { name: "cuts", shows: "links cut 1,000 times while actions run", run: cuts::run },
     Bench { name: "herd", shows: "10,000 agents and a cloud that is restarted", run: herd::run },
@@ -125,7 +141,7 @@ fn main() -> Result<()> {
 fn usage() -> Result<()> {
     println!("cargo xtask bench [NAME ...] [--rounds N] [--shrink N]\n");
     for bench in BENCHES {
-        println!("  {:<16} {}", bench.name, bench.shows);
+        println!("  {:<20} {}", bench.name, bench.shows);
     }
     Ok(())
 }

@@ -128,7 +128,7 @@ fn library_floor(key: &Key) -> Result<f64> {
 }
 
 /// What every request needs.
-struct Client {
+pub(crate) struct Client {
     key: Key,
     certificate: Certificate,
     suite: Suite,
@@ -137,7 +137,8 @@ struct Client {
 }
 
 impl Client {
-    async fn look(mock: &Program) -> Result<Self> {
+    /// Asks the mock for what it can do and who it is.
+    pub(crate) async fn look(mock: &Program) -> Result<Self> {
         let mut wire = Wire::to(mock.text("/urls/scep")?).await?;
         let key = Key::generate(KeyKind::Rsa2048)?;
         let name = Name::parse("CN=bench")?.to_der();
@@ -152,27 +153,31 @@ impl Client {
         })
     }
 
-    /// A request of its own name and transaction.
-    fn message(&self, round: usize, number: usize) -> Result<Vec<u8>> {
-        let name = format!("phone-{round}-{number}");
+    /// A signing request with the challenge.
+    pub(crate) fn csr(&self, name: &str) -> Result<Vec<u8>> {
         let draft = CsrDraft {
             subject: Name::parse(&format!("CN={name}"))?,
             challenge: Some(Secret::new(self.challenge.clone())),
             ..CsrDraft::default()
         };
+        Ok(draft.sign(&self.key, Digest::Sha256)?)
+    }
+
+    /// The message that carries it, of a transaction of its own.
+    pub(crate) fn message(&self, csr: &[u8], transaction: &str) -> Result<Vec<u8>> {
         let mut bytes = [0; 64];
         std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
         let writer = RequestWriter {
             suite: self.suite,
             recipient: self.authority.recipient()?,
             signer: SignerKey { certificate: &self.certificate, key: &self.key },
-            transaction: &TransactionId::new(&name),
+            transaction: &TransactionId::new(transaction),
         };
-        let csr = draft.sign(&self.key, Digest::Sha256)?;
-        Ok(writer.certificate(&csr, false, &ScepRandom::new(bytes))?)
+        Ok(writer.certificate(csr, false, &ScepRandom::new(bytes))?)
     }
 
-    fn check(&self, answer: &[u8]) -> Result<()> {
+    /// Opens an answer, which must be a certificate.
+    pub(crate) fn check(&self, answer: &[u8]) -> Result<()> {
         let reply = CertRep::read(answer)?;
         let opened = reply.open(&self.authority, &self.key, &self.certificate, self.suite.accept)?;
         ensure!(matches!(opened, Answer::Success(_)), "the mock answered {opened:?}");
@@ -185,8 +190,8 @@ async fn issue(mock: &Program, client: &Client, round: usize, requests: usize) -
     let url = mock.text("/urls/scep")?;
     let mut lanes = Vec::new();
     for lane in 0..CONNECTIONS {
-        let messages: Result<Vec<_>> =
-            (lane..requests).step_by(CONNECTIONS).map(|number| client.message(round, number)).collect();
+        let names = (lane..requests).step_by(CONNECTIONS).map(|number| format!("phone-{round}-{number}"));
+        let messages: Result<Vec<_>> = names.map(|name| client.message(&client.csr(&name)?, &name)).collect();
         lanes.push((Wire::to(url).await?, messages?));
     }
     let began = Instant::now();
@@ -208,14 +213,14 @@ async fn issue(mock: &Program, client: &Client, round: usize, requests: usize) -
 }
 
 /// One connection, as little HTTP as there can be.
-struct Wire {
+pub(crate) struct Wire {
     tcp: BufReader<TcpStream>,
     address: String,
     path: String,
 }
 
 impl Wire {
-    async fn to(url: &str) -> Result<Self> {
+    pub(crate) async fn to(url: &str) -> Result<Self> {
         let (address, path) =
             url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).context("no plain URL")?;
         let tcp = TcpStream::connect(address).await.context("connect to the mock")?;
@@ -227,7 +232,7 @@ impl Wire {
         self.send(&format!("GET {}?operation={operation}", self.path), &[]).await
     }
 
-    async fn post(&mut self, message: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) async fn post(&mut self, message: &[u8]) -> Result<Vec<u8>> {
         self.send(&format!("POST {}?operation=PKIOperation", self.path), message).await
     }
 
