@@ -91,7 +91,6 @@ async fn give_agent(stage: &mut Stage, mock: &Program) -> Result<()> {
     let arguments = [
         "configure",
         "ca",
-        AUTHORITY,
         "--set",
         "kind=\"scep\"",
         "--set",
