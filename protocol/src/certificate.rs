@@ -96,19 +96,29 @@ pub struct IssueOrder {
     /// Values of the template's variables without their percent signs: `uname`, `email`, `udid` ... The cloud knows them;
     /// what it does not know (`sid`, `ou`, `dn`), the agent looks up in the directory.
     pub variables: BTreeMap<String, String>,
-    /// With [`KeyMode::Device`]: the device's PKCS#10, base64 of DER.
+    /// With [`KeyMode::Device`], where no challenge was handed out: the device's PKCS#10, base64 of DER.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub csr: Option<String>,
-    /// With [`KeyMode::Device`], where the authority asks for a challenge: SHA-256 in hex over the challenge that was
-    /// handed out for this order. A request with another one is refused.
+    /// With [`KeyMode::Device`], where a challenge was handed out and is therefore inside the device's PKCS#10.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub challenge_sha256: Option<String>,
+    pub sealed_csr: Option<SealedCsr>,
     /// With [`KeyMode::Agent`]: the device's public key (SubjectPublicKeyInfo, base64 of DER) the identity is encrypted to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_key: Option<String>,
     /// The certificate this one takes the place of, when it is a renewal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub renews: Option<CertificateId>,
+}
+
+/// A signing request that holds a challenge. Orders rest on disk, at both ends; so it is encrypted before it becomes part of
+/// one, and only the agent that fetched the challenge opens it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealedCsr {
+    /// CMS EnvelopedData for [`SealTo::key`] around the device's PKCS#10, base64 of DER.
+    pub envelope: String,
+    /// [`SealTo::proof`], as it came.
+    pub proof: String,
 }
 
 /// What names a certificate in the world: issuer and serial number (RFC 5280 section 4.1.2.2).
@@ -252,4 +262,19 @@ pub struct ChallengeAnswer {
     pub subject: String,
     /// The alternative names to ask for, as in [`Profile::alternative_names`] with their variables filled in.
     pub alternative_names: Vec<String>,
+    /// Given with a challenge: how the device's signing request is to be protected. Not for the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<SealTo>,
+}
+
+/// What keeps a signing request with a challenge from everybody but the agent that fetched the challenge. Neither part is
+/// a secret; both may be stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SealTo {
+    /// The agent's public key (SubjectPublicKeyInfo, base64 of DER) the request is encrypted to.
+    pub key: String,
+    /// Goes back with the order. To the agent it says which challenge was handed out for which request and subject; nobody
+    /// else reads it, so that a short challenge cannot be guessed from what rests on disk.
+    pub proof: String,
 }

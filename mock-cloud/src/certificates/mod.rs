@@ -23,7 +23,10 @@ use crate::store::{
     ActionRow, CertificateRequest, DeviceCertificate, EnrolledDevice, ProfileRow, StoreError,
 };
 
-pub(crate) use orders::{HandInError, Handover, challenge, hand_in, is_for, publish_profiles, renew, want};
+pub(crate) use orders::{
+    HandInError, Handover, challenge, hand_in, is_for, meant_for, publish_profiles, renew, sealed_elsewhere,
+    want,
+};
 pub(crate) use reading::{names_of, pem_of, subject_words};
 pub(crate) use reconcile::device_wiped;
 

@@ -8,7 +8,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use causeway_protocol::Secret;
 use causeway_protocol::action::ErrorReport;
-use causeway_protocol::certificate::{CertificateId, ChallengeAnswer, ChallengeAsk, IssueOrder, KeyMode};
+use causeway_protocol::certificate::{
+    CertificateId, ChallengeAnswer, ChallengeAsk, IssueOrder, KeyMode, SealTo, SealedCsr,
+};
+use causeway_protocol::cms::{self, ContentCipher, KeyTransport, Recipient, SealRandom};
+use causeway_protocol::pkix::{Digest, PublicKey};
 use serde_json::{Value, json};
 use thiserror::Error;
 
@@ -22,9 +26,12 @@ use crate::limits::{
 use crate::mobile::same_person;
 use crate::state::Cloud;
 use crate::store::{
-    CertificateRequest, DeviceCertificate, EnrolledDevice, HandedIn, NewAction, NewRequest, ProfileRow,
-    Search, StoreError, TakenIn, User, reasons, stages,
+    ActionRow, CertificateRequest, DeviceCertificate, EnrolledDevice, HandedIn, NewAction, NewRequest,
+    ProfileRow, Search, StoreError, TakenIn, User, reasons, stages,
 };
+
+/// Code of an order whose signing request is sealed to another agent; agents have the same one.
+const SEALED_ELSEWHERE: &str = "request_sealed_elsewhere";
 
 /// Why a device does not get on.
 #[derive(Debug, Error)]
@@ -140,7 +147,7 @@ pub(crate) async fn want(
         return Err(HandInError::NothingDue);
     }
     if let Some(failed) = it.request.as_ref().filter(|request| request.stage == stages::FAILED) {
-        let until_ms = retry_ms(failed.attempt, failed.ended_ms.unwrap_or(now_ms));
+        let until_ms = failed.retry_ms.unwrap_or(now_ms);
         if until_ms > now_ms {
             let secs = (until_ms - now_ms).unsigned_abs().div_ceil(1_000);
             return Err(HandInError::TooSoon { secs });
@@ -208,16 +215,21 @@ pub(crate) async fn renew(
     Ok(request)
 }
 
-/// Unix milliseconds from which a request may follow one that failed: soon after the first failure, then ever later. Whoever
-/// used a challenge too late may ask for another one at once.
+/// Whether a request has failed for its challenge alone, so that it makes sense to try another one at once. Only once: an
+/// authority that refuses the next one too refuses something else.
+pub(super) fn wants_new_challenge(error: &ErrorReport) -> bool {
+    ["ca_challenge_refused", SEALED_ELSEWHERE].contains(&error.code.as_str())
+}
+
+/// Unix milliseconds from which a request may follow one that failed: soon after the first failure, then ever later.
 pub(super) fn retry_ms(attempt: u32, ended_ms: i64) -> i64 {
     let pause = CERTIFICATE_RETRY_MIN.saturating_mul(1 << attempt.saturating_sub(1).min(16));
     let pause = pause.min(CERTIFICATE_RETRY_MAX);
     ended_ms.saturating_add(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX))
 }
 
-/// Fetches a challenge for a request, just in time: the answer is the device's and is kept nowhere, only its digest is,
-/// bound to the request.
+/// Fetches a challenge for a request, just in time: the answer is the device's and is kept nowhere. What is kept is how the
+/// signing request is to be protected that will hold it.
 ///
 /// # Errors
 /// See [`HandInError`].
@@ -243,18 +255,22 @@ pub(crate) async fn challenge(
     };
     let body = Secret::new(json!(ask).to_string());
     let answer = dispatch::request(cloud, tenant, (MODULE, "challenge"), body, CHALLENGE_WITHIN).await;
-    let answer = answer.map_err(|error| HandInError::Refused { error })?;
-    let answer: ChallengeAnswer = serde_json::from_value(answer).map_err(|_| {
+    let (agent, answer) = answer.map_err(|error| HandInError::Refused { error })?;
+    let nonsense = |detail: &str| HandInError::Refused {
+        error: ErrorReport::new("internal", detail, "Look at the agent's log"),
+    };
+    let mut answer: ChallengeAnswer = serde_json::from_value(answer).map_err(|_| {
         // The words of the parser might quote the challenge.
-        let detail = "the agent answered something else than a challenge";
-        HandInError::Refused { error: ErrorReport::new("internal", detail, "Look at the agent's log") }
+        nonsense("the agent answered something else than a challenge")
     })?;
-    let sha256 = answer.challenge.as_deref().map_or_else(String::new, sha256_of);
+    let seal = answer.seal.take().map(|seal| (seal, agent));
+    if answer.challenge.is_some() && seal.is_none() {
+        return Err(nonsense("the agent does not say how to protect the challenge; update it"));
+    }
     let life_ms = answer.ttl_ms.min(u64::try_from(CHALLENGE_LIFE_MAX.as_millis()).unwrap_or(u64::MAX));
     let now_ms = cloud.now_ms();
     let until_ms = now_ms.saturating_add(i64::try_from(life_ms).unwrap_or(i64::MAX));
-    let noted =
-        cloud.store.note_challenge(tenant, id, (sha256, until_ms), row.profile.version, now_ms).await?;
+    let noted = cloud.store.note_challenge(tenant, id, seal, until_ms, row.profile.version, now_ms).await?;
     if !noted {
         return Err(out_of_order(&request));
     }
@@ -277,8 +293,17 @@ pub(crate) async fn hand_in(
     let malformed = |detail: String| HandInError::Malformed { detail };
     let handed = match (handover, row.profile.key_mode) {
         (Handover::Csr(der), KeyMode::Device) => {
-            reading::check_csr(&der).map_err(malformed)?;
-            HandedIn::Csr(der)
+            let key = reading::key_of_csr(&der).map_err(malformed)?;
+            let sha256 = reading::hex(digest::digest(&digest::SHA256, &der).as_ref());
+            let seal = cloud.store.request_parts(tenant, id).await?.seal.map(|(seal, _)| seal);
+            let body = match &seal {
+                Some(seal) => sealed(&der, seal).map_err(|detail| {
+                    let error = ErrorReport::new("internal", detail, "Look at the agent's log");
+                    HandInError::Refused { error }
+                })?,
+                None => der,
+            };
+            HandedIn::Csr { body, seal, sha256, key }
         }
         (Handover::DeviceKey(der), KeyMode::Agent) => {
             reading::check_public_key(&der).map_err(malformed)?;
@@ -328,13 +353,19 @@ pub(super) async fn order(
     let device = cloud.store.enrolled_device(tenant, &request.device).await?.ok_or(gone)?;
     let parts = cloud.store.request_parts(tenant, &request.id).await?;
     let base64 = |bytes: Vec<u8>| STANDARD.encode(bytes);
+    let (csr, sealed_csr, agent) = match (parts.csr.map(base64), parts.seal) {
+        (Some(envelope), Some((seal, agent))) => {
+            (None, Some(SealedCsr { envelope, proof: seal.proof }), Some(agent))
+        }
+        (csr, _) => (csr, None, None),
+    };
     let order = IssueOrder {
         request: request.id.clone(),
         profile: request.profile.clone(),
         version: request.version,
         variables: variables(cloud, tenant, &device).await?,
-        csr: parts.csr.map(base64),
-        challenge_sha256: parts.challenge_sha256.filter(|digest| !digest.is_empty()),
+        csr,
+        sealed_csr,
         device_key: parts.device_key.map(base64),
         renews: match &request.renews {
             Some(sha256) => cloud.store.certificate(tenant, sha256, cloud.now_ms()).await?.map(id_of),
@@ -344,7 +375,7 @@ pub(super) async fn order(
     let new = NewAction {
         module: MODULE.to_owned(),
         action: ISSUE.to_owned(),
-        target: json!({ "request": request.id, "device": request.device, "user": request.user }),
+        target: order_target(request, agent),
         params: json!(order),
         idempotency_key: Some(format!("certificate/{}", request.id)),
         ttl_ms: u64::try_from(CERTIFICATE_ORDER_TTL.as_millis()).unwrap_or(u64::MAX),
@@ -354,6 +385,38 @@ pub(super) async fn order(
     let action = submit(cloud, tenant, new).await?;
     cloud.store.request_ordered(tenant, &request.id, &action, cloud.now_ms()).await?;
     Ok(())
+}
+
+/// What an order is about; with the agent it is for, where only that one can carry it out.
+fn order_target(request: &CertificateRequest, agent: Option<String>) -> Value {
+    let mut target = json!({ "request": request.id, "device": request.device, "user": request.user });
+    if let Some(agent) = agent {
+        target["agent"] = json!(agent);
+    }
+    target
+}
+
+/// The agent that alone can carry an order out, when there is one: the signing request is sealed to it.
+pub(crate) fn meant_for(action: &ActionRow) -> Option<&str> {
+    let orders = action.module == MODULE && action.action == ISSUE;
+    action.target.get("agent").filter(|_| orders)?.as_str()
+}
+
+/// Why an order ends whose agent is gone before it had the order.
+pub(crate) fn sealed_elsewhere(agent: &str) -> ErrorReport {
+    let detail = format!("the agent {agent}, to which the signing request is sealed, has gone meanwhile");
+    ErrorReport::new(SEALED_ELSEWHERE, detail, "Nothing: the device begins anew with another challenge")
+}
+
+/// A signing request encrypted to the agent that fetched the challenge in it.
+fn sealed(csr: &[u8], to: &SealTo) -> Result<Vec<u8>, &'static str> {
+    const WRONG: &str = "the agent's key to protect the challenge with is none";
+    let key = STANDARD.decode(&to.key).map_err(|_| WRONG)?;
+    let key = PublicKey::read(&key).map_err(|_| WRONG)?;
+    let mut random = [0; 48];
+    aws_lc_rs::rand::fill(&mut random).map_err(|_| "the system gives no random numbers")?;
+    let (cipher, transport) = (ContentCipher::Aes256, KeyTransport::Oaep(Digest::Sha256));
+    cms::seal(csr, Recipient::Key(&key), cipher, transport, &SealRandom::new(random)).map_err(|_| WRONG)
 }
 
 /// Orders the revocation of a certificate; gives the action.
@@ -478,11 +541,6 @@ async fn person(cloud: &Cloud, tenant: &str, user: &str) -> Result<Option<User>,
     })
 }
 
-fn sha256_of(text: &str) -> String {
-    let hash = digest::digest(&digest::SHA256, text.as_bytes());
-    hash.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The parameters of an order as it stands in an action, for what came after the action had ended.
 pub(super) fn request_in(params: &Value) -> Option<&str> {
     params.get("request").and_then(Value::as_str)
@@ -496,10 +554,5 @@ mod tests {
     fn pauses_grow_to_a_limit() {
         let pauses: Vec<i64> = [1, 2, 3, 10, 11, 40].map(|attempt| retry_ms(attempt, 0) / 1_000).to_vec();
         assert_eq!(pauses, [30, 60, 120, 15_360, 21_600, 21_600]);
-    }
-
-    #[test]
-    fn a_digest_is_what_agents_compare() {
-        assert_eq!(sha256_of("abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     }
 }

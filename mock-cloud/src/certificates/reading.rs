@@ -27,7 +27,7 @@ pub(super) fn read(
     issued: &Issued,
     request: &str,
     profile: &Profile,
-    csr: Option<&[u8]>,
+    csr_key: Option<&[u8]>,
 ) -> Result<Read, String> {
     if issued.request != request {
         return Err(format!("the answer is about the request {}", issued.request));
@@ -38,10 +38,9 @@ pub(super) fn read(
     if serial.trim_start_matches('0') != issued.id.serial.trim_start_matches('0').to_lowercase() {
         return Err(format!("the certificate has the serial number {serial}, not {}", issued.id.serial));
     }
-    match (profile.key_mode, csr) {
-        (KeyMode::Device, Some(csr)) => {
-            let csr = whole("the signing request", X509CertificationRequest::from_der(csr))?;
-            if csr.certification_request_info.subject_pki.raw != parsed.public_key().raw {
+    match (profile.key_mode, csr_key) {
+        (KeyMode::Device, Some(key)) => {
+            if key != parsed.public_key().raw {
                 return Err("the certificate is for another key than the device's".to_owned());
             }
         }
@@ -87,12 +86,13 @@ fn authority_ends(chain: &[String]) -> Result<Option<(i64, String)>, String> {
     Ok(first)
 }
 
-/// Checks a device's signing request as far as the cloud must understand it.
+/// The public key (SubjectPublicKeyInfo) of a device's signing request. All else in it is for the agent to judge.
 ///
 /// # Errors
 /// What is wrong, for people.
-pub(super) fn check_csr(der: &[u8]) -> Result<(), String> {
-    whole("the signing request", X509CertificationRequest::from_der(der)).map(|_| ())
+pub(super) fn key_of_csr(der: &[u8]) -> Result<Vec<u8>, String> {
+    let csr = whole("the signing request", X509CertificationRequest::from_der(der))?;
+    Ok(csr.certification_request_info.subject_pki.raw.to_vec())
 }
 
 /// Checks a device's public key (SubjectPublicKeyInfo).
@@ -120,7 +120,7 @@ fn decode(what: &str, text: &str) -> Result<Vec<u8>, String> {
     STANDARD.decode(text).map_err(|_| format!("{what} is not base64"))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         text += &format!("{byte:02x}");
         text
@@ -195,8 +195,8 @@ mod tests {
 
     #[test]
     fn what_is_no_request_or_key_is_refused() {
-        assert!(check_csr(b"hello").is_err());
-        assert!(check_csr(&[]).is_err());
+        assert!(key_of_csr(b"hello").is_err());
+        assert!(key_of_csr(&[]).is_err());
         assert!(check_public_key(&[0x30, 0]).is_err());
     }
 }

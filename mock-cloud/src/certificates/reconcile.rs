@@ -139,7 +139,7 @@ pub(super) async fn issued(
     let read = serde_json::from_value::<Issued>(result)
         .map_err(|_| "the answer is none".to_owned())
         .and_then(|issued| {
-            reading::read(&issued, id, &row.profile, parts.csr.as_deref()).map(|read| (issued, read))
+            reading::read(&issued, id, &row.profile, parts.csr_key.as_deref()).map(|read| (issued, read))
         });
     let (issued, read) = match read {
         Ok(both) => both,
@@ -187,7 +187,18 @@ async fn failed(
     error: ErrorReport,
 ) -> Result<(), StoreError> {
     let now_ms = cloud.now_ms();
-    let retry_ms = orders::retry_ms(request.attempt, now_ms);
+    let retry_ms = if orders::wants_new_challenge(&error)
+        && !cloud
+            .store
+            .failure_before(tenant, request)
+            .await?
+            .as_ref()
+            .is_some_and(orders::wants_new_challenge)
+    {
+        now_ms
+    } else {
+        orders::retry_ms(request.attempt, now_ms)
+    };
     let changed = cloud.store.request_failed(tenant, &request.id, error, retry_ms, now_ms).await?;
     if let Some(request) = changed {
         request_changed(cloud, tenant, &request);

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use causeway_protocol::action::{ErrorReport, codes};
 
+use crate::certificates;
 use crate::channel::registry::Session;
 use crate::pki::AgentIdentity;
 use crate::state::Cloud;
@@ -89,6 +90,16 @@ pub(super) async fn choose(
         let under = action.resource.clone().zip(action.fence);
         let under = under.map(|(resource, fence)| Under { resource, fence });
         return Ok(cloud.sessions.get(&identity).map_or(Choice::Nobody, |it| Choice::Agent(it, under)));
+    }
+    if let Some(instance) = certificates::meant_for(action) {
+        let identity = AgentIdentity { tenant: tenant.to_owned(), instance: instance.to_owned() };
+        let others = cloud.sessions.fit_for(tenant, &action.module);
+        return Ok(match cloud.sessions.get(&identity) {
+            Some(session) => Choice::Agent(session, None),
+            None if others.is_empty() => Choice::Nobody,
+            // Another agent cannot do it, but can do what follows.
+            None => Choice::Impossible(certificates::sealed_elsewhere(instance)),
+        });
     }
     let resource = collection_of(cloud, action).await?;
     let lease = cloud.store.lease(tenant, &resource).await?;

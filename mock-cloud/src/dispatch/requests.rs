@@ -81,8 +81,8 @@ async fn verdict(
     (unavailable(detail), None)
 }
 
-/// Asks one agent of the tenant something that nobody stores, and gives its answer. A second agent is asked only when the
-/// first one certainly did not look at it.
+/// Asks one agent of the tenant something that nobody stores, and gives its answer and which agent it was. A second agent is
+/// asked only when the first one certainly did not look at it.
 ///
 /// # Errors
 /// What the agent says, or why there is no answer.
@@ -92,7 +92,7 @@ pub async fn request(
     (module, request): (&str, &str),
     body: Secret,
     within: Duration,
-) -> Result<Value, ErrorReport> {
+) -> Result<(String, Value), ErrorReport> {
     let began = Instant::now();
     let remedy = "Bring an agent with this module online and healthy, then try again";
     let nobody = format!("no agent of this tenant is online with {module} running");
@@ -106,7 +106,7 @@ pub async fn request(
             body: body.clone(),
         };
         match ask(cloud, session, request, left).await {
-            Asked::Answer(value) => return Ok(value),
+            Asked::Answer(value) => return Ok((instance_of(session).unwrap_or_default().to_owned(), value)),
             Asked::Untried(why) => error = ErrorReport::new(codes::OVERLOADED, why, remedy),
             Asked::Refused(refused) => return Err(refused),
             Asked::Unknown(why) => return Err(ErrorReport::new(codes::UNKNOWN_OUTCOME, why, "Try again")),

@@ -1,7 +1,7 @@
 //! Requests for certificates: from the wish to the device's word that it has the certificate.
 
 use causeway_protocol::action::ErrorReport;
-use causeway_protocol::certificate::RevocationReason;
+use causeway_protocol::certificate::{RevocationReason, SealTo};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -79,6 +79,8 @@ pub struct CertificateRequest {
     pub changed_ms: i64,
     /// Unix milliseconds of its end.
     pub ended_ms: Option<i64>,
+    /// Unix milliseconds from which another one may follow, when it failed.
+    pub retry_ms: Option<i64>,
     #[serde(skip)]
     pub(crate) seq: i64,
 }
@@ -97,8 +99,17 @@ pub struct RequestStep {
 /// What a device hands in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HandedIn {
-    /// Its signing request, DER.
-    Csr(Vec<u8>),
+    /// Its signing request.
+    Csr {
+        /// As it rests here: DER, or with a seal CMS EnvelopedData around it.
+        body: Vec<u8>,
+        /// The seal it was encrypted for.
+        seal: Option<SealTo>,
+        /// SHA-256 over the DER, hexadecimal.
+        sha256: String,
+        /// Its public key (SubjectPublicKeyInfo), DER.
+        key: Vec<u8>,
+    },
     /// The public key the identity is encrypted to, DER.
     DeviceKey(Vec<u8>),
 }
@@ -121,12 +132,14 @@ pub enum TakenIn {
 /// What only dispatch needs of a request.
 #[derive(Clone, Debug, Default)]
 pub struct RequestParts {
-    /// The signing request, DER.
+    /// The signing request: DER, or with a seal CMS EnvelopedData around it.
     pub csr: Option<Vec<u8>>,
+    /// The public key in it (SubjectPublicKeyInfo), DER.
+    pub csr_key: Option<Vec<u8>>,
     /// The device's public key, DER.
     pub device_key: Option<Vec<u8>>,
-    /// SHA-256 of the challenge; empty where the authority asks for none.
-    pub challenge_sha256: Option<String>,
+    /// How a signing request with a challenge is to be protected, and for which agent; none where there is no challenge.
+    pub seal: Option<(SealTo, String)>,
     /// The identity, encrypted for the device.
     pub identity: Option<Vec<u8>>,
 }
@@ -168,7 +181,7 @@ pub struct RequestFilter {
 }
 
 const COLUMNS: &str = "r.seq, r.id, r.device, r.owner, r.profile, r.version, r.reason, r.renews, r.stage, r.is_open, \
-                       r.attempt, r.action, r.certificate, r.error, r.created_ms, r.changed_ms, r.ended_ms";
+                       r.attempt, r.action, r.certificate, r.error, r.created_ms, r.changed_ms, r.ended_ms, r.retry_ms";
 
 impl Store {
     /// Opens a request, or gives the one that is open for the device and profile. Says whether it is new.
@@ -271,21 +284,20 @@ impl Store {
     pub async fn request_parts(&self, tenant: &str, id: &str) -> Result<RequestParts, StoreError> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
         self.read(move |connection| {
-            let found = connection
-                .prepare_cached(
-                    "SELECT csr, device_key, challenge_sha256, identity FROM certificate_requests \
-                     WHERE tenant = ?1 AND id = ?2",
-                )?
-                .query_row(params![tenant, id], |row| {
-                    Ok(RequestParts {
-                        csr: row.get(0)?,
-                        device_key: row.get(1)?,
-                        challenge_sha256: row.get(2)?,
-                        identity: row.get(3)?,
-                    })
-                })
-                .optional()?;
-            Ok(found.unwrap_or_default())
+            let mut query = connection.prepare_cached(
+                "SELECT csr, csr_key, device_key, identity, seal, seal_agent FROM certificate_requests \
+                 WHERE tenant = ?1 AND id = ?2",
+            )?;
+            let mut rows = query.query(params![tenant, id])?;
+            let Some(row) = rows.next()? else { return Ok(RequestParts::default()) };
+            let seal: Option<SealTo> = json_opt("seal of a certificate request", row.get(4)?)?;
+            Ok(RequestParts {
+                csr: row.get(0)?,
+                csr_key: row.get(1)?,
+                device_key: row.get(2)?,
+                identity: row.get(3)?,
+                seal: seal.zip(row.get(5)?),
+            })
         })
         .await
     }
@@ -320,19 +332,22 @@ impl Store {
         &self,
         tenant: &str,
         id: &str,
-        (sha256, until_ms): (String, i64),
+        seal: Option<(SealTo, String)>,
+        until_ms: i64,
         version: u64,
         now_ms: i64,
     ) -> Result<bool, StoreError> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
         self.write(move |connection| {
+            let (seal, agent) = seal.unzip();
+            let seal = seal.as_ref().map(to_json);
             let changed = connection
                 .prepare_cached(
-                    "UPDATE certificate_requests SET stage = 'challenged', challenge_sha256 = ?3, \
-                     challenge_until_ms = ?4, version = ?5, changed_ms = ?6 WHERE tenant = ?1 AND id = ?2 \
+                    "UPDATE certificate_requests SET stage = 'challenged', seal = ?3, seal_agent = ?4, \
+                     challenge_until_ms = ?5, version = ?6, changed_ms = ?7 WHERE tenant = ?1 AND id = ?2 \
                      AND stage IN ('wanted', 'challenged')",
                 )?
-                .execute(params![tenant, id, sha256, until_ms, signed(version), now_ms])?;
+                .execute(params![tenant, id, seal, agent, until_ms, signed(version), now_ms])?;
             if changed == 1 {
                 note(connection, &tenant, &id, now_ms, stages::CHALLENGED, "")?;
             }
@@ -491,7 +506,29 @@ impl Store {
         .await
     }
 
-    /// A request came to nothing. `retry_ms` is when the timetable may try again.
+    /// Why the request before this one, for the same device and profile, failed; nothing when it did not.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn failure_before(
+        &self,
+        tenant: &str,
+        request: &CertificateRequest,
+    ) -> Result<Option<ErrorReport>, StoreError> {
+        let (device, profile) = (request.device.clone(), request.profile.clone());
+        let (tenant, seq) = (tenant.to_owned(), request.seq);
+        self.read(move |connection| {
+            let mut query = connection.prepare_cached(&format!(
+                "SELECT {COLUMNS} FROM certificate_requests r WHERE r.tenant = ?1 AND r.device = ?2 AND r.profile = ?3 \
+                 AND r.seq < ?4 ORDER BY r.seq DESC LIMIT 1"
+            ))?;
+            let before = collect(query.query(params![tenant, device, profile, seq])?)?.pop();
+            Ok(before.filter(|before| before.stage == stages::FAILED).and_then(|before| before.error))
+        })
+        .await
+    }
+
+    /// A request came to nothing. `retry_ms` is when the next one may follow.
     ///
     /// # Errors
     /// When the store fails.
@@ -515,9 +552,9 @@ impl Store {
             connection
                 .prepare_cached(
                     "UPDATE certificate_requests SET is_open = 0, stage = 'failed', error = ?3, changed_ms = ?4, \
-                     ended_ms = ?4 WHERE tenant = ?1 AND id = ?2",
+                     ended_ms = ?4, retry_ms = ?5 WHERE tenant = ?1 AND id = ?2",
                 )?
-                .execute(params![tenant, id, to_json(&error), now_ms])?;
+                .execute(params![tenant, id, to_json(&error), now_ms, retry_ms])?;
             let detail = format!("{}: {}", error.code, error.detail);
             note(connection, &tenant, &id, now_ms, stages::FAILED, &detail)?;
             if let Some(renews) = &request.renews {
@@ -659,33 +696,51 @@ fn take_in(
     now_ms: i64,
 ) -> Result<TakenIn, StoreError> {
     let Some(request) = one(connection, tenant, id)? else { return Ok(TakenIn::NotNow) };
-    let (column, bytes) = match handed {
-        HandedIn::Csr(bytes) => ("csr", bytes),
-        HandedIn::DeviceKey(bytes) => ("device_key", bytes),
+    let (sha256, device_key, until_ms, sealed_to): (
+        Option<String>,
+        Option<Vec<u8>>,
+        Option<i64>,
+        Option<String>,
+    ) = connection
+        .prepare_cached(
+            "SELECT csr_sha256, device_key, challenge_until_ms, seal FROM certificate_requests \
+                 WHERE tenant = ?1 AND id = ?2",
+        )?
+        .query_row(params![tenant, id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
+    let same = match handed {
+        HandedIn::Csr { sha256: handed, .. } => sha256.map(|before| before == *handed),
+        HandedIn::DeviceKey(handed) => device_key.map(|before| before == *handed),
     };
-    let (before, challenge, until_ms): (Option<Vec<u8>>, Option<String>, Option<i64>) = connection
-        .prepare_cached(&format!(
-            "SELECT {column}, challenge_sha256, challenge_until_ms FROM certificate_requests WHERE tenant = ?1 AND id = ?2"
-        ))?
-        .query_row(params![tenant, id], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-    if let Some(before) = before {
-        return Ok(if before == *bytes { TakenIn::Same } else { TakenIn::Other });
+    if let Some(same) = same {
+        return Ok(if same { TakenIn::Same } else { TakenIn::Other });
     }
     if !matches!(request.stage.as_str(), stages::WANTED | stages::CHALLENGED) {
         return Ok(TakenIn::NotNow);
     }
-    let late = until_ms.is_some_and(|until_ms| until_ms <= now_ms);
-    if matches!(handed, HandedIn::Csr(_)) && (challenge.is_none() || late) {
-        return Ok(TakenIn::NoChallenge);
+    match handed {
+        HandedIn::Csr { body, seal, sha256, key } => {
+            let is_good = until_ms.is_some_and(|until_ms| until_ms > now_ms);
+            // Another challenge may have been handed out since it was sealed, which makes the one before worthless.
+            if !is_good || sealed_to != seal.as_ref().map(to_json) {
+                return Ok(TakenIn::NoChallenge);
+            }
+            connection
+                .prepare_cached(
+                    "UPDATE certificate_requests SET stage = 'ordered', csr = ?3, csr_sha256 = ?4, csr_key = ?5, \
+                     changed_ms = ?6 WHERE tenant = ?1 AND id = ?2",
+                )?
+                .execute(params![tenant, id, body, sha256, key, now_ms])?;
+        }
+        // A challenge was given for one version of the profile; a key is good for any.
+        HandedIn::DeviceKey(bytes) => {
+            connection
+                .prepare_cached(
+                    "UPDATE certificate_requests SET stage = 'ordered', device_key = ?3, version = ?4, \
+                     changed_ms = ?5 WHERE tenant = ?1 AND id = ?2",
+                )?
+                .execute(params![tenant, id, bytes, signed(version), now_ms])?;
+        }
     }
-    // A challenge was given for one version of the profile; a key is good for any.
-    let version = if matches!(handed, HandedIn::Csr(_)) { request.version } else { version };
-    connection
-        .prepare_cached(&format!(
-            "UPDATE certificate_requests SET stage = 'ordered', {column} = ?3, version = ?4, changed_ms = ?5 \
-             WHERE tenant = ?1 AND id = ?2"
-        ))?
-        .execute(params![tenant, id, bytes, signed(version), now_ms])?;
     note(connection, tenant, id, now_ms, stages::ORDERED, "")?;
     Ok(TakenIn::New)
 }
@@ -780,5 +835,6 @@ fn read(row: &Row<'_>) -> Result<CertificateRequest, StoreError> {
         created_ms: row.get("created_ms")?,
         changed_ms: row.get("changed_ms")?,
         ended_ms: row.get("ended_ms")?,
+        retry_ms: row.get("retry_ms")?,
     })
 }

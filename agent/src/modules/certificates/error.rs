@@ -104,6 +104,12 @@ pub enum CertError {
         #[source]
         source: RequestError,
     },
+    /// The device's request was sealed to another agent, or to this one before it lost its state.
+    #[error("the device's signing request {request} was not sealed to this agent")]
+    SealedElsewhere {
+        /// The request's id.
+        request: String,
+    },
     /// Nobody gets a certificate in that name.
     #[error("{name} is a privileged name")]
     Privileged {
@@ -226,6 +232,11 @@ impl CertError {
             "look at the device: it uses a challenge that was handed out for something else",
         ),
         (
+            "request_sealed_elsewhere",
+            Retry::Permanent,
+            "nothing: the cloud begins anew with another challenge, which the agent that fetches it can use",
+        ),
+        (
             "privileged_name",
             Retry::Permanent,
             "nobody gets a certificate in this name; change privileged_names if that is wrong",
@@ -271,6 +282,7 @@ impl CertError {
             Self::Template { .. } => "name_not_possible",
             Self::Request { source: RequestError::Challenge } => "challenge_mismatch",
             Self::Request { .. } => "request_refused",
+            Self::SealedElsewhere { .. } => "request_sealed_elsewhere",
             Self::Privileged { .. } => "privileged_name",
             Self::NotDecided { .. } => "ca_not_decided",
             Self::OtherOrder { .. } => "request_reused",
@@ -396,6 +408,7 @@ mod tests {
                 TemplateError::NoSid.into(),
                 RequestError::Challenge.into(),
                 RequestError::TooLarge { bytes: 1 }.into(),
+                CertError::SealedElsewhere { request: name() },
                 CertError::Privileged { name: name() },
                 CertError::NotDecided { authority: name(), polls: 3 },
                 CertError::OtherOrder { request: name() },

@@ -17,6 +17,9 @@ pub(super) const VARIABLES_MAX: usize = 64;
 /// A device's signing request. RSA-4096 with long names has 2 kB; whoever sends more wants something else.
 pub(super) const CSR_MAX_BYTES: usize = 64 << 10;
 
+/// What sealing adds to a signing request: the envelope for one P-256 key has 300 bytes.
+pub(super) const ENVELOPE_MAX_BYTES: usize = 2 << 10;
+
 /// Id of a request.
 pub(super) const REQUEST_MAX_BYTES: usize = 128;
 

@@ -17,11 +17,13 @@ mod limits;
 mod lookup;
 mod relay;
 mod rules;
+mod sealing;
 mod state;
 mod template;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +39,7 @@ use self::config::Settings;
 pub use self::error::CertError;
 use self::relay::{Office, Relay};
 pub use self::rules::RequestError;
+use self::state::Store;
 pub use self::template::TemplateError;
 use super::{
     CheckResult, ConfigError, LocalExample, Module, ModuleContext, ModuleError, ModuleFactory,
@@ -126,21 +129,21 @@ impl CertificatesModule {
             let problem = format!("keys of the profile {} are made by the agent", plan.profile.id);
             return Err(CertError::BadParameters { action: CHALLENGE.to_owned(), problem });
         }
-        let (subject, alternative_names) = (plan.names.subject.to_string(), plan.names.texts);
-        let answer = |challenge, ttl: Duration| ChallengeAnswer {
-            challenge,
-            ttl_ms: u64::try_from(ttl.as_millis()).unwrap_or(u64::MAX),
-            subject,
-            alternative_names,
+        let mut answer = ChallengeAnswer {
+            challenge: None,
+            ttl_ms: millis(limits::NO_CHALLENGE_TTL),
+            subject: plan.names.subject.to_string(),
+            alternative_names: plan.names.texts,
+            seal: None,
         };
-        match plan.office.challenge(&Net::from(cx)).await? {
-            Some(challenge) => {
-                let (password, good_for) = (challenge.password.clone(), challenge.good_for);
-                self.relay.challenges.hold(&ask.request, challenge);
-                Ok(answer(Some(password.expose().to_owned()), good_for))
-            }
-            None => Ok(answer(None, limits::NO_CHALLENGE_TTL)),
-        }
+        let Some(challenge) = plan.office.challenge(&Net::from(cx)).await? else { return Ok(answer) };
+        let store = Store::new(cx.storage.clone());
+        let seal = self.relay.sealing.ask(&store, &ask.request, &answer.subject, &challenge.password).await?;
+        answer.seal = Some(seal);
+        answer.challenge = Some(challenge.password.expose().to_owned());
+        answer.ttl_ms = millis(challenge.good_for);
+        self.relay.challenges.hold(&ask.request, challenge);
+        Ok(answer)
     }
 }
 
@@ -209,6 +212,10 @@ fn read<T: DeserializeOwned>(action: &str, params: &Value) -> Result<T, CertErro
         let problem = format!("{}: {}", error.path(), kind_of(error.inner()));
         CertError::BadParameters { action: action.to_owned(), problem }
     })
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn kind_of(error: &serde_json::Error) -> String {

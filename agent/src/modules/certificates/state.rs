@@ -2,7 +2,7 @@
 //! with the authority, the keys it was made with, and what came of it.
 //!
 //! Keys: `Cursors 'o' request` an order. The keys in it are encrypted ([`Vault`]); a finished order has none any more.
-//! No challenge and no signing request is ever in it.
+//! No challenge and no signing request is ever in it. `Cursors 'k'` the key that requests are sealed to, encrypted.
 
 use std::sync::Arc;
 
@@ -17,6 +17,7 @@ use crate::storage::{Batch, Storage, Table};
 use crate::vault::Vault;
 
 const ORDER: u8 = b'o';
+const OWN_KEY: &[u8] = b"k";
 
 /// How far an order is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,6 +120,17 @@ impl Store {
     pub(super) async fn forget(&self, request: &str) -> Result<(), CertError> {
         let mut batch = Batch::new();
         batch.delete(Table::Cursors, key(request));
+        Ok(self.0.commit(batch).await?)
+    }
+
+    /// The agent's own key, encrypted, when there is one.
+    pub(super) async fn own_key(&self) -> Result<Option<Vec<u8>>, CertError> {
+        Ok(self.0.get(Table::Cursors, OWN_KEY.to_vec()).await?)
+    }
+
+    pub(super) async fn keep_own_key(&self, sealed: Vec<u8>) -> Result<(), CertError> {
+        let mut batch = Batch::new();
+        batch.put(Table::Cursors, OWN_KEY.to_vec(), sealed);
         Ok(self.0.commit(batch).await?)
     }
 

@@ -88,9 +88,8 @@ async fn a_phone_enrols_with_the_company_password_and_gets_its_certificate() {
     let ledger = ledger.lock().unwrap();
     assert_eq!(ledger.orders.len(), 1, "the same request handed in twice is one order");
     let order = &ledger.orders[0];
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, b"challenge-0-canary");
-    let digest: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(order.challenge_sha256.as_deref(), Some(digest.as_str()));
+    assert_eq!(order.sealed_csr.as_ref().unwrap().proof, "proof 0");
+    assert!(told.get("seal").is_none(), "that is for the cloud: {told}");
     assert_eq!((order.request.as_str(), order.version), (id.as_str(), 1));
     assert_eq!(order.variables["udid"], "u-1");
     assert_eq!(order.variables["uname"], "asmith");
@@ -102,30 +101,118 @@ async fn a_challenge_and_a_password_are_stored_nowhere() {
     let world = World::on(folder.path(), None, |_| {}).await;
     let authority = Authority::start(&world, 90).await;
     authority.ledger.lock().unwrap().password = Some("canary-password-4711".into());
+    authority.will([Turn::Keeps]);
     put_profile(&world, "wifi", wifi()).await;
     let body = json!({ "tenant": world.tenant, "username": "asmith", "password": "canary-password-4711" });
     Api(&world).send(Method::POST, "/device/enroll", body.to_string(), &[]).await.ok();
     let device = Device::enrolled(&world, "bjones").await;
-    device.get_certificate(&world, "wifi").await;
-    let journal = format!("{:?}", world.mock.journal().after(0));
-    let events = Api(&world).get(&format!("/tenants/{}/audit?limit=1000", world.tenant)).await.text;
+    let request = device.post(&world, "/requests", json!({ "profile": "wifi" })).await.ok();
+    let path = format!("/requests/{}", request["id"].as_str().unwrap());
+    let told = device.post(&world, &format!("{path}/challenge"), json!({})).await.ok();
+    let challenge = told["challenge"].as_str().unwrap().to_owned();
+    let csr = json!({ "csr": device.csr_with(&challenge) });
+    device.post(&world, &format!("{path}/csr"), csr).await.ok();
+    until("the order to be with the agent", async || {
+        (!authority.ledger.lock().unwrap().kept.is_empty()).then_some(())
+    })
+    .await;
+    let secrets = ["canary-password-4711", challenge.as_str(), device.token.as_str()];
+    // While the order is under way, and when everything has been written out.
+    nowhere(&secrets, stored(&world, folder.path()).await);
+    let (mut agent, issuer, ledger) = authority.stop().await;
+    let (action, order) = ledger.lock().unwrap().kept.remove(0);
+    agent.report(Report::success(&action, json!(issuer.issue(&order, 1, false)))).await.unwrap();
+    let issued = device.get(&world, &format!("{path}?wait_ms=20000")).await;
+    assert_eq!(issued["stage"], "issued", "{issued}");
+    let texts = stored(&world, folder.path()).await;
     world.mock.stop().await;
-    let mut looked_at = 0;
-    let mut texts = vec![journal.into_bytes(), events.into_bytes()];
-    for entry in std::fs::read_dir(folder.path()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            texts.push(std::fs::read(path).unwrap());
+    nowhere(&secrets, texts.into_iter().chain(files(folder.path())).collect());
+}
+
+/// Everything a cloud shows, and its files.
+async fn stored(world: &World, folder: &std::path::Path) -> Vec<Vec<u8>> {
+    let api = Api(world);
+    let mut texts = vec![format!("{:?}", world.mock.journal().after(0)).into_bytes()];
+    for path in ["audit?limit=1000", "actions?limit=100", "certificate-requests?limit=100"] {
+        let text = api.get(&format!("/tenants/{}/{path}", world.tenant)).await.text;
+        assert!(text.len() > 50, "{path}: {text}");
+        texts.push(text.into_bytes());
+    }
+    texts.extend(files(folder));
+    texts
+}
+
+fn files(folder: &std::path::Path) -> Vec<Vec<u8>> {
+    let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<Vec<u8>> =
+        paths.filter(|path| path.is_file()).map(|it| std::fs::read(it).unwrap()).collect();
+    assert!(files.iter().any(|bytes| bytes.starts_with(b"SQLite format 3")), "the store was looked at");
+    files
+}
+
+/// As text, as bytes of a signing request, or as base64 of these, whose letters depend on where in it the secret begins.
+#[track_caller]
+fn nowhere(secrets: &[&str], texts: Vec<Vec<u8>>) {
+    for secret in secrets {
+        let at = |skip: usize| STANDARD.encode(&secret.as_bytes()[skip..])[..secret.len() - 4].to_owned();
+        for form in [(*secret).to_owned(), at(0), at(1), at(2)] {
+            let found = |text: &Vec<u8>| text.windows(form.len()).any(|window| window == form.as_bytes());
+            assert!(!texts.iter().any(found), "{secret} is stored as {form}");
         }
     }
-    for text in texts {
-        for secret in ["canary-password-4711", "-canary", device.token.as_str()] {
-            let found = text.windows(secret.len()).any(|window| window == secret.as_bytes());
-            assert!(!found, "{secret} is stored");
-        }
-        looked_at += 1;
-    }
-    assert!(looked_at > 3, "the store was looked at");
+}
+
+/// What a refused challenge costs: a new one at once, and only then a pause.
+#[tokio::test]
+async fn a_refused_challenge_is_followed_by_another_one_at_once() {
+    let world = World::start().await;
+    let authority = Authority::start(&world, 90).await;
+    put_profile(&world, "wifi", wifi()).await;
+    let device = Device::enrolled(&world, "asmith").await;
+    let wish = json!({ "profile": "wifi" });
+    let again = async || device.post(&world, "/requests", wish.clone()).await;
+    let round = async |fails: &'static str| {
+        authority.will([Turn::Fails(fails)]);
+        let request = again().await.ok()["id"].as_str().unwrap().to_owned();
+        let failed = device.submit(&world, &request).await;
+        assert_eq!((&failed["stage"], &failed["error"]["code"]), (&json!("failed"), &json!(fails)));
+    };
+    round("ca_challenge_refused").await;
+    round("ca_challenge_refused").await;
+    again().await.problem(503, "busy");
+    advance(&world, Duration::from_secs(3_600)).await;
+    // Another trouble in between is none of the challenge's.
+    round("ca_refused").await;
+    again().await.problem(503, "busy");
+    advance(&world, Duration::from_secs(3_600)).await;
+    round("request_sealed_elsewhere").await;
+    let request = again().await.ok()["id"].as_str().unwrap().to_owned();
+    let issued = device.submit(&world, &request).await;
+    assert_eq!((&issued["stage"], &issued["attempt"]), (&json!("issued"), &json!(5)), "{issued}");
+    assert_eq!(authority.ledger.lock().unwrap().challenges.len(), 5);
+}
+
+/// Only the agent that has fetched the challenge can use it; when it is gone, another one begins anew.
+#[tokio::test]
+async fn an_order_goes_to_the_agent_that_fetched_the_challenge() {
+    let world = World::start().await;
+    let first = Authority::start(&world, 90).await;
+    put_profile(&world, "wifi", wifi()).await;
+    let device = Device::enrolled(&world, "asmith").await;
+    let wish = json!({ "profile": "wifi" });
+    let request =
+        device.post(&world, "/requests", wish.clone()).await.ok()["id"].as_str().unwrap().to_owned();
+    device.post(&world, &format!("/requests/{request}/challenge"), json!({})).await.ok();
+    let second = Authority::start(&world, 90).await;
+    let (agent, ..) = first.stop().await;
+    drop(agent);
+    world.journal("offline", "connection lost").await;
+    device.post(&world, &format!("/requests/{request}/csr"), json!({ "csr": device.csr() })).await.ok();
+    let failed = device.get(&world, &format!("/requests/{request}?wait_ms=20000")).await;
+    assert_eq!(failed["error"]["code"], "request_sealed_elsewhere", "{failed}");
+    assert!(second.ledger.lock().unwrap().orders.is_empty(), "it could not have opened it");
+    device.get_certificate(&world, "wifi").await;
+    assert_eq!(second.ledger.lock().unwrap().orders.len(), 1);
 }
 
 #[tokio::test]

@@ -7,6 +7,8 @@ mod renewal;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use causeway_protocol::Secret;
+use causeway_protocol::pkix::{CsrDraft, Digest, Key, Name};
 use http::Method;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
@@ -57,6 +59,17 @@ impl Device {
     /// Base64 of its signing request.
     fn csr(&self) -> String {
         STANDARD.encode(csr_of("asmith", &self.key))
+    }
+
+    /// Base64 of one with a challenge in it.
+    fn csr_with(&self, challenge: &str) -> String {
+        let key = Key::from_pkcs8(&self.key.serialize_der()).unwrap();
+        let draft = CsrDraft {
+            subject: Name::parse("/CN=bjones").unwrap(),
+            challenge: Some(Secret::new(challenge)),
+            ..CsrDraft::default()
+        };
+        STANDARD.encode(draft.sign(&key, Digest::Sha256).unwrap())
     }
 
     /// Challenge and signing request for a request; gives the request when it is decided.

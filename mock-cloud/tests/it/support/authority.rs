@@ -8,8 +8,10 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use causeway_protocol::action::ErrorReport;
-use causeway_protocol::certificate::{CertificateId, ChallengeAsk, IssueOrder, Issued};
+use causeway_protocol::certificate::{CertificateId, ChallengeAsk, IssueOrder, Issued, KeyKind};
 use causeway_protocol::channel::payload::{self, Payload as _, Reply, Request};
+use causeway_protocol::cms::EnvelopedData;
+use causeway_protocol::pkix::{Accept, Key};
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, IsCa, Issuer, KeyPair, SerialNumber,
 };
@@ -74,6 +76,8 @@ pub(crate) struct CertificateMaker {
     der: Vec<u8>,
     days: i64,
     clock: causeway_mock_kit::Clock,
+    /// Signing requests with a challenge come sealed to it.
+    opener: Key,
 }
 
 impl CertificateMaker {
@@ -84,13 +88,19 @@ impl CertificateMaker {
         params.distinguished_name.push(rcgen::DnType::CommonName, "Acme Issuing CA");
         let der = params.self_signed(&key).unwrap().der().to_vec();
         let issuer = Issuer::new(params, key);
-        Self { issuer, der, days, clock: world.cloud().kit.clock.clone() }
+        let opener = Key::generate(KeyKind::P256).unwrap();
+        Self { issuer, der, days, clock: world.cloud().kit.clock.clone(), opener }
     }
 
     /// Signs a request; the number names it.
     pub(crate) fn issue(&self, order: &IssueOrder, number: u64, other_key: bool) -> Issued {
-        let csr = match (&order.csr, other_key) {
-            (Some(csr), false) => STANDARD.decode(csr).unwrap(),
+        assert!(order.csr.is_none(), "the challenge in it rests in the open");
+        let csr = match (&order.sealed_csr, other_key) {
+            (Some(sealed), false) => {
+                let envelope = STANDARD.decode(&sealed.envelope).unwrap();
+                let envelope = EnvelopedData::read(&envelope, Accept::MODERN).unwrap();
+                envelope.open(&self.opener, None).unwrap().to_vec()
+            }
             _ => csr_of("someone", &KeyPair::generate().unwrap()),
         };
         let csr = CertificateSigningRequestDer::from(csr);
@@ -173,7 +183,7 @@ async fn serve(
             }
             Iq::Set { payload, .. } if Request::names(&payload) => {
                 let request = Request::from_element(&payload).unwrap();
-                let reply = answer(&ledger, &request);
+                let reply = answer(&ledger, &issuer, &request);
                 agent.line.answer(&id, Some(reply.to_element())).await;
             }
             _ => agent.line.answer(&id, None).await,
@@ -181,7 +191,7 @@ async fn serve(
     }
 }
 
-fn answer(ledger: &Mutex<Ledger>, request: &Request) -> Reply {
+fn answer(ledger: &Mutex<Ledger>, issuer: &CertificateMaker, request: &Request) -> Reply {
     let mut ledger = ledger.lock().unwrap();
     let body: Value = serde_json::from_str(request.body.expose()).unwrap();
     if request.request == "authenticate" {
@@ -193,11 +203,13 @@ fn answer(ledger: &Mutex<Ledger>, request: &Request) -> Reply {
         return Reply::Error(error);
     }
     let ask: ChallengeAsk = serde_json::from_value(body).unwrap();
-    let challenge = format!("challenge-{}-canary", ledger.challenges.len());
+    let number = ledger.challenges.len();
+    let challenge = format!("challenge-{number}-canary");
     let subject = format!("CN={}", ask.variables.get("uname").cloned().unwrap_or_default());
     ledger.challenges.push((ask, challenge.clone()));
     Reply::Answer(json!({
         "challenge": challenge, "ttl_ms": 3_600_000, "subject": subject, "alternative_names": ["upn:a@acme.example"],
+        "seal": { "key": STANDARD.encode(issuer.opener.public_key().spki()), "proof": format!("proof {number}") },
     }))
 }
 

@@ -113,17 +113,17 @@ impl Against {
         order
     }
 
-    async fn device_order(&self, request: &str, challenge: Option<&str>) -> Value {
+    fn device_order(&self, request: &str, answer: &ChallengeAnswer) -> Value {
         let draft = CsrDraft {
             subject: Name::parse("/CN=asmith/emailAddress=asmith@acme.example").unwrap(),
             alternative_names: vec![AlternativeName::Upn("asmith@acme.example".into())],
-            challenge: challenge.map(Secret::new),
+            challenge: answer.challenge.as_deref().map(Secret::new),
             ..CsrDraft::default()
         };
         let mut order = order(request, "vpn");
         order["csr"] = json!(STANDARD.encode(draft.sign(&self.device, Digest::Sha256).unwrap()));
-        if let Some(challenge) = challenge {
-            order["challenge_sha256"] = json!(sha256(challenge));
+        if answer.seal.is_some() {
+            seal(&mut order, answer);
         }
         order
     }
@@ -177,10 +177,9 @@ async fn a_devices_request_with_the_challenge_it_was_given_in_every_language() {
     for language in ["de", "ja", "pl", "zh"] {
         let against = Against::ndes(language).await;
         let answer = against.challenge("a").await;
-        let challenge = answer.challenge.unwrap();
-        assert_eq!((challenge.len(), answer.ttl_ms), (16, 57 * 60_000), "{language}");
-        let order = against.device_order("a", Some(&challenge)).await;
-        against.issued(&order).await;
+        let length = answer.challenge.as_ref().unwrap().len();
+        assert_eq!((length, answer.ttl_ms), (16, 57 * 60_000), "{language}");
+        against.issued(&against.device_order("a", &answer)).await;
         assert_eq!(against.count().await, 1);
     }
 }
@@ -191,8 +190,9 @@ async fn a_static_challenge_and_an_authority_without_registration_authority() {
     config.challenge.fixed = Some("a static challenge".to_owned());
     let against = Against::with(config, json!({ "challenge": "static", "user": null })).await;
     against.issued(&against.agent_order("a")).await;
-    let order = against.device_order("b", Some("a static challenge")).await;
-    against.issued(&order).await;
+    let answer = against.challenge("b").await;
+    assert_eq!(answer.challenge.as_deref(), Some("a static challenge"));
+    against.issued(&against.device_order("b", &answer)).await;
     assert_eq!(against.count().await, 2);
 }
 

@@ -172,3 +172,34 @@ async fn no_secret_is_stored() {
     let after = String::from_utf8(bench.storage.dump()[0].2.clone()).unwrap();
     assert!(!after.contains("keys"), "a finished order has none: {after}");
 }
+
+/// A challenge leaves no trace, neither as text nor as the bytes of a signing request or its base64, however far the order
+/// is.
+#[tokio::test]
+async fn no_challenge_is_stored() {
+    let bench = Bench::new();
+    bench.fake.state().wants_challenge = true;
+    let answer = bench.challenge("a").await;
+    let challenge = answer.challenge.clone().unwrap();
+    let mut places = bench.storage.dump();
+    let order = bench.sealed_order("a", &answer);
+    bench.fake.then(Next::Pending);
+    let (result, _) = pending(bench.issue(&order).await);
+    places.extend(bench.storage.dump());
+    bench.fake.approve();
+    let issued = bench.issued(&order).await;
+    places.extend(bench.storage.dump());
+    assert!(places.len() > 4, "the storage was looked at");
+    let texts = [order.to_string(), result.to_string(), json!(issued).to_string()];
+    let stored = places.iter().flat_map(|(_, key, value)| [key.as_slice(), value]);
+    for place in stored.chain(texts.iter().map(String::as_bytes)) {
+        // In base64 the same bytes look different at each of three offsets.
+        let at = |skip: usize| {
+            let text = STANDARD.encode(&challenge.as_bytes()[skip..]);
+            text[..text.len() / 4 * 4 - 4].to_owned()
+        };
+        for form in [challenge.clone(), at(0), at(1), at(2)] {
+            assert!(!place.windows(form.len()).any(|part| part == form.as_bytes()), "{form}");
+        }
+    }
+}

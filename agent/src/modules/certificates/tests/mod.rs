@@ -8,13 +8,12 @@ mod watching;
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use causeway_protocol::Secret;
 use causeway_protocol::certificate::{Identity, Issued, KeyKind};
-use causeway_protocol::cms::EnvelopedData;
-use causeway_protocol::pkix::{Accept, AlternativeName, CsrDraft, Digest, Key, Name};
+use causeway_protocol::cms::{self, ContentCipher, EnvelopedData, KeyTransport, Recipient, SealRandom};
+use causeway_protocol::pkix::{Accept, AlternativeName, CsrDraft, Digest, Key, Name, PublicKey};
 
 use self::fake::Fake;
 use super::*;
@@ -136,6 +135,20 @@ impl Bench {
         serde_json::from_slice(&plain).unwrap()
     }
 
+    /// A challenge for the request of a device.
+    async fn challenge(&self, request: &str) -> ChallengeAnswer {
+        let ask = json!({ "request": request, "profile": "vpn", "version": 3, "variables": variables() });
+        serde_json::from_value(self.ask(ask).await.unwrap()).unwrap()
+    }
+
+    /// What comes of an answer: an order as the cloud stores it.
+    fn sealed_order(&self, request: &str, answer: &ChallengeAnswer) -> Value {
+        let challenge = answer.challenge.as_deref().map(Secret::new);
+        let mut order = self.device_order_with(request, |draft| draft.challenge = challenge);
+        seal(&mut order, answer);
+        order
+    }
+
     async fn ask(&self, body: Value) -> Result<Value, ErrorReport> {
         let request = Request {
             module: MODULE.to_owned(),
@@ -162,8 +175,17 @@ fn variables() -> BTreeMap<&'static str, &'static str> {
     BTreeMap::from([("uname", "asmith"), ("email", "asmith@acme.example"), ("upn", "asmith@acme.example")])
 }
 
-fn sha256(text: &str) -> String {
-    rules::hex(digest(&SHA256, text.as_bytes()).as_ref())
+/// Seals the signing request of an order as the cloud does.
+fn seal(order: &mut Value, to: &ChallengeAnswer) {
+    let to = to.seal.as_ref().expect("a challenge comes with a key");
+    let csr = STANDARD.decode(order["csr"].take().as_str().unwrap()).unwrap();
+    let key = PublicKey::read(&STANDARD.decode(&to.key).unwrap()).unwrap();
+    let mut random = [0; 48];
+    aws_lc_rs::rand::fill(&mut random).unwrap();
+    let (cipher, transport) = (ContentCipher::Aes256, KeyTransport::Oaep(Digest::Sha256));
+    let envelope =
+        cms::seal(&csr, Recipient::Key(&key), cipher, transport, &SealRandom::new(random)).unwrap();
+    order["sealed_csr"] = json!({ "envelope": STANDARD.encode(envelope), "proof": to.proof });
 }
 
 #[track_caller]

@@ -44,26 +44,68 @@ fn bench_desired() -> Value {
 async fn a_challenge_belongs_to_one_device() {
     let bench = Bench::new();
     bench.fake.state().wants_challenge = true;
-    let ask = json!({ "request": "a", "profile": "vpn", "version": 3, "variables": variables() });
-    let answer: ChallengeAnswer = serde_json::from_value(bench.ask(ask.clone()).await.unwrap()).unwrap();
+    let answer = bench.challenge("a").await;
     assert_eq!(answer.alternative_names, ["upn:asmith@acme.example"]);
     assert_eq!(answer.ttl_ms, 57 * 60_000);
     assert_eq!(bench.fake.turns_left(), 3, "its turn is held until the device comes back");
-    let challenge = answer.challenge.unwrap();
-    let mut order =
-        bench.device_order_with("a", |draft| draft.challenge = Some(Secret::new(challenge.clone())));
-    order["challenge_sha256"] = json!(sha256("another device's"));
+    let others = bench.challenge("b").await;
+    let order = bench.sealed_order("a", &answer);
+    for proof in [&others.seal.as_ref().unwrap().proof, "", "AAAA", "!"] {
+        let mut order = order.clone();
+        order["sealed_csr"]["proof"] = json!(proof);
+        assert_eq!(failure(bench.issue(&order).await).code, "challenge_mismatch", "{proof}");
+    }
+    // The right proof with the challenge of another device in the request.
+    let mut stolen = bench.sealed_order("a", &others);
+    stolen["sealed_csr"]["proof"] = order["sealed_csr"]["proof"].clone();
+    assert_eq!(failure(bench.issue(&stolen).await).code, "challenge_mismatch");
+    assert_eq!(bench.fake.state().submits, 0);
+    bench.issued(&order).await;
+    assert_eq!(bench.fake.turns_left(), 3, "one is back");
+    // Used up: the authority refuses it for good, whoever shows it.
+    let used = bench
+        .sealed_order("c", &ChallengeAnswer { challenge: answer.challenge, ..bench.challenge("c").await });
+    assert_eq!(failure(bench.issue(&used).await).code, "challenge_mismatch");
+    bench.fake.state().challenges.clear();
+    let gone = bench.sealed_order("b", &others);
+    assert_eq!(failure(bench.issue(&gone).await).code, "ca_challenge_refused");
+    assert_eq!(bench.fake.count("b"), 0);
+}
+
+/// A challenge is for the name it was fetched for: what the directory says of the person must not change in between.
+#[tokio::test]
+async fn a_challenge_belongs_to_one_name() {
+    let bench = Bench::new();
+    bench.fake.state().wants_challenge = true;
+    let mut order = bench.sealed_order("a", &bench.challenge("a").await);
+    order["variables"]["email"] = json!("bjones@acme.example");
     assert_eq!(failure(bench.issue(&order).await).code, "challenge_mismatch");
     assert_eq!(bench.fake.state().submits, 0);
-    order["challenge_sha256"] = json!(sha256(&challenge));
+}
+
+#[tokio::test]
+async fn only_the_agent_that_fetched_the_challenge_opens_the_request() {
+    let bench = Bench::new();
+    bench.fake.state().wants_challenge = true;
+    let order = bench.sealed_order("a", &bench.challenge("a").await);
+    let (fake, vault) = (bench.fake.clone(), bench.vault.clone());
+    for (storage, vault) in [(MemoryStorage::new(), vault), (bench.storage.crash(), Vault::default())] {
+        let other = Bench::over(fake.clone(), storage, vault, bench.desired.clone(), bench.device.clone());
+        assert_eq!(failure(other.issue(&order).await).code, "request_sealed_elsewhere");
+        // It is as good as any with a challenge of its own.
+        other.issued(&other.sealed_order("b", &other.challenge("b").await)).await;
+        bench.fake.state().issued.clear();
+    }
+    assert_eq!(bench.fake.count("a"), 0);
+    let bench = bench.restarted();
     bench.issued(&order).await;
-    assert_eq!(bench.fake.turns_left(), 4);
-    // Used up: another request with it is refused by the authority, for good.
-    let mut again =
-        bench.device_order_with("b", |draft| draft.challenge = Some(Secret::new(challenge.clone())));
-    again["challenge_sha256"] = json!(sha256(&challenge));
-    assert_eq!(failure(bench.issue(&again).await).code, "ca_challenge_refused");
-    assert_eq!(bench.fake.count("b"), 0);
+    let mut both = order;
+    both["request"] = json!("c");
+    both["csr"] = json!("MAA=");
+    assert_eq!(failure(bench.issue(&both).await).code, "bad_parameters");
+    let mut torn = bench.sealed_order("d", &bench.challenge("d").await);
+    torn["sealed_csr"]["envelope"] = json!("MAA=");
+    assert_eq!(failure(bench.issue(&torn).await).code, "request_sealed_elsewhere");
 }
 
 #[tokio::test]
