@@ -337,7 +337,7 @@ impl Agent {
         let (watched, roads_to_cloud) = (connector.clone(), connector.clone());
         let surroundings = Surroundings {
             clock,
-            own_address: Arc::new(move || watched.own_address()),
+            way_out: Arc::new(move || watched.way_out()),
             channel: channel.clone(),
             dial: roads,
             jumps,

@@ -209,10 +209,16 @@ impl CloudConnector {
 
     /// The address of ours by which the cloud is reached now.
     pub fn own_address(&self) -> Option<IpAddr> {
+        self.way_out().1
+    }
+
+    /// Where packets for the cloud go now, and the address of ours they leave by.
+    pub(crate) fn way_out(&self) -> (SocketAddr, Option<IpAddr>) {
         // Before the first connection, and where a proxy hides behind TLS, the default route stands in: an address
         // that is nobody's (RFC 5737).
         const ANYWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 9);
-        self.dial.own_address(self.last_peer.load().as_deref().copied().unwrap_or(ANYWHERE))
+        let toward = self.last_peer.load().as_deref().copied().unwrap_or(ANYWHERE);
+        (toward, self.dial.own_address(toward))
     }
 
     /// A stream for HTTP/2.

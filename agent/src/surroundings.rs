@@ -1,7 +1,7 @@
 //! What happens around a link that the link itself notices late: the machine slept, its clock was set, its network
 //! changed. Looked at every few seconds, because no way to be told works everywhere.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::clock::Clock;
 use crate::dial::Dial;
 use crate::limits::{CLOCK_JUMP_MIN, SURROUNDINGS_LOOK_EVERY};
 
-/// Tells the address this machine goes out by; `None` without a network.
-pub(crate) type OwnAddress = Arc<dyn Fn() -> Option<IpAddr> + Send + Sync>;
+/// Tells where this machine goes out to, and by which address of its own; `None` without a network.
+pub(crate) type WayOut = Arc<dyn Fn() -> (SocketAddr, Option<IpAddr>) + Send + Sync>;
 
 /// Watches.
 pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
-    pub(crate) own_address: OwnAddress,
+    pub(crate) way_out: WayOut,
     pub(crate) channel: Channel,
     /// Has learnt things about ways out that hold on one network only.
     pub(crate) dial: Arc<dyn Dial>,
@@ -30,10 +30,10 @@ pub(crate) struct Surroundings {
 impl Surroundings {
     /// Watches for as long as the agent runs.
     pub(crate) async fn run(self) {
-        let mut look = Look::new(self.clock.now(), self.clock.now_ms(), (self.own_address)());
+        let mut look = Look::new(self.clock.now(), self.clock.now_ms(), (self.way_out)());
         loop {
             self.clock.sleep(SURROUNDINGS_LOOK_EVERY).await;
-            let change = look.again(self.clock.now(), self.clock.now_ms(), (self.own_address)());
+            let change = look.again(self.clock.now(), self.clock.now_ms(), (self.way_out)());
             let Some(change) = change else { continue };
             if let Change::Jump(_) = change {
                 self.jumps.send_modify(|jumps| *jumps += 1);
@@ -74,17 +74,24 @@ impl From<Change> for Nudge {
 struct Look {
     at: Instant,
     wall_ms: i64,
+    /// Other places may be reached by other addresses of ours, so only looks at the same one are compared.
+    toward: SocketAddr,
     address: Option<IpAddr>,
     /// The address before there was none.
     last_address: Option<IpAddr>,
 }
 
 impl Look {
-    fn new(at: Instant, wall_ms: i64, address: Option<IpAddr>) -> Self {
-        Self { at, wall_ms, address, last_address: address }
+    fn new(at: Instant, wall_ms: i64, (toward, address): (SocketAddr, Option<IpAddr>)) -> Self {
+        Self { at, wall_ms, toward, address, last_address: address }
     }
 
-    fn again(&mut self, at: Instant, wall_ms: i64, address: Option<IpAddr>) -> Option<Change> {
+    fn again(
+        &mut self,
+        at: Instant,
+        wall_ms: i64,
+        (toward, address): (SocketAddr, Option<IpAddr>),
+    ) -> Option<Change> {
         let passed = at - self.at;
         let wall = Duration::from_millis(u64::try_from(wall_ms - self.wall_ms).unwrap_or(0));
         let backwards = Duration::from_millis(u64::try_from(self.wall_ms - wall_ms).unwrap_or(0));
@@ -92,7 +99,8 @@ impl Look {
         // itself is late.
         let off = (wall.abs_diff(passed) + backwards).max(passed.saturating_sub(SURROUNDINGS_LOOK_EVERY));
         let had = std::mem::replace(&mut self.address, address);
-        let known = self.last_address;
+        let is_elsewhere = std::mem::replace(&mut self.toward, toward) != toward;
+        let known = if is_elsewhere { address } else { self.last_address };
         self.last_address = address.or(known);
         (self.at, self.wall_ms) = (at, wall_ms);
         if off >= CLOCK_JUMP_MIN {
@@ -111,6 +119,7 @@ mod tests {
     use super::*;
 
     const STEP: Duration = SURROUNDINGS_LOOK_EVERY;
+    const CLOUD: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(203, 0, 113, 9)), 443);
 
     struct World {
         look: Look,
@@ -121,13 +130,13 @@ mod tests {
     impl World {
         fn new(address: Option<&str>) -> Self {
             let (at, wall_ms) = (Instant::now(), 1_800_000_000_000);
-            Self { look: Look::new(at, wall_ms, address.map(ip)), at, wall_ms }
+            Self { look: Look::new(at, wall_ms, (CLOUD, address.map(ip))), at, wall_ms }
         }
 
         fn pass(&mut self, monotonic: Duration, wall_ms: i64, address: Option<&str>) -> Option<Change> {
             self.at += monotonic;
             self.wall_ms += wall_ms;
-            self.look.again(self.at, self.wall_ms, address.map(ip))
+            self.look.again(self.at, self.wall_ms, (CLOUD, address.map(ip)))
         }
 
         fn step(&mut self, address: Option<&str>) -> Option<Change> {
@@ -172,5 +181,20 @@ mod tests {
         assert_eq!(world.step(Some("2001:db8::1")), Some(moved));
         assert_eq!(world.step(Some("2001:db8::1")), None);
         assert_eq!(World::new(None).step(Some("192.0.2.7")), Some(Change::Back));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_place_reached_by_another_address_is_no_other_network() {
+        let mut world = World::new(Some("192.0.2.7"));
+        let beside = SocketAddr::new(ip("127.0.0.1"), 443);
+        let mut look = |toward, address| {
+            world.at += STEP;
+            world.wall_ms += millis(STEP);
+            world.look.again(world.at, world.wall_ms, (toward, Some(ip(address))))
+        };
+        assert_eq!(look(beside, "127.0.0.1"), None, "the cloud has been reached, and it is on this machine");
+        assert_eq!(look(CLOUD, "192.0.2.7"), None);
+        let moved = Change::Moved { from: ip("192.0.2.7"), to: ip("192.0.2.8") };
+        assert_eq!(look(CLOUD, "192.0.2.8"), Some(moved));
     }
 }

@@ -117,6 +117,8 @@ impl Runner {
             put_document(&mut batch, STATE, &next);
         }
         store.commit(batch).await?;
+        // A slice may end with the last phone of all, and no further one begins then.
+        slice.is_done |= self.work_left() == 0;
         if slice.is_done {
             output.finished("done");
         }

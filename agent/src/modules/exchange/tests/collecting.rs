@@ -359,3 +359,14 @@ async fn until(what: &str, is_so: impl Fn() -> bool) {
     }
     panic!("{what} did not come");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_slice_that_ends_with_the_last_phone_is_the_last() {
+    let bench = Bench::new(Fake::with_phones(2), json!({}));
+    bench.list(Task::default()).await.unwrap();
+    let lease = bench.lease().await;
+    for is_done in [false, true] {
+        let slice = bench.module.runner.read_slice(&bench.cx, &lease, Instant::now(), || true).await.unwrap();
+        assert_eq!((slice.read, slice.is_done), (1, is_done));
+    }
+}
