@@ -198,6 +198,8 @@ pub struct RestConfig {
     pub certificates: Vec<std::path::PathBuf>,
     /// Seconds an access token lives. Default 3600.
     pub token_life_secs: i64,
+    /// Whether an assertion counts once. Default false: MSAL sends the same one for nine minutes, so the service takes it.
+    pub single_use_assertions: bool,
     /// Roles of the app. Default `Organization Management`.
     pub app_roles: Vec<String>,
 }
@@ -208,6 +210,7 @@ impl Default for RestConfig {
             client_id: None,
             certificates: Vec::new(),
             token_life_secs: 3600,
+            single_use_assertions: false,
             app_roles: vec!["Organization Management".to_owned()],
         }
     }

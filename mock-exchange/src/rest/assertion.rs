@@ -122,8 +122,8 @@ pub(super) fn check(
     if text("iss") != client_id || text("sub") != client_id {
         return Err(Refused::Issuer);
     }
-    let expires = claims["exp"].as_i64().ok_or(Refused::Time)?;
-    let begins = claims["nbf"].as_i64().or_else(|| claims["iat"].as_i64()).unwrap_or(now_secs);
+    let expires = instant(&claims["exp"]).ok_or(Refused::Time)?;
+    let begins = instant(&claims["nbf"]).or_else(|| instant(&claims["iat"])).unwrap_or(now_secs);
     let valid = expires > now_secs - CLOCK_SKEW_SECS
         && begins <= now_secs + CLOCK_SKEW_SECS
         && expires.saturating_sub(begins) <= ASSERTION_LIFE_MAX_SECS;
@@ -134,7 +134,8 @@ pub(super) fn check(
     if id.is_empty() {
         return Err(Refused::Malformed);
     }
-    let mut used = held(&rest.used);
+    let Some(used) = &rest.used else { return Ok(()) };
+    let mut used = held(used);
     used.retain(|(_, until)| *until > now_secs);
     if used.iter().any(|(known, _)| known == id) || used.len() >= ASSERTION_IDS_MAX {
         return Err(Refused::Replayed);
@@ -150,7 +151,11 @@ fn verify(rest: &Rest, header: &Value, signed: &str, signature: &[u8]) -> Result
         Some("PS256") => &RSA_PSS_2048_8192_SHA256,
         _ => return Err(Refused::Algorithm),
     };
-    let thumbprint = |name: &str| header[name].as_str().and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
+    // RFC 7515 has no padding; MSAL for Python writes it, and is let in.
+    let thumbprint = |name: &str| {
+        let text = header[name].as_str()?.trim_end_matches('=');
+        URL_SAFE_NO_PAD.decode(text).ok()
+    };
     let (sha1, sha256) = (thumbprint("x5t"), thumbprint("x5t#S256"));
     let certificates = held(&rest.certificates);
     let named = |known: &&Registered| {
@@ -161,6 +166,11 @@ fn verify(rest: &Rest, header: &Value, signed: &str, signature: &[u8]) -> Result
     UnparsedPublicKey::new(algorithm, &certificate.key)
         .verify(signed.as_bytes(), signature)
         .map_err(|_| Refused::Signature)
+}
+
+/// A NumericDate (RFC 7519 2), which may have a fraction: MSAL for Python writes one.
+fn instant(claim: &Value) -> Option<i64> {
+    claim.as_i64().or_else(|| claim.as_f64().map(|secs| secs.floor() as i64))
 }
 
 fn decode(part: &str) -> Result<Value, Refused> {

@@ -8,7 +8,9 @@ use http::{Method, Response, StatusCode};
 use http_body_util::Full;
 use serde_json::{Value as Json, json};
 
-use super::{Outcome, Request, batch, held, json as values, later, plain, refuse, respond, token};
+use super::{
+    Outcome, Request, batch, held, json as values, later, plain, query_value, refuse, respond, token,
+};
 use crate::cmdlets::{self, Caller, Output, Running, Via};
 use crate::limits::{REST_CURSORS_MAX, REST_PAGE_MAX};
 use crate::server::Shared;
@@ -106,15 +108,6 @@ fn page_size(prefer: Option<&str>) -> usize {
         .next()
         .unwrap_or(REST_PAGE_MAX)
         .clamp(1, REST_PAGE_MAX)
-}
-
-fn query_value(query: &str, name: &str) -> Option<String> {
-    query.split('&').find_map(|part| {
-        let (key, value) = part.split_once('=')?;
-        let decoded =
-            |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
-        (decoded(key) == name).then(|| decoded(&value.replace('+', " ")))
-    })
 }
 
 /// What one answer consists of: status, document, seconds of Retry-After.

@@ -2,6 +2,7 @@
 
 mod assertion;
 mod batch;
+mod discovery;
 mod invoke;
 mod json;
 mod token;
@@ -45,8 +46,8 @@ pub(crate) fn object(object: &causeway_protocol::clixml::Object) -> serde_json::
 /// What the REST and token front ends remember.
 pub struct Rest {
     certificates: Mutex<Vec<Registered>>,
-    /// Identifiers of used assertions with the Unix second in which each may be forgotten.
-    used: Mutex<VecDeque<(String, i64)>>,
+    /// Identifiers of used assertions with the Unix second in which each may be forgotten; none where one may be used again.
+    used: Option<Mutex<VecDeque<(String, i64)>>>,
     cursors: Mutex<VecDeque<Cursor>>,
     /// Signs access tokens.
     key: Mutex<hmac::Key>,
@@ -57,7 +58,7 @@ impl Rest {
     pub(crate) fn new(config: &RestConfig) -> Result<Self, StartError> {
         let rest = Self {
             certificates: Mutex::default(),
-            used: Mutex::default(),
+            used: config.single_use_assertions.then(Mutex::default),
             cursors: Mutex::default(),
             key: Mutex::new(token::new_key()),
             life_secs: config.token_life_secs,
@@ -165,6 +166,16 @@ async fn answer(shared: &Arc<Shared>, front: &'static str, request: http::Reques
     } else {
         invoke::answer(shared, &request).await
     }
+}
+
+/// A value of a query, decoded.
+fn query_value(query: &str, name: &str) -> Option<String> {
+    query.split('&').find_map(|part| {
+        let (key, value) = part.split_once('=')?;
+        let decoded =
+            |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+        (decoded(key) == name).then(|| decoded(&value.replace('+', " ")))
+    })
 }
 
 fn plain(status: StatusCode) -> Response<Full<Bytes>> {

@@ -10,11 +10,16 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::assertion::{self, Refused};
-use super::{Outcome, Request, Rest, held, plain, respond};
+use super::{Outcome, Request, Rest, discovery, held, plain, respond};
 use crate::server::Shared;
+use crate::world::Facts;
 
 /// What an application of Exchange Online asks for.
-const SCOPE: &str = "https://outlook.office365.com/.default";
+const EXCHANGE: &str = "https://outlook.office365.com";
+/// What else the tenant has that an application may ask a token for. Exchange Online takes none of those.
+const OTHERS: [&str; 1] = ["https://graph.microsoft.com"];
+/// An application asks for all it has been granted and nothing else.
+const ALL_GRANTED: &str = "/.default";
 const ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 pub(super) fn new_key() -> hmac::Key {
@@ -24,6 +29,9 @@ pub(super) fn new_key() -> hmac::Key {
 }
 
 pub(super) async fn answer(shared: &Shared, request: &Request) -> Outcome {
+    if request.method == Method::GET {
+        return discovery::answer(shared, request).await;
+    }
     let form = form(&request.body);
     let client_id = form.get("client_id").cloned().unwrap_or_default();
     if let Some(Err(outcome)) = super::fault(shared, "token", "token", &client_id).await {
@@ -48,12 +56,10 @@ fn decide(
     let value = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     let mut parts = request.path.trim_start_matches('/').split('/');
     let tenant = parts.next().unwrap_or_default();
-    let tenant_known =
-        tenant.eq_ignore_ascii_case(&facts.tenant) || tenant.eq_ignore_ascii_case(&facts.domain);
     if request.method != Method::POST || parts.collect::<Vec<_>>() != ["oauth2", "v2.0", "token"] {
         return (StatusCode::NOT_FOUND, error_body("invalid_request", 900_144, "There is no such endpoint."));
     }
-    if !tenant_known {
+    if !is_tenant(facts, tenant) {
         return bad("invalid_request", 90_002, &format!("Tenant '{tenant}' not found."));
     }
     if value("grant_type") != "client_credentials" {
@@ -63,9 +69,13 @@ fn decide(
         let text = format!("Application with identifier '{client_id}' was not found in the directory.");
         return bad("unauthorized_client", 700_016, &text);
     }
-    if value("scope") != SCOPE {
+    let Some(resource) = value("scope").strip_suffix(ALL_GRANTED) else {
         return bad("invalid_scope", 1_002_012, "The provided value for scope is not valid.");
-    }
+    };
+    let Some(resource) = [EXCHANGE].into_iter().chain(OTHERS).find(|known| *known == resource) else {
+        let text = format!("The resource principal named {resource} was not found in the tenant.");
+        return bad("invalid_resource", 500_011, &text);
+    };
     let unauthorized =
         |code: u32, text: &str| (StatusCode::UNAUTHORIZED, error_body("invalid_client", code, text));
     if form.contains_key("client_secret") {
@@ -94,7 +104,8 @@ fn decide(
         }
     }
     let life = shared.rest.life_secs;
-    let token = issue(&shared.rest, &facts.tenant, client_id, shared.cx.clock.now_ms() + life * 1_000);
+    let until_ms = shared.cx.clock.now_ms() + life * 1_000;
+    let token = issue(&shared.rest, resource, &facts.tenant, client_id, until_ms);
     let body = json!({
         "token_type": "Bearer",
         "expires_in": life,
@@ -104,12 +115,17 @@ fn decide(
     (StatusCode::OK, body)
 }
 
+/// Whether a path names the tenant, by its id or by its domain.
+pub(super) fn is_tenant(facts: &Facts, name: &str) -> bool {
+    name.eq_ignore_ascii_case(&facts.tenant) || name.eq_ignore_ascii_case(&facts.domain)
+}
+
 /// The endpoint under the name the client reached it by, behind a proxy for example.
 fn same_endpoint(aud: &str, path: &str, host: Option<&str>) -> bool {
     host.is_some_and(|host| aud == format!("https://{host}{path}"))
 }
 
-fn error_body(error: &str, code: u32, text: &str) -> Value {
+pub(super) fn error_body(error: &str, code: u32, text: &str) -> Value {
     json!({
         "error": error,
         "error_description": format!("AADSTS{code}: {text}"),
@@ -132,14 +148,14 @@ fn form(body: &[u8]) -> BTreeMap<String, String> {
 }
 
 /// A signed token; shaped like those of the service, and like them of no meaning to who holds it.
-fn issue(rest: &Rest, tenant: &str, client_id: &str, until_ms: i64) -> String {
+fn issue(rest: &Rest, resource: &str, tenant: &str, client_id: &str, until_ms: i64) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let header = part(&json!({ "typ": "JWT", "alg": "HS256" }));
     let claims = json!({
-        "aud": "https://outlook.office365.com",
+        "aud": resource,
         "tid": tenant,
         "appid": client_id,
-        "roles": ["Exchange.ManageAsApp"],
+        "roles": if resource == EXCHANGE { vec!["Exchange.ManageAsApp"] } else { Vec::new() },
         "exp": until_ms.div_euclid(1_000),
         "uti": uuid::Uuid::new_v4().to_string(),
     });
@@ -148,7 +164,7 @@ fn issue(rest: &Rest, tenant: &str, client_id: &str, until_ms: i64) -> String {
     format!("{signed}.{}", URL_SAFE_NO_PAD.encode(tag))
 }
 
-/// Whose a token is. `None` when it is expired, or not ours.
+/// Whose a token is. `None` when it is expired, for another service, or not ours.
 pub(super) fn bearer(rest: &Rest, authorization: Option<&str>, now_ms: i64) -> Option<String> {
     let (scheme, token) = authorization?.split_once(' ')?;
     let (signed, tag) = token.trim().rsplit_once('.')?;
@@ -161,7 +177,9 @@ pub(super) fn bearer(rest: &Rest, authorization: Option<&str>, now_ms: i64) -> O
     let (_, claims) = signed.split_once('.')?;
     let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
     let until_ms = claims["exp"].as_i64()?.saturating_mul(1_000);
-    (until_ms > now_ms).then(|| claims["appid"].as_str().map(str::to_owned)).flatten()
+    (until_ms > now_ms && claims["aud"] == EXCHANGE)
+        .then(|| claims["appid"].as_str().map(str::to_owned))
+        .flatten()
 }
 
 /// The answer to a request without a token that counts.

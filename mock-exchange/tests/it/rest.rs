@@ -177,7 +177,7 @@ fn error_code(answer: &Answer) -> Option<u64> {
 
 #[tokio::test]
 async fn a_token_is_given_for_a_signed_assertion_and_for_nothing_else() {
-    let app = App::start(|_| {}).await;
+    let app = App::start(|config| config.rest.single_use_assertions = true).await;
     let ps256 = app.key.sign(
         &json!({ "alg": "PS256", "typ": "JWT", "x5t#S256": app.key.sha256 }),
         &app.claims(),
@@ -228,6 +228,71 @@ async fn a_token_is_given_for_a_signed_assertion_and_for_nothing_else() {
     assert_eq!(error_code(&app.ask(&secret).await), Some(7_000_215));
     assert_eq!(error_code(&app.ask("grant_type=password").await), Some(70_003));
     assert_eq!(error_code(&app.ask("grant_type=client_credentials&client_id=x").await), Some(700_016));
+}
+
+#[tokio::test]
+async fn an_assertion_may_be_sent_again_unless_it_counts_once() {
+    let app = App::start(|_| {}).await;
+    let mut claims = app.claims();
+    // As MSAL writes them: fractions of seconds, no nbf, and padding in the thumbprint.
+    claims["exp"] = json!(now_secs() as f64 + 300.5);
+    claims["iat"] = json!(now_secs() as f64 + 0.25);
+    claims.as_object_mut().unwrap().remove("nbf");
+    let assertion = app.key.sign(
+        &json!({ "alg": "PS256", "x5t#S256": format!("{}=", app.key.sha256) }),
+        &claims,
+        &RSA_PSS_SHA256,
+    );
+    for _ in 0..2 {
+        assert_eq!(app.ask_token(&assertion).await.0, 200);
+    }
+}
+
+#[tokio::test]
+async fn the_tenants_endpoints_are_told() {
+    let app = App::start(|_| {}).await;
+    let get = async |path: &str| request(&app.mock, "token", "GET", path, &[], "").await.unwrap();
+    let (tenant, domain) = {
+        let world = app.mock.world();
+        (world.facts().tenant.clone(), world.facts().domain.clone())
+    };
+    for name in [&tenant, &domain] {
+        let (status, _, body) = get(&format!("/{name}/v2.0/.well-known/openid-configuration")).await;
+        assert_eq!((status, body["token_endpoint"].as_str()), (200, Some(app.mock.url("token"))), "{body}");
+        let keys = body["jwks_uri"].as_str().unwrap().split_once(&tenant).unwrap().1.to_owned();
+        assert_eq!(get(&format!("/{tenant}{keys}")).await.0, 200);
+    }
+    let (status, _, body) = get("/nobody.example/v2.0/.well-known/openid-configuration").await;
+    assert_eq!((status, body["error"].as_str()), (400, Some("invalid_tenant")));
+    assert_eq!(get(&format!("/{tenant}/v2.0/elsewhere")).await.0, 404);
+    let instance = async |authority: &str| {
+        let asked = format!("https%3A%2F%2F{authority}%2F{tenant}%2Foauth2%2Fv2.0%2Fauthorize");
+        get(&format!("/common/discovery/instance?api-version=1.0&authorization_endpoint={asked}")).await
+    };
+    let (status, _, body) = instance("127.0.0.1").await;
+    let found = body["tenant_discovery_endpoint"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(status, 200, "{body}");
+    assert!(found.ends_with(&format!("/{tenant}/v2.0/.well-known/openid-configuration")), "{found}");
+    let (status, _, body) = instance("login.elsewhere.example").await;
+    assert_eq!((status, body["error"].as_str()), (400, Some("invalid_instance")));
+}
+
+#[tokio::test]
+async fn a_token_for_another_service_opens_nothing_here() {
+    let mut app = App::start(|_| {}).await;
+    let form = |resource: &str| {
+        format!(
+            "grant_type=client_credentials&client_id={}&scope={resource}%2F.default\
+             &client_assertion_type=urn%3Aietf%3Aparams%3Aoauth%3Aclient-assertion-type%3Ajwt-bearer&client_assertion={}",
+            app.client_id(),
+            app.rs256(&app.claims())
+        )
+    };
+    let (status, _, body) = app.ask(&form("https%3A%2F%2Fgraph.microsoft.com")).await;
+    assert_eq!(status, 200, "{body}");
+    assert_eq!(error_code(&app.ask(&form("https%3A%2F%2Fnobody.example")).await), Some(500_011));
+    app.token = body["access_token"].as_str().unwrap().to_owned();
+    assert_eq!(app.invoke("Get-OrganizationConfig", json!({})).await.0, 401);
 }
 
 #[tokio::test]

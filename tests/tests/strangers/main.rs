@@ -11,6 +11,7 @@ mod foreign;
 mod impacket;
 mod kerberos;
 mod ldap_utils;
+mod msal;
 mod openssl_ca;
 mod openssl_cms;
 mod pacparser;
