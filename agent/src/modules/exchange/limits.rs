@@ -36,8 +36,8 @@ pub(super) const IDLE_CHECK_EVERY: Duration = Duration::from_secs(30);
 /// Rows read of the store at once.
 pub(super) const ROWS_PER_READ: usize = 1_000;
 
-/// Storage operations of one commit: about 1 MB.
-pub(super) const OPS_PER_COMMIT: usize = 2_000;
+/// Storage operations of one commit: about 2 MB, and [`LONG_SLICE`] of statistics at two operations a phone.
+pub(super) const OPS_PER_COMMIT: usize = 4_000;
 
 /// Waiting phones taken from the store at once.
 pub(super) const WORK_PER_READ: usize = 100;

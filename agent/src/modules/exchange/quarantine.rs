@@ -83,7 +83,7 @@ pub(super) async fn advance(
     cx: &ModuleContext,
     budget: Duration,
 ) -> Result<Step, MailError> {
-    let Ok(_one) = runner.job.try_lock() else {
+    let Ok(mut place) = runner.job.try_lock() else {
         return Ok(Step::Wait {
             result: json!({ "waits_for": "another order of the same kind" }),
             next_check: budget,
@@ -101,27 +101,63 @@ pub(super) async fn advance(
             Job { started_ms: cx.clock.now_ms(), ..Job::default() }
         }
     };
-    let work = Work { runner, cx, net, store };
-    loop {
-        match job.phase {
-            Phase::List => work.list(&mut job).await?,
-            Phase::Allow => work.allow(&mut job, until).await?,
-            Phase::Switch => {
-                if let Some(wait) = work.switch(&mut job).await? {
-                    return Ok(wait);
-                }
-            }
-            Phase::Verify => {
-                work.list(&mut job).await?;
-                if job.phase == Phase::Switch {
-                    return work.finish(&job).await;
-                }
-            }
+    if place.choose(runner, &net).await? && job.phase == Phase::Switch {
+        // That everybody is allowed was seen at another domain controller, perhaps.
+        job.phase = Phase::List;
+    }
+    let work = Work { runner, cx, net, store, host: place.host.clone() };
+    let gone_on = work.go_on(&mut job, until).await;
+    if !matches!(gone_on, Ok(Step::Wait { .. })) {
+        // The job is over, or the domain controller may be what is in trouble.
+        *place = Place::default();
+    }
+    gone_on
+}
+
+/// The domain controller of a job: it must find again what it has written, and the default must not be switched where the
+/// permissions have not arrived. Not kept on disk: after a restart another one may be nearer.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    is_chosen: bool,
+    host: Option<String>,
+}
+
+impl Place {
+    /// The one that the settings name; otherwise the one the servers answer from at this moment, if the account may name
+    /// it. Says whether it chose.
+    async fn choose(&mut self, runner: &Runner, net: &Net) -> Result<bool, MailError> {
+        if self.is_chosen {
+            return Ok(false);
         }
-        if Instant::now() >= until {
-            let result = work.report(&job).await?;
-            return Ok(Step::Wait { result, next_check: NEXT_SLICE });
+        self.host = match runner.sessions.domain_controller() {
+            Some(host) => Some(host.to_owned()),
+            None => answering(runner, net).await?,
+        };
+        self.is_chosen = true;
+        tracing::info!(domain_controller = self.host, "The switch to quarantine goes on");
+        Ok(true)
+    }
+}
+
+/// What an answer says it was read from, if that can be asked by name.
+async fn answering(runner: &Runner, net: &Net) -> Result<Option<String>, MailError> {
+    let mut lent = runner.sessions.urgent(net).await?;
+    let Some(cmdlet) = lent.recipe.organization.as_deref().filter(|_| !lent.server().online) else {
+        return Ok(None);
+    };
+    let objects = lent.ask(&Cmdlet::new(cmdlet)).await?;
+    drop(lent);
+    let Some(host) = objects.first().and_then(|object| mapping::text(object, "OriginatingServer")) else {
+        return Ok(None);
+    };
+    let mut lent = runner.sessions.urgent_at(net, Some(&host)).await?;
+    match lent.ask(&Cmdlet::new(cmdlet)).await {
+        Ok(_) => Ok(Some(host)),
+        Err(MailError::Cmdlet { record, .. }) => {
+            tracing::info!(host, error = record.message, "Domain controllers cannot be named");
+            Ok(None)
         }
+        Err(error) => Err(error),
     }
 }
 
@@ -189,9 +225,40 @@ struct Work<'a> {
     cx: &'a ModuleContext,
     net: Net,
     store: Store,
+    /// Where everything is read and written.
+    host: Option<String>,
 }
 
 impl Work<'_> {
+    /// Phase by phase until the time is up.
+    async fn go_on(&self, job: &mut Job, until: Instant) -> Result<Step, MailError> {
+        loop {
+            match job.phase {
+                Phase::List => self.list(job).await?,
+                Phase::Allow => self.allow(job, until).await?,
+                Phase::Switch => {
+                    if let Some(wait) = self.switch(job).await? {
+                        return Ok(wait);
+                    }
+                }
+                Phase::Verify => {
+                    self.list(job).await?;
+                    if job.phase == Phase::Switch {
+                        return self.finish(job).await;
+                    }
+                }
+            }
+            if Instant::now() >= until {
+                let result = self.report(job).await?;
+                return Ok(Step::Wait { result, next_check: NEXT_SLICE });
+            }
+        }
+    }
+
+    async fn lent(&self) -> Result<Lent<'_>, MailError> {
+        self.runner.sessions.background_at(&self.net, self.host.as_deref()).await
+    }
+
     /// Finds phones to be allowed. With none the next phase is [`Phase::Switch`].
     async fn list(&self, job: &mut Job) -> Result<(), MailError> {
         let started = Instant::now();
@@ -200,7 +267,10 @@ impl Work<'_> {
         clear_mailbox_lists(&mut batch);
         self.store.commit(batch).await?;
         let mut incomplete = None;
-        self.mailboxes(&mut incomplete).await?;
+        // After the switch a handful of phones is looked for; their mailboxes are asked one by one.
+        if job.switched_ms == 0 {
+            self.mailboxes(&mut incomplete).await?;
+        }
         let found = self.phones(job, &mut incomplete).await?;
         if let Some(why) = incomplete {
             return Err(MailError::Incomplete { why });
@@ -228,7 +298,7 @@ impl Work<'_> {
 
     /// Remembers the lists of every mailbox with phones, on disk.
     async fn mailboxes(&self, incomplete: &mut Option<String>) -> Result<(), MailError> {
-        let mut lent = self.runner.sessions.background(&self.net).await?;
+        let mut lent = self.lent().await?;
         let cmdlet = with_phones(lent.recipe);
         let mut listing = lent.list(cmdlet)?;
         while let Some(page) = listing.next_page(limits::STALLED_AFTER).await? {
@@ -242,11 +312,33 @@ impl Work<'_> {
         Ok(())
     }
 
+    /// Queues the phones that must be allowed; says how many.
     async fn phones(&self, job: &Job, incomplete: &mut Option<String>) -> Result<u64, MailError> {
+        if job.switched_ms != 0 {
+            // Whoever came in the moment between waits no longer than that takes, however many phones there are.
+            match self.queue_from(job, Some(HELD), incomplete).await {
+                Err(error @ MailError::Cmdlet { .. })
+                    if matches!(error.class(), Class::Other | Class::Permanent) =>
+                {
+                    tracing::info!(error = %error, "Held phones cannot be asked for alone");
+                }
+                done => return done,
+            }
+        }
+        self.queue_from(job, None, incomplete).await
+    }
+
+    async fn queue_from(
+        &self,
+        job: &Job,
+        filter: Option<&str>,
+        incomplete: &mut Option<String>,
+    ) -> Result<u64, MailError> {
         let mut found = 0;
         let mut strangers = Vec::new();
-        let mut lent = self.runner.sessions.background(&self.net).await?;
+        let mut lent = self.lent().await?;
         let cmdlet = Cmdlet::new(&lent.recipe.devices).with("ResultSize", "Unlimited");
+        let cmdlet = filter.into_iter().fold(cmdlet, |cmdlet, filter| cmdlet.with("Filter", filter));
         let mut listing = lent.list(cmdlet)?;
         while let Some(page) = listing.next_page(limits::STALLED_AFTER).await? {
             let phones: Vec<Phone> =
@@ -307,7 +399,7 @@ impl Work<'_> {
                 why: format!("the mailbox of {} is not known", phone.record.identity),
             });
         };
-        let mut lent = self.runner.sessions.background(&self.net).await?;
+        let mut lent = self.lent().await?;
         match mailbox_named(&mut lent, owner).await {
             Ok(InMailbox { mailbox, lists: Lists { allowed, blocked }, .. }) => {
                 Ok(Some(Listed { guid: mailbox.guid, allowed, blocked }))
@@ -370,7 +462,7 @@ impl Work<'_> {
 
     /// Adds to the list of allowed ones and touches nothing else: whoever is blocked stays blocked.
     async fn allow_in(&self, mailbox: &str, ids: &[String]) -> Result<(), MailError> {
-        let mut lent = self.runner.sessions.background(&self.net).await?;
+        let mut lent = self.lent().await?;
         match add(&mut lent, mailbox, ids).await {
             Err(MailError::Cmdlet { record, .. }) if is_missing_parameter(&record) => {
                 // Whole lists then, read just before.
@@ -392,7 +484,7 @@ impl Work<'_> {
 
     /// Switches the default and looks whether it stands.
     async fn switch(&self, job: &mut Job) -> Result<Option<Step>, MailError> {
-        let mut lent = self.runner.sessions.urgent(&self.net).await?;
+        let mut lent = self.runner.sessions.urgent_at(&self.net, self.host.as_deref()).await?;
         if default_access(&mut lent).await?.as_deref() != Some(access::QUARANTINED) {
             set_default(&mut lent, "Quarantine").await?;
             let after = default_access(&mut lent).await?;
@@ -448,6 +540,9 @@ impl Work<'_> {
         Ok(result)
     }
 }
+
+/// Chooses phones that wait for a person's decision.
+const HELD: &str = "DeviceAccessState -eq 'Quarantined'";
 
 /// Phones whose permission may have to be written again after a crash.
 const PHONES_PER_COMMIT: usize = 25;

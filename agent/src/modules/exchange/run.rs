@@ -14,6 +14,7 @@ use super::error::{Class, MailError};
 use super::limits;
 use super::listing::{Found, Listing};
 use super::mapping::Mailbox;
+use super::quarantine;
 use super::sessions::Sessions;
 use super::state::Store;
 use super::statistics::Pace;
@@ -48,7 +49,7 @@ pub(super) struct Runner {
     reading_well: AtomicBool,
     pace: Mutex<Pace>,
     /// The quarantine job is worked on by one at a time.
-    pub(super) job: tokio::sync::Mutex<()>,
+    pub(super) job: tokio::sync::Mutex<quarantine::Place>,
     /// Ids of mailboxes in the databases of the scope, as the last listing found them.
     in_databases: Mutex<HashSet<Uuid>>,
     /// A global catalog that knows where mailboxes are.

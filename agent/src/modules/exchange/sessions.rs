@@ -41,8 +41,8 @@ pub(super) struct Lent<'a> {
     /// Which cmdlets this server has.
     pub(super) recipe: &'static Recipe,
     _pressing: Option<Pressing<'a>>,
-    /// Where cmdlets write and read, when that must be one place.
-    pinned_to: Option<&'a str>,
+    /// The domain controller where cmdlets write and read, when that must be one.
+    pinned_to: Option<String>,
 }
 
 /// Counts an action for as long as it waits or works.
@@ -66,18 +66,28 @@ impl Sessions {
         }
     }
 
-    /// For scans: waits while actions wait or work, but not for ever.
+    /// For scans: waits while actions wait or work, but not for ever. Scans are spread over all domain controllers.
     pub(super) async fn background(&self, net: &Net) -> Result<Lent<'_>, MailError> {
+        self.background_at(net, None).await
+    }
+
+    /// The same at one domain controller, for work that must find again what it has written.
+    pub(super) async fn background_at(&self, net: &Net, host: Option<&str>) -> Result<Lent<'_>, MailError> {
         let mut pressing = self.pressing.subscribe();
         // Its sender is ours, so the wait ends only by being met or by the limit.
         let _ = timeout(limits::YIELD_AT_MOST, pressing.wait_for(|count| *count == 0)).await;
         let mut slot = self.background.lock().await;
         self.fill(&mut slot, net, Urgency::Background).await?;
-        self.lend(slot, None).await
+        self.lend(slot, None, host).await
     }
 
-    /// For actions: goes before scans.
+    /// For actions: goes before scans. What an action has written it must find again.
     pub(super) async fn urgent(&self, net: &Net) -> Result<Lent<'_>, MailError> {
+        self.urgent_at(net, self.domain_controller()).await
+    }
+
+    /// The same at this domain controller.
+    pub(super) async fn urgent_at(&self, net: &Net, host: Option<&str>) -> Result<Lent<'_>, MailError> {
         self.pressing.send_modify(|count| *count += 1);
         let pressing = Pressing(&self.pressing);
         let mut slot = self.urgent.lock().await;
@@ -87,13 +97,18 @@ impl Sessions {
                 drop(slot);
                 let mut slot = self.background.lock().await;
                 self.fill(&mut slot, net, Urgency::Urgent).await?;
-                self.lend(slot, Some(pressing)).await
+                self.lend(slot, Some(pressing), host).await
             }
             filled => {
                 filled?;
-                self.lend(slot, Some(pressing)).await
+                self.lend(slot, Some(pressing), host).await
             }
         }
+    }
+
+    /// The one that the settings name.
+    pub(super) fn domain_controller(&self) -> Option<&str> {
+        self.domain_controller.as_deref()
     }
 
     async fn fill(&self, slot: &mut Slot, net: &Net, urgency: Urgency) -> Result<(), MailError> {
@@ -108,14 +123,13 @@ impl Sessions {
         &'a self,
         slot: MutexGuard<'a, Slot>,
         pressing: Option<Pressing<'a>>,
+        host: Option<&str>,
     ) -> Result<Lent<'a>, MailError> {
         let known = *self.recipe.lock().unwrap_or_else(PoisonError::into_inner);
-        // Scans are spread over all domain controllers; what an action has written it must find again.
-        let pinned_to = self.domain_controller.as_deref().filter(|_| pressing.is_some());
         let recipe = known.unwrap_or(&recipes()[0]);
-        let mut lent = Lent { slot, recipe, _pressing: pressing, pinned_to };
+        let mut lent = Lent { slot, recipe, _pressing: pressing, pinned_to: None };
         // Exchange Online shows no domain controllers.
-        lent.pinned_to = lent.pinned_to.filter(|_| !lent.server().online);
+        lent.pinned_to = host.filter(|_| !lent.server().online).map(str::to_owned);
         if known.is_none() {
             lent.recipe = detect(&mut lent).await?;
             tracing::info!(version = lent.recipe.title, host = lent.server().host, "Exchange is known");
@@ -194,8 +208,8 @@ impl Lent<'_> {
             let detail = "the session broke before".to_owned();
             return Err(ExchangeError::Unreachable { detail }.into());
         };
-        let cmdlet = match self.pinned_to {
-            Some(host) => cmdlet.with("DomainController", host),
+        let cmdlet = match &self.pinned_to {
+            Some(host) => cmdlet.with("DomainController", host.as_str()),
             None => cmdlet,
         };
         let (sender, objects) = mpsc::channel(limits::OBJECTS_AHEAD);

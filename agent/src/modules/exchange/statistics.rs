@@ -80,6 +80,8 @@ impl Runner {
         let mut slice = Slice::default();
         let mut trouble = None;
         let mut after = None;
+        let reading = Reading { net: &net, store: &store };
+        let mut answered: Option<Answered> = None;
         'slice: loop {
             let queued = store.work(after.take(), limits::WORK_PER_READ).await?;
             let Some(last) = queued.last() else {
@@ -87,19 +89,17 @@ impl Runner {
                 break;
             };
             after = Some(last.place.clone());
-            let mut queued = queued.into_iter().peekable();
-            while let Some(first) = queued.next() {
-                let mut group = vec![first];
-                while let Some(one) =
-                    queued.next_if(|one| one.work.record.mailbox == group[0].work.record.mailbox)
-                {
-                    group.push(one);
-                }
+            for group in by_mailbox(queued) {
                 let count = group.len() as u64;
-                let read = Reading { net: &net, store: &store, now_ms: cx.clock.now_ms() };
-                if let Err(error) = self.read_group(read, group, &mut output, &mut batch).await {
-                    trouble = Some(error);
-                    break 'slice;
+                // While the servers work on one answer, the one before is compared and written down.
+                let noted = note(reading, answered.take(), &mut output, &mut batch);
+                let (asked, noted) = tokio::join!(self.answer_about(reading, &group), noted);
+                match noted.and(asked) {
+                    Ok(found) => answered = Some(Answered { group, found, at_ms: cx.clock.now_ms() }),
+                    Err(error) => {
+                        trouble = Some(error);
+                        break 'slice;
+                    }
                 }
                 slice.read += count;
                 let left = self.work_done(count);
@@ -110,6 +110,9 @@ impl Runner {
             }
         }
         // What was read before the trouble counts all the same.
+        if let Err(error) = note(reading, answered.take(), &mut output, &mut batch).await {
+            trouble.get_or_insert(error);
+        }
         if let Some(committed) = output.commit().await? {
             next.epoch = committed.epoch;
         }
@@ -154,58 +157,32 @@ impl Runner {
         }
     }
 
-    /// Reads the statistics of phones of one mailbox.
-    async fn read_group(
-        &self,
-        reading: Reading<'_>,
-        group: Vec<Queued>,
-        output: &mut Output<'_>,
-        batch: &mut Batch,
-    ) -> Result<(), MailError> {
-        output.check_lease()?;
-        let found = match self.ask_about(reading, &group).await {
-            Ok(found) => found,
+    /// Reads the statistics of phones of one mailbox; what they do not say is not known.
+    async fn answer_about(&self, reading: Reading<'_>, group: &[Queued]) -> Result<Found, MailError> {
+        let unknown = || vec![Read::Unknown; group.len()];
+        match self.ask_about(reading, group).await {
+            Ok(reads) => Ok(Found { reads, unreadable: 0 }),
             Err(MailError::Cmdlet { record, .. }) if is_missing_cmdlet(&record) => {
                 tracing::warn!(cmdlet = record.message, "Statistics are not visible for this account");
                 self.statistics_are_missing();
-                vec![Read::Unknown; group.len()]
+                Ok(Found { reads: unknown(), unreadable: 0 })
             }
             // Statistics are an extra: who may not read them may list all the same, and a session that the refusal has
             // ended is opened again for that.
             Err(error) if error.class() == Class::Forbidden => {
                 tracing::warn!(error = %crate::chain::Chain(&error), "Statistics are forbidden for this account");
                 self.statistics_are_missing();
-                vec![Read::Unknown; group.len()]
+                Ok(Found { reads: unknown(), unreadable: 0 })
             }
             Err(error @ MailError::Cmdlet { .. })
                 if matches!(error.class(), Class::Other | Class::Permanent | Class::NotFound) =>
             {
                 // Broken state of one phone must not stop the others; its turn comes again.
                 tracing::warn!(error = %error, "Statistics of a phone are not readable");
-                output.count("skipped.unreadable", group.len() as u64);
-                vec![Read::Unknown; group.len()]
+                Ok(Found { reads: unknown(), unreadable: group.len() as u64 })
             }
-            Err(error) => return Err(error),
-        };
-        let keys: Vec<Uuid> = group.iter().map(|one| one.key).collect();
-        let rows = reading.store.rows(&keys).await?;
-        for ((one, read), row) in group.into_iter().zip(found).zip(rows) {
-            delete_work(batch, one.place);
-            let Work { mut record, listed } = one.work;
-            let statistics = match read {
-                Read::Gone => continue,
-                Read::Known(statistics) => statistics,
-                Read::Unknown => row.as_ref().map(|row| row.statistics.clone()).unwrap_or_default(),
-            };
-            statistics.fill(&mut record);
-            let mut sent = hash_of(&record);
-            if row.as_ref().is_none_or(|row| row.sent != sent) {
-                sent = upsert(output, Kind::Device, one.key.to_string(), &record).await?;
-            }
-            let missing_ms = row.map_or(0, |row| row.missing_ms);
-            put_row(batch, one.key, &Row { listed, sent, read_ms: reading.now_ms, missing_ms, statistics });
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     async fn statistics_of(
@@ -301,7 +278,67 @@ impl Runner {
 struct Reading<'a> {
     net: &'a Net,
     store: &'a Store,
-    now_ms: i64,
+}
+
+/// Those that are asked about together.
+fn by_mailbox(queued: Vec<Queued>) -> Vec<Vec<Queued>> {
+    let mut groups: Vec<Vec<Queued>> = Vec::new();
+    for one in queued {
+        match groups.last_mut() {
+            Some(group) if group[0].work.record.mailbox == one.work.record.mailbox => group.push(one),
+            _ => groups.push(vec![one]),
+        }
+    }
+    groups
+}
+
+/// What the servers said of phones of one mailbox.
+struct Found {
+    /// Phone by phone.
+    reads: Vec<Read>,
+    /// How many could not be read.
+    unreadable: u64,
+}
+
+/// Phones of one mailbox about which the servers have been asked.
+struct Answered {
+    group: Vec<Queued>,
+    found: Found,
+    /// When they were, Unix milliseconds.
+    at_ms: i64,
+}
+
+/// Sends what differs, and remembers it.
+async fn note(
+    reading: Reading<'_>,
+    answered: Option<Answered>,
+    output: &mut Output<'_>,
+    batch: &mut Batch,
+) -> Result<(), MailError> {
+    let Some(Answered { group, found, at_ms }) = answered else { return Ok(()) };
+    output.check_lease()?;
+    if found.unreadable > 0 {
+        output.count("skipped.unreadable", found.unreadable);
+    }
+    let keys: Vec<Uuid> = group.iter().map(|one| one.key).collect();
+    let rows = reading.store.rows(&keys).await?;
+    for ((one, read), row) in group.into_iter().zip(found.reads).zip(rows) {
+        delete_work(batch, one.place);
+        let Work { mut record, listed } = one.work;
+        let statistics = match read {
+            Read::Gone => continue,
+            Read::Known(statistics) => statistics,
+            Read::Unknown => row.as_ref().map(|row| row.statistics.clone()).unwrap_or_default(),
+        };
+        statistics.fill(&mut record);
+        let mut sent = hash_of(&record);
+        if row.as_ref().is_none_or(|row| row.sent != sent) {
+            sent = upsert(output, Kind::Device, one.key.to_string(), &record).await?;
+        }
+        let missing_ms = row.map_or(0, |row| row.missing_ms);
+        put_row(batch, one.key, &Row { listed, sent, read_ms: at_ms, missing_ms, statistics });
+    }
+    Ok(())
 }
 
 #[derive(Clone, Debug)]

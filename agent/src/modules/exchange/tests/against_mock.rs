@@ -1,152 +1,13 @@
 //! The module against mock-exchange over its real front ends: every generation, end to end.
 
-use std::collections::BTreeMap;
-
+use causeway_mock_exchange::MockExchange;
 use causeway_mock_exchange::config::{DomainController, Replication};
-use causeway_mock_exchange::world::{AccessState, PartnershipId, Provision, WipeKind};
-use causeway_mock_exchange::{Config, MockExchange};
+use causeway_mock_exchange::world::{AccessReason, AccessState, Provision, WipeKind};
 use causeway_mock_kit::fault::{Fault, Rule};
-use causeway_protocol::Secret;
 use causeway_protocol::mobile::DeviceRecord;
-use tempfile::TempDir;
 
+use super::site::{PHONES, Site};
 use super::*;
-use crate::secrets::SecretStore;
-
-const PHONES: usize = 30;
-
-/// A module, its organisation and a cloud in memory.
-struct Site {
-    mock: MockExchange,
-    cloud: MemoryCloud,
-    module: Arc<ExchangeModule>,
-    cx: ModuleContext,
-    _folder: TempDir,
-}
-
-impl Site {
-    async fn start(personality: &str, change: impl FnOnce(&mut Config), desired: Value) -> Self {
-        Self::start_with(personality, change, desired, None).await
-    }
-
-    /// With a directory and its account's password.
-    async fn start_with(
-        personality: &str,
-        change: impl FnOnce(&mut Config),
-        desired: Value,
-        directory: Option<(Value, Secret)>,
-    ) -> Self {
-        let mut config = Config::of(personality);
-        config.common.users = 20;
-        config.partnerships = Some(PHONES);
-        change(&mut config);
-        let mock = MockExchange::start(config).await.unwrap();
-        let folder = tempfile::tempdir().unwrap();
-        let (exchange, secret) = if personality == "online" {
-            let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
-            let params = rcgen::CertificateParams::new(vec!["app".into()]).unwrap();
-            let pem = params.self_signed(&key).unwrap().pem();
-            let certificate_file = folder.path().join("app.pem");
-            std::fs::write(&certificate_file, &pem).unwrap();
-            mock.register_app_certificate(&pem).unwrap();
-            let facts = mock.world();
-            let exchange = json!({
-                "kind": "online", "tenant": facts.facts().tenant, "client_id": facts.facts().client_id,
-                "certificate_file": certificate_file, "token_url": mock.url("token"), "rest_url": mock.url("rest"),
-                "ca_file": mock.ca().pem_path(),
-            });
-            (exchange, ("exchange.default.key", key.serialize_pem()))
-        } else {
-            let login = mock.service_account();
-            let exchange = json!({
-                "servers": [mock.url("powershell")], "accounts": [{ "user": login.user }], "auth": ["basic", "ntlm"],
-                "ca_file": mock.ca().pem_path(), "snap_in": personality == "exchange2007",
-            });
-            (exchange, ("exchange.default", login.password))
-        };
-        let settings = ModuleSettings {
-            desired,
-            exchanges: BTreeMap::from([("default".to_owned(), exchange)]),
-            directories: directory.iter().map(|(it, _)| ("default".to_owned(), it.clone())).collect(),
-            secrets: SecretStore::new(
-                [(secret.0.to_owned(), Secret::new(secret.1))]
-                    .into_iter()
-                    .chain(directory.map(|(_, password)| ("directory.default".to_owned(), password))),
-            ),
-            ..ModuleSettings::default()
-        };
-        let organisation = Arc::new(Organisation::new("default", &settings).unwrap());
-        let module = ExchangeModule::new(&settings, organisation.clone()).unwrap();
-        let module = Arc::new(ExchangeModule { organisation: Some(organisation), ..module });
-        let cloud = MemoryCloud::default();
-        let cx = context(Arc::new(MemoryStorage::new()), Arc::new(cloud.clone()));
-        Self { mock, cloud, module, cx, _folder: folder }
-    }
-
-    /// A listing and all statistics.
-    async fn sync(&self) -> Found {
-        let lease = self.cx.cloud.lease("exchange/default").await.unwrap();
-        let done = async {
-            let found = self.module.runner.list(&self.cx, &lease, &Task::default()).await?;
-            loop {
-                let until = Instant::now() + Duration::from_secs(60);
-                if self.module.runner.read_slice(&self.cx, &lease, until, || false).await?.is_done {
-                    return Ok::<_, MailError>(found);
-                }
-            }
-        };
-        match done.await {
-            Ok(found) => found,
-            Err(error) => panic!("{}\n{}", crate::chain::Chain(&error), self.shown()),
-        }
-    }
-
-    fn records(&self) -> BTreeMap<String, DeviceRecord> {
-        let values = self.cloud.values(Kind::Device);
-        values.into_iter().map(|(key, value)| (key, serde_json::from_value(value).unwrap())).collect()
-    }
-
-    fn target(&self, n: usize) -> (Value, DeviceRecord) {
-        let (key, record) = self.records().into_iter().nth(n).unwrap();
-        let target = json!({ "key": key, "device_id": record.device_id, "mailbox": record.mailbox });
-        (target, record)
-    }
-
-    /// The phone of a record in the mock's world.
-    fn phone(&self, record: &DeviceRecord) -> PartnershipId {
-        let world = self.mock.world();
-        world.read(None, |reader| {
-            let devices = (0..reader.device_slots()).filter_map(|n| reader.device_at(n));
-            let mut mine = devices.filter(|view| *view.device.id == *record.device_id);
-            mine.next().map(|view| view.id).expect("the phone is in the world")
-        })
-    }
-
-    fn state(&self, record: &DeviceRecord) -> AccessState {
-        let id = self.phone(record);
-        self.mock.world().read(None, |reader| reader.decide(&reader.device(id).unwrap()).state)
-    }
-
-    async fn settle(&self, name: &str, target: Value, params: Value) -> Outcome {
-        let order = action(&format!("{name}{target}{params}"), name, target, params);
-        for _ in 0..200 {
-            match self.module.act(self.cx.clone(), order.clone()).await {
-                Outcome::Pending { result, next_check } if next_check > Duration::from_secs(10) => {
-                    panic!("{name} waits: {result}\n{}", self.shown())
-                }
-                Outcome::Pending { next_check, .. } => tokio::time::sleep(next_check).await,
-                ended => return ended,
-            }
-        }
-        panic!("{name} does not end\n{}", self.shown());
-    }
-
-    fn shown(&self) -> String {
-        let entries = self.mock.journal().after(0);
-        let last = entries.len().saturating_sub(25);
-        entries[last..].iter().map(|entry| format!("{entry}\n")).collect()
-    }
-}
 
 #[tokio::test]
 async fn every_generation_is_listed_and_acted_on() {
@@ -266,18 +127,6 @@ async fn a_wipe_is_confirmed_by_the_phone() {
     assert!(result["acknowledged"].is_string(), "{result}");
 }
 
-impl Site {
-    async fn settle_same(&self, order: Action) -> Outcome {
-        for _ in 0..20 {
-            match self.module.act(self.cx.clone(), order.clone()).await {
-                Outcome::Pending { .. } => tokio::time::sleep(Duration::from_millis(100)).await,
-                ended => return ended,
-            }
-        }
-        panic!("it does not end\n{}", self.shown());
-    }
-}
-
 #[tokio::test]
 async fn quarantine_holds_new_phones_and_no_old_one() {
     let site = Site::start("exchange2016", |_| {}, json!({})).await;
@@ -355,7 +204,7 @@ async fn databases_and_servers_divide_the_organisation() {
 
 #[tokio::test]
 async fn what_was_written_is_read_back_where_it_was_written() {
-    let lagging = |config: &mut Config| {
+    let lagging = |config: &mut causeway_mock_exchange::Config| {
         let dc = |name: &str, replication| DomainController { name: name.to_owned(), replication };
         config.domain_controllers = vec![dc("dc1", Replication::LagMs(0)), dc("dc2", Replication::Manual)];
     };
@@ -379,6 +228,29 @@ async fn what_was_written_is_read_back_where_it_was_written() {
 }
 
 #[tokio::test]
+async fn the_switch_to_quarantine_stays_at_one_domain_controller() {
+    // What is written on one never arrives at the other.
+    let apart = |config: &mut causeway_mock_exchange::Config| {
+        let dc = |name: &str| DomainController { name: name.to_owned(), replication: Replication::Manual };
+        config.domain_controllers = vec![dc("dc1"), dc("dc2")];
+    };
+    for (named, expected) in [(Some("dc1.acme.example"), 0), (None, 1)] {
+        let desired = named.map_or(json!({}), |name| json!({ "domain_controller": name }));
+        let site = Site::start("exchange2019", apart, desired).await;
+        let result = success(site.settle("quarantine_on", Value::Null, Value::Null).await);
+        assert_eq!(result["allowed"], PHONES, "{result}\n{}", site.shown());
+        let world = site.mock.world();
+        let at = world.read(Some(expected), |reader| {
+            let devices = (0..reader.device_slots()).filter_map(|n| reader.device_at(n));
+            devices.map(|view| reader.decide(&view)).collect::<Vec<_>>()
+        });
+        let by_name =
+            at.iter().filter(|it| it.state == AccessState::Allowed && it.reason == AccessReason::Individual);
+        assert_eq!(by_name.count(), PHONES, "{expected}: {at:?}");
+    }
+}
+
+#[tokio::test]
 async fn forbidden_statistics_do_not_stop_a_listing() {
     let site = Site::start("online", |_| {}, json!({})).await;
     let refused = Rule::new(Fault::status("403", "no role")).on_operation("Get-MobileDeviceStatistics");
@@ -387,38 +259,4 @@ async fn forbidden_statistics_do_not_stop_a_listing() {
     assert!(found.complete);
     assert_eq!(guard.hits(), 1, "who says no once is not asked again");
     assert_eq!(site.records().len(), PHONES);
-}
-
-#[tokio::test]
-async fn the_global_catalog_knows_where_mailboxes_are() {
-    let mut config = causeway_mock_ldap::Config::default();
-    config.common.users = 20;
-    config.exchange = true;
-    let ldap = causeway_mock_ldap::MockLdap::start(config).await.unwrap();
-    let ids = |site: &Site| site.records().into_keys().collect::<Vec<_>>();
-    let cmdlets = |site: &Site| site.mock.journal().count(|entry| entry.subject == "Get-Mailbox");
-    let alive = json!([ldap.url("gcs")]);
-    let dead = json!(["ldaps://127.0.0.1:1"]);
-    let base = ldap.directory().base_dn().to_owned();
-    for scope in [
-        json!({"name": "d", "databases": ["DB02", "db03"]}),
-        json!({"name": "s", "servers": ["MAIL2.acme.example"]}),
-    ] {
-        let by_cmdlets = Site::start("exchange2019", |_| {}, json!({ "scope": scope })).await;
-        by_cmdlets.sync().await;
-        for (servers, is_asked) in [(&alive, false), (&dead, true)] {
-            let directory = json!({
-                "servers": servers, "bind_dn": ldap.service_account().dn, "base_dn": base,
-                "ca_file": ldap.ca().pem_path(),
-            });
-            let secret = Secret::new(ldap.service_account().password);
-            let desired = json!({ "scope": scope, "directory": "default" });
-            let site = Site::start_with("exchange2019", |_| {}, desired, Some((directory, secret))).await;
-            assert!(site.sync().await.complete);
-            assert_eq!(ids(&site), ids(&by_cmdlets), "{scope} {servers}");
-            assert!(!ids(&site).is_empty() && ids(&site).len() < PHONES, "{scope}");
-            let by_database = scope.get("databases").is_some();
-            assert_eq!(cmdlets(&site) > 0, is_asked && by_database, "{scope} {servers}\n{}", site.shown());
-        }
-    }
 }

@@ -1,8 +1,10 @@
 mod acting;
 mod against_mock;
+mod catalog;
 mod collecting;
 mod fake;
 mod quarantine;
+mod site;
 mod throttled;
 
 use std::sync::Arc;

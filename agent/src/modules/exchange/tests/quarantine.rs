@@ -40,7 +40,14 @@ async fn every_phone_is_allowed_before_the_switch() {
 
 #[tokio::test(start_paused = true)]
 async fn phones_that_come_meanwhile_are_found() {
+    for takes_filters in [true, false] {
+        phones_come_meanwhile(takes_filters).await;
+    }
+}
+
+async fn phones_come_meanwhile(takes_filters: bool) {
     let bench = bench(20);
+    bench.fake.state().takes_filters = takes_filters;
     let mut count = 0;
     bench.fake.state().before_cmdlet = Some(Box::new(move |phones, mailboxes, name| {
         // One comes while phones are allowed, in a mailbox that is not marked as having any, and one in the very
@@ -58,9 +65,21 @@ async fn phones_that_come_meanwhile_are_found() {
     }));
     let result = success(bench.settle(&quarantine_on()).await);
     assert_eq!(result["allowed"], 22, "{}", bench.shown());
+    // Two looks after the switch, for held phones alone where that can be asked; where it cannot, for all.
+    let looks = |parameters: &str| {
+        let after = bench.fake.state().log.iter().rev().map_while(not_the_switch).collect::<Vec<_>>();
+        after.iter().filter(|call| **call == format!("Get-MobileDevice{parameters}")).count()
+    };
+    let filtered = " -ResultSize Unlimited -Filter DeviceAccessState -eq 'Quarantined'";
+    assert_eq!(looks(filtered), 2, "{}", bench.shown());
+    assert_eq!(looks(" -ResultSize Unlimited"), if takes_filters { 0 } else { 2 }, "{}", bench.shown());
     let state = bench.fake.state();
     assert!(state.wrongly_held.is_empty());
     assert!(state.phones.iter().all(|phone| state.access(phone).0 == "Allowed"));
+}
+
+fn not_the_switch(call: &String) -> Option<String> {
+    (!call.starts_with("Set-ActiveSyncOrganizationSettings")).then(|| call.clone())
 }
 
 #[tokio::test(start_paused = true)]
