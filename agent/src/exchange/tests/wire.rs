@@ -30,6 +30,37 @@ async fn nobody_to_take_objects_stops_the_pipeline_and_not_the_session() {
 }
 
 #[tokio::test]
+async fn the_server_is_read_no_faster_than_objects_are_taken() {
+    const MANY: usize = 400;
+    let mock = mock(|config| config.partnerships = Some(MANY)).await;
+    let site = Site::new(&[(&mock, "powershell")], &["basic"]);
+    let received =
+        || mock.journal().count(|entry| entry.operation == "receive" && entry.subject == "Get-MobileDevice");
+    let (slow, quick) = (site.organisation(), site.organisation());
+    let (mut slow, mut quick) = (open(&slow).await.unwrap(), open(&quick).await.unwrap());
+    let (objects, mut taken) = mpsc::channel(1);
+    let listing = devices();
+    let take = async {
+        taken.recv().await.expect("a first object");
+        // Whole sessions pass; who takes nothing gets nothing more.
+        for _ in 0..3 {
+            run(&mut *quick, Cmdlet::new("Get-ActiveSyncOrganizationSettings")).await.unwrap();
+        }
+        assert_eq!(received(), 1);
+        let mut count = 1;
+        while taken.recv().await.is_some() {
+            count += 1;
+        }
+        count
+    };
+    let both = async { tokio::join!(slow.run(&listing, objects), take) };
+    let (completed, count) = timeout(WITHIN, both).await.expect("a cmdlet in time");
+    assert!(completed.unwrap().failure.is_none());
+    assert_eq!(count, MANY);
+    assert!(received() > 2, "several answers are needed: {}", received());
+}
+
+#[tokio::test]
 async fn an_answer_lost_on_the_way_is_asked_for_again() {
     let mock = mock(|config| config.powershell.fragment_max_bytes = 1_000).await;
     for (front, auth) in [("powershell", "basic"), ("powershell_http", "ntlm")] {

@@ -53,6 +53,13 @@ pub(super) struct Lists {
     pub(super) blocked: Vec<String>,
 }
 
+impl Lists {
+    /// Whether anything has been decided about a phone.
+    pub(super) fn names(&self, device_id: &str) -> bool {
+        self.allowed.iter().chain(&self.blocked).any(|id| id == device_id)
+    }
+}
+
 /// What statistics add to a record.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

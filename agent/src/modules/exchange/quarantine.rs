@@ -56,6 +56,8 @@ struct Job {
     /// Of those: how many there were, and how many are done.
     found: u64,
     done: u64,
+    /// Of those: how many were not allowed yet where we write.
+    written: u64,
     /// Phones allowed by all rounds.
     allowed: u64,
     /// Listings so far.
@@ -103,7 +105,7 @@ pub(super) async fn advance(
     };
     if place.choose(runner, &net).await? && job.phase == Phase::Switch {
         // That everybody is allowed was seen at another domain controller, perhaps.
-        job.phase = Phase::List;
+        job.phase = if job.switched_ms == 0 { Phase::List } else { Phase::Verify };
     }
     let work = Work { runner, cx, net, store, host: place.host.clone() };
     let gone_on = work.go_on(&mut job, until).await;
@@ -114,8 +116,9 @@ pub(super) async fn advance(
     gone_on
 }
 
-/// The domain controller of a job: it must find again what it has written, and the default must not be switched where the
-/// permissions have not arrived. Not kept on disk: after a restart another one may be nearer.
+/// The domain controller a job writes to and reads back from, lest it take for missing what has not arrived elsewhere.
+/// Listings are not bound to it: it may know only the phones of its own domain. Not kept on disk: after a restart another
+/// one may be nearer.
 #[derive(Debug, Default)]
 pub(super) struct Place {
     is_chosen: bool,
@@ -225,7 +228,7 @@ struct Work<'a> {
     cx: &'a ModuleContext,
     net: Net,
     store: Store,
-    /// Where everything is read and written.
+    /// Where is written and read back.
     host: Option<String>,
 }
 
@@ -236,6 +239,7 @@ impl Work<'_> {
             match job.phase {
                 Phase::List => self.list(job).await?,
                 Phase::Allow => self.allow(job, until).await?,
+                Phase::Switch if job.switched_ms != 0 => return self.finish(job).await,
                 Phase::Switch => {
                     if let Some(wait) = self.switch(job).await? {
                         return Ok(wait);
@@ -253,10 +257,6 @@ impl Work<'_> {
                 return Ok(Step::Wait { result, next_check: NEXT_SLICE });
             }
         }
-    }
-
-    async fn lent(&self) -> Result<Lent<'_>, MailError> {
-        self.runner.sessions.background_at(&self.net, self.host.as_deref()).await
     }
 
     /// Finds phones to be allowed. With none the next phase is [`Phase::Switch`].
@@ -287,7 +287,7 @@ impl Work<'_> {
         }
         job.listing_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         job.allowing_since_ms = self.cx.clock.now_ms();
-        (job.found, job.done, job.failed) = (found, 0, 0);
+        (job.found, job.done, job.written, job.failed) = (found, 0, 0, 0);
         job.phase = if found > 0 { Phase::Allow } else { Phase::Switch };
         // After the last look there is no further phase to remember; a crash looks again.
         if job.phase == Phase::Switch && job.switched_ms != 0 {
@@ -298,7 +298,7 @@ impl Work<'_> {
 
     /// Remembers the lists of every mailbox with phones, on disk.
     async fn mailboxes(&self, incomplete: &mut Option<String>) -> Result<(), MailError> {
-        let mut lent = self.lent().await?;
+        let mut lent = self.runner.sessions.background(&self.net).await?;
         let cmdlet = with_phones(lent.recipe);
         let mut listing = lent.list(cmdlet)?;
         while let Some(page) = listing.next_page(limits::STALLED_AFTER).await? {
@@ -336,7 +336,7 @@ impl Work<'_> {
     ) -> Result<u64, MailError> {
         let mut found = 0;
         let mut strangers = Vec::new();
-        let mut lent = self.lent().await?;
+        let mut lent = self.runner.sessions.background(&self.net).await?;
         let cmdlet = Cmdlet::new(&lent.recipe.devices).with("ResultSize", "Unlimited");
         let cmdlet = filter.into_iter().fold(cmdlet, |cmdlet, filter| cmdlet.with("Filter", filter));
         let mut listing = lent.list(cmdlet)?;
@@ -399,7 +399,7 @@ impl Work<'_> {
                 why: format!("the mailbox of {} is not known", phone.record.identity),
             });
         };
-        let mut lent = self.lent().await?;
+        let mut lent = self.runner.sessions.background(&self.net).await?;
         match mailbox_named(&mut lent, owner).await {
             Ok(InMailbox { mailbox, lists: Lists { allowed, blocked }, .. }) => {
                 Ok(Some(Listed { guid: mailbox.guid, allowed, blocked }))
@@ -414,7 +414,12 @@ impl Work<'_> {
         loop {
             let waiting = self.store.to_allow(limits::IDS_PER_CALL).await?;
             if waiting.is_empty() {
-                job.phase = if job.switched_ms == 0 { Phase::List } else { Phase::Verify };
+                job.phase = match job.switched_ms {
+                    // All of them were allowed; only the listing did not know it yet.
+                    _ if job.written == 0 && job.failed == 0 => Phase::Switch,
+                    0 => Phase::List,
+                    _ => Phase::Verify,
+                };
                 return self.store.put_document(DOCUMENT, job).await;
             }
             let mut groups: Vec<(String, Vec<String>, Vec<Vec<u8>>)> = Vec::new();
@@ -430,8 +435,11 @@ impl Work<'_> {
             let mut batch = Batch::new();
             let mut trouble = None;
             for (mailbox, ids, places) in groups {
-                match self.allow_in(&mailbox, &ids).await {
-                    Ok(()) => job.allowed += ids.len() as u64,
+                match self.allow_in(&mailbox, &ids, job.rounds > 1).await {
+                    Ok(written) => {
+                        job.written += written;
+                        job.allowed += written;
+                    }
                     Err(error)
                         if matches!(error.class(), Class::Other | Class::Permanent | Class::NotFound) =>
                     {
@@ -460,26 +468,47 @@ impl Work<'_> {
         }
     }
 
-    /// Adds to the list of allowed ones and touches nothing else: whoever is blocked stays blocked.
-    async fn allow_in(&self, mailbox: &str, ids: &[String]) -> Result<(), MailError> {
-        let mut lent = self.lent().await?;
-        match add(&mut lent, mailbox, ids).await {
-            Err(MailError::Cmdlet { record, .. }) if is_missing_parameter(&record) => {
-                // Whole lists then, read just before.
-                let current = mailbox_named(&mut lent, mailbox).await?;
-                let missing: Vec<String> = ids
-                    .iter()
-                    .filter(|id| !current.lists.blocked.contains(id) && !current.lists.allowed.contains(id))
-                    .cloned()
-                    .collect();
-                if missing.is_empty() {
-                    Ok(())
-                } else {
-                    write(&mut lent, &current, &missing, Access::Allowed).await
-                }
+    /// Allows phones of a mailbox that are not allowed yet; says how many.
+    async fn allow_in(&self, mailbox: &str, ids: &[String], looks: bool) -> Result<u64, MailError> {
+        match self.allow_at(self.host.as_deref(), mailbox, ids, looks).await {
+            // It is of another domain, perhaps, which that domain controller does not hold.
+            Err(MailError::Cmdlet { .. }) if self.host.is_some() => {
+                self.allow_at(None, mailbox, ids, looks).await
             }
             done => done,
         }
+    }
+
+    /// Adds to the list of allowed ones and touches nothing else: whoever is blocked stays blocked. Looks first, if what a
+    /// round before has written may not have reached the listing.
+    async fn allow_at(
+        &self,
+        host: Option<&str>,
+        mailbox: &str,
+        ids: &[String],
+        looks: bool,
+    ) -> Result<u64, MailError> {
+        let mut lent = self.runner.sessions.background_at(&self.net, host).await?;
+        let mut ids = ids.to_vec();
+        if looks {
+            let current = mailbox_named(&mut lent, mailbox).await?;
+            ids.retain(|id| !current.lists.names(id));
+        }
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        match add(&mut lent, mailbox, &ids).await {
+            Err(MailError::Cmdlet { record, .. }) if is_missing_parameter(&record) => {
+                // Whole lists then, read just before.
+                let current = mailbox_named(&mut lent, mailbox).await?;
+                ids.retain(|id| !current.lists.names(id));
+                if !ids.is_empty() {
+                    write(&mut lent, &current, &ids, Access::Allowed).await?;
+                }
+            }
+            done => done?,
+        }
+        Ok(ids.len() as u64)
     }
 
     /// Switches the default and looks whether it stands.

@@ -228,7 +228,7 @@ async fn what_was_written_is_read_back_where_it_was_written() {
 }
 
 #[tokio::test]
-async fn the_switch_to_quarantine_stays_at_one_domain_controller() {
+async fn the_switch_to_quarantine_is_written_and_read_back_at_one_domain_controller() {
     // What is written on one never arrives at the other.
     let apart = |config: &mut causeway_mock_exchange::Config| {
         let dc = |name: &str| DomainController { name: name.to_owned(), replication: Replication::Manual };

@@ -134,6 +134,21 @@ async fn a_mailbox_that_cannot_be_written_stops_the_switch() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn mailboxes_of_another_domain_are_allowed_too() {
+    let bench = Bench::new(Fake::with_phones(20), json!({ "domain_controller": "dc1.acme.example" }));
+    bench.fake.state().other_domain_from = Some(6);
+    let watched = bench.fake.state().phones.iter().map(|it| it.guid).collect();
+    bench.fake.state().watch = Some(watched);
+    let result = success(bench.settle(&quarantine_on()).await);
+    assert_eq!(result["allowed"], 20, "{}", bench.shown());
+    let state = bench.fake.state();
+    assert!(state.wrongly_held.is_empty(), "{:?}", state.wrongly_held);
+    assert!(state.phones.iter().all(|phone| state.access(phone).0 == "Allowed"));
+    let listings = state.log.iter().filter(|call| call.contains("ResultSize Unlimited"));
+    assert!(listings.clone().count() > 3 && listings.clone().all(|call| !call.contains("DomainController")));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_incomplete_listing_stops_the_switch() {
     let bench = bench(30);
     bench.fake.state().truncate_at = Some(10);

@@ -76,6 +76,10 @@ impl State {
             return Err(record("CommandNotFoundException"));
         }
         let gone = || Err(record("ManagementObjectNotFoundException"));
+        let named = text("DomainController").and(text("Identity")).and_then(|it| self.mailbox_at(&it));
+        if self.other_domain_from.is_some_and(|from| named.is_some_and(|at| at >= from)) {
+            return gone();
+        }
         let by_identity = |state: &Self| {
             text("Identity").and_then(|id| state.phones.iter().position(|it| it.guid.to_string() == id))
         };

@@ -46,6 +46,8 @@ pub(in crate::modules::exchange) struct State {
     pub(in crate::modules::exchange) missing: Vec<String>,
     /// Whether lists can be changed by hashtables.
     pub(in crate::modules::exchange) takes_changes: bool,
+    /// Mailboxes from this one on are in another domain: who names a domain controller does not find them.
+    pub(in crate::modules::exchange) other_domain_from: Option<usize>,
     /// Whether phones can be chosen by a filter.
     pub(in crate::modules::exchange) takes_filters: bool,
     /// What happens next to cmdlets, in order: the name's beginning and what.
@@ -150,6 +152,7 @@ impl Fake {
             missing: Vec::new(),
             takes_changes: true,
             takes_filters: true,
+            other_domain_from: None,
             trouble: VecDeque::new(),
             delay: Duration::ZERO,
             truncate_at: None,
