@@ -92,7 +92,7 @@ impl Runner {
             for group in by_mailbox(queued) {
                 let count = group.len() as u64;
                 // While the servers work on one answer, the one before is compared and written down.
-                let noted = note(reading, answered.take(), &mut output, &mut batch);
+                let noted = self.note(reading, answered.take(), &mut output, &mut batch);
                 let (asked, noted) = tokio::join!(self.answer_about(reading, &group), noted);
                 match noted.and(asked) {
                     Ok(found) => answered = Some(Answered { group, found, at_ms: cx.clock.now_ms() }),
@@ -110,7 +110,7 @@ impl Runner {
             }
         }
         // What was read before the trouble counts all the same.
-        if let Err(error) = note(reading, answered.take(), &mut output, &mut batch).await {
+        if let Err(error) = self.note(reading, answered.take(), &mut output, &mut batch).await {
             trouble.get_or_insert(error);
         }
         if let Some(committed) = output.commit().await? {
@@ -122,7 +122,7 @@ impl Runner {
         store.commit(batch).await?;
         // A slice may end with the last phone of all, and no further one begins then.
         slice.is_done |= self.work_left() == 0;
-        if slice.is_done {
+        if slice.is_done && trouble.is_none() {
             output.finished("done");
         }
         match trouble {
@@ -183,6 +183,23 @@ impl Runner {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Writes down what the servers said; what could not be is waiting still.
+    async fn note(
+        &self,
+        reading: Reading<'_>,
+        answered: Option<Answered>,
+        output: &mut Output<'_>,
+        batch: &mut Batch,
+    ) -> Result<(), MailError> {
+        let Some(answered) = answered else { return Ok(()) };
+        let count = answered.group.len() as u64;
+        let noted = note(reading, answered, output, batch).await;
+        if noted.is_err() {
+            self.work_added(count);
+        }
+        noted
     }
 
     async fn statistics_of(
@@ -311,11 +328,10 @@ struct Answered {
 /// Sends what differs, and remembers it.
 async fn note(
     reading: Reading<'_>,
-    answered: Option<Answered>,
+    Answered { group, found, at_ms }: Answered,
     output: &mut Output<'_>,
     batch: &mut Batch,
 ) -> Result<(), MailError> {
-    let Some(Answered { group, found, at_ms }) = answered else { return Ok(()) };
     output.check_lease()?;
     if found.unreadable > 0 {
         output.count("skipped.unreadable", found.unreadable);
