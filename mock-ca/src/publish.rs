@@ -9,11 +9,12 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use causeway_mock_kit::fault::Fault;
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
 
-use crate::core::Authority;
+use crate::core::{Authority, OcspRefusal, OcspTwist};
 use crate::limits::OCSP_MAX_BYTES;
 use crate::serve::{answer, fault};
 use crate::server::Shared;
@@ -86,11 +87,22 @@ async fn ocsp_get(State(shared): State<Arc<Shared>>, Path(request): Path<String>
 }
 
 async fn ocsp(shared: &Arc<Shared>, request: &[u8]) -> Response {
-    if let Err(instead) = fault(shared, "ocsp", "ask", "").await {
-        return instead;
-    }
-    let authority = shared.authority().await;
-    let (outcome, bytes) = match authority.ocsp(request) {
+    let word = match fault(shared, "ocsp", "ask", "").await {
+        Ok(Some(Fault::Custom { word, .. })) => word,
+        Ok(_) => String::new(),
+        Err(instead) => return instead,
+    };
+    let twist = match word.as_str() {
+        "unknown" => Some(OcspTwist::Forgotten),
+        "another_reply" => Some(OcspTwist::Stranger),
+        _ => None,
+    };
+    let asked = request.to_vec();
+    let answered = match word.as_str() {
+        "try_later" => Err(OcspRefusal::TryLater),
+        _ => shared.work(move |authority| authority.ocsp(&asked, twist)).await,
+    };
+    let (outcome, bytes) = match answered {
         Ok(bytes) => ("successful", bytes),
         Err(refusal) => ("refused", refusal.response()),
     };

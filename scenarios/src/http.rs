@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use http_body_util::{BodyExt, Full};
+use anyhow::{Context, Result, anyhow, bail};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::RETRY_AFTER;
@@ -166,6 +166,40 @@ impl Client {
             }
         }
     }
+}
+
+/// One exchange of octets over plain http, as CRLs and OCSP are fetched: GET, or POST of `(content type, body)`.
+///
+/// # Errors
+/// No connection, no answer in time, another status than 200, or more than `max_bytes`.
+pub async fn fetch(
+    url: &str,
+    post: Option<(&str, Vec<u8>)>,
+    max_bytes: usize,
+    within: Duration,
+) -> Result<Bytes> {
+    let client = Client::new(url, None, None)?;
+    let path = url.parse::<hyper::Uri>()?.path_and_query().map_or("/".to_owned(), ToString::to_string);
+    let exchange = async {
+        let mut request = Request::builder()
+            .uri(path)
+            .header("host", format!("{}:{}", client.origin.host, client.origin.port));
+        let mut body = Bytes::new();
+        if let Some((content_type, octets)) = post {
+            request = request.method(Method::POST).header("content-type", content_type);
+            body = octets.into();
+        }
+        let response = client.connect().await?.send_request(request.body(Full::new(body))?).await?;
+        if response.status() != StatusCode::OK {
+            bail!("it answers {}", response.status());
+        }
+        let read = Limited::new(response.into_body(), max_bytes).collect().await;
+        Ok(read.map_err(|error| anyhow!("read answer: {error}"))?.to_bytes())
+    };
+    let answer = tokio::time::timeout(within, exchange).await;
+    answer
+        .with_context(|| format!("no answer in {} s", within.as_secs()))?
+        .with_context(|| format!("ask {url}"))
 }
 
 async fn open<S>(stream: S) -> Result<SendRequest<Full<Bytes>>>

@@ -11,7 +11,7 @@ use tokio::process::Command;
 use crate::limits::SCRIPT_OUTPUT_MAX_BYTES;
 
 /// Folders that an ordinary user's path often lacks.
-const MORE_FOLDERS: &[&str] = &["/usr/sbin", "/sbin"];
+const MORE_FOLDERS: &[&str] = &["/usr/sbin", "/sbin", "/usr/lib/ipsec/plugins"];
 
 /// What a program did.
 #[derive(Debug)]

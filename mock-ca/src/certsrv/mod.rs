@@ -15,7 +15,7 @@ use axum::{Extension, Router};
 use bytes::Bytes;
 use causeway_mock_kit::fault::Fault;
 use causeway_protocol::enrol::{base64_text, pem};
-use causeway_protocol::pkix::AlternativeName;
+use causeway_protocol::pkix::{AlternativeName, der};
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use percent_encoding::percent_decode;
@@ -24,7 +24,7 @@ use serde_json::json;
 
 use crate::accounts::Account;
 use crate::bag;
-use crate::core::{Authority, Csr, Decision, Denial, Submission, der};
+use crate::core::{Authority, Csr, Decision, Denial, Submission};
 use crate::door::{self, Admitted, DoorConfig};
 use crate::limits::FORM_MAX_BYTES;
 use crate::serve::{Connection, answer, fault, html};

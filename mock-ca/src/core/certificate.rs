@@ -3,9 +3,10 @@
 use std::fmt;
 
 use aws_lc_rs::rand::SecureRandom as _;
-use causeway_protocol::pkix::{Digest, Key};
+use causeway_protocol::pkix::{Digest, Key, Oid, der, oid, time};
 
-use super::{Links, der, hierarchy, template};
+use super::template::KeyUsage;
+use super::{Links, hierarchy, template};
 
 /// A serial number: 16 random bytes, the first bit clear so that it is positive, the second set so that its length is
 /// always the same.
@@ -74,8 +75,6 @@ pub(super) struct Body<'a> {
 #[derive(Default)]
 pub(super) struct Extensions(Vec<Vec<u8>>);
 
-const CE: [u32; 3] = [2, 5, 29];
-
 impl Extensions {
     /// An extension as it stands in a request, byte for byte.
     pub(super) fn raw(&mut self, extension: &[u8]) {
@@ -84,82 +83,79 @@ impl Extensions {
 
     /// Subject alternative name; critical when the subject is empty (RFC 5280 section 4.2.1.6).
     pub(super) fn alternative_names(&mut self, value: &[u8], critical: bool) {
-        self.push(&[CE[0], CE[1], CE[2], 17], critical, value);
+        self.push(oid::SUBJECT_ALT_NAME, critical, value);
     }
 
     /// Basic constraints and usage of an authority.
-    pub(super) fn authority(&mut self, path_max: Option<u8>, usage: u16) {
-        let path = path_max.map_or_else(Vec::new, |count| der::number(u64::from(count)));
-        self.push(&[CE[0], CE[1], CE[2], 19], true, &der::sequence(&[&der::boolean_true(), &path]));
-        self.push(&[CE[0], CE[1], CE[2], 15], true, &der::named_bits(usage));
+    pub(super) fn authority(&mut self, path_max: Option<u8>, usage: &[KeyUsage]) {
+        let path = path_max.map_or_else(Vec::new, |count| der::small(u32::from(count)));
+        self.push(oid::BASIC_CONSTRAINTS, true, &der::sequence(&[&der::yes(), &path]));
+        self.push(oid::KEY_USAGE, true, &der::named_bits(&KeyUsage::bits(usage)));
     }
 
     /// Says that it is no authority, for clients that take silence for neither yes nor no.
     pub(super) fn no_authority(&mut self) {
-        self.push(&[CE[0], CE[1], CE[2], 19], false, &der::sequence(&[]));
+        self.push(oid::BASIC_CONSTRAINTS, false, &der::sequence(&[]));
     }
 
     /// Usage and purposes of anything else.
-    pub(super) fn usage<S: AsRef<str>>(&mut self, usage: u16, purposes: &[S]) {
-        if usage != 0 {
-            self.push(&[CE[0], CE[1], CE[2], 15], true, &der::named_bits(usage));
+    pub(super) fn usage<S: AsRef<str>>(&mut self, usage: &[KeyUsage], purposes: &[S]) {
+        if !usage.is_empty() {
+            self.push(oid::KEY_USAGE, true, &der::named_bits(&KeyUsage::bits(usage)));
         }
         let purposes: Vec<Vec<u8>> =
             purposes.iter().filter_map(|word| template::purpose(word.as_ref())).collect();
         if !purposes.is_empty() {
             let parts: Vec<&[u8]> = purposes.iter().map(Vec::as_slice).collect();
-            self.push(&[CE[0], CE[1], CE[2], 37], false, &der::sequence(&parts));
+            self.push(oid::EXTENDED_KEY_USAGE, false, &der::sequence(&parts));
         }
     }
 
     /// Identifiers of the subject's and the issuer's key.
     pub(super) fn key_ids(&mut self, subject: &[u8], issuer: &[u8]) {
-        self.push(&[CE[0], CE[1], CE[2], 14], false, &der::octets(subject));
-        self.push(&[CE[0], CE[1], CE[2], 35], false, &der::sequence(&[&der::context_primitive(0, issuer)]));
+        self.push(oid::SUBJECT_KEY_ID, false, &der::octets(subject));
+        self.push(oid::AUTHORITY_KEY_ID, false, &der::sequence(&[&der::implicit(0, issuer)]));
     }
 
     /// Where the CRL, the OCSP responder and the issuer's certificate are.
     pub(super) fn links(&mut self, links: &Links, generation: u32) {
-        let uri = |text: &str| der::context_primitive(6, text.as_bytes());
+        let uri = |text: &str| der::implicit(6, text.as_bytes());
         if !links.crl.is_empty() {
-            let name = der::context(0, &[&der::context(0, &[&uri(&links.crl_of(generation))])]);
-            self.push(&[CE[0], CE[1], CE[2], 31], false, &der::sequence(&[&der::sequence(&[&name])]));
+            let name = der::explicit(0, &der::explicit(0, &uri(&links.crl_of(generation))));
+            self.push(oid::CRL_DISTRIBUTION_POINTS, false, &der::sequence(&[&der::sequence(&[&name])]));
         }
         if !links.ocsp.is_empty() {
-            let pkix_ad = [1, 3, 6, 1, 5, 5, 7, 48];
-            let access = |kind: u32, url: &str| {
-                let method: Vec<u32> = pkix_ad.iter().copied().chain([kind]).collect();
-                der::sequence(&[&der::oid(&method), &uri(url)])
-            };
-            let both = [access(1, &links.ocsp), access(2, &links.issuer_of(generation))];
-            self.push(&[1, 3, 6, 1, 5, 5, 7, 1, 1], false, &der::sequence(&[&both[0], &both[1]]));
+            let access = |method: Oid, url: &str| der::sequence(&[&der::oid(method), &uri(url)]);
+            let both =
+                [access(oid::OCSP, &links.ocsp), access(oid::CA_ISSUERS, &links.issuer_of(generation))];
+            self.push(oid::AUTHORITY_INFO_ACCESS, false, &der::sequence(&[&both[0], &both[1]]));
         }
     }
 
-    fn push(&mut self, arcs: &[u32], critical: bool, value: &[u8]) {
-        self.0.push(extension(&der::oid(arcs), critical, value));
+    fn push(&mut self, oid: Oid, critical: bool, value: &[u8]) {
+        self.0.push(extension(oid, critical, value));
     }
 }
 
 /// One `Extension` around a value.
-pub(super) fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
-    let flag = if critical { der::boolean_true() } else { Vec::new() };
-    der::sequence(&[oid, &flag, &der::octets(value)])
+pub(super) fn extension(oid: Oid, critical: bool, value: &[u8]) -> Vec<u8> {
+    let flag = if critical { der::yes() } else { Vec::new() };
+    der::sequence(&[&der::oid(oid), &flag, &der::octets(value)])
 }
 
 /// Signs a certificate of version 3.
 pub(super) fn sign(body: &Body<'_>, extensions: &Extensions, by: &Key) -> Vec<u8> {
     let parts: Vec<&[u8]> = extensions.0.iter().map(Vec::as_slice).collect();
-    let validity = der::sequence(&[&der::time(body.not_before_ms), &der::time(body.not_after_ms)]);
+    let validity = der::sequence(&[&time::write(body.not_before_ms), &time::write(body.not_after_ms)]);
     let content = der::sequence(&[
-        &der::context(0, &[&der::number(2)]),
+        &der::explicit(0, &der::small(2)),
         &body.serial.der(),
         &by.signature_algorithm(Digest::Sha256).identifier(),
         body.issuer,
         &validity,
         body.subject,
         body.spki,
-        &der::context(3, &[&der::sequence(&parts)]),
+        &der::explicit(3, &der::sequence(&parts)),
     ]);
     hierarchy::signed(&content, by)
 }

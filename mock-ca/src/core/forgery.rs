@@ -2,6 +2,7 @@
 
 use super::certificate::{self, Body, Extensions, Serial};
 use super::hierarchy::{Generation, Maker, Tiers};
+use super::template::KeyUsage;
 use super::{Authority, AuthorityConfig, Issued};
 
 /// Makes another seed of a seed, so that the stranger's keys are kept like all others.
@@ -35,7 +36,7 @@ impl Authority {
             not_after_ms: issued.not_after_ms,
         };
         let mut extensions = Extensions::default();
-        extensions.usage(5, &["client_auth"]);
+        extensions.usage(&[KeyUsage::DigitalSignature, KeyUsage::KeyEncipherment], &["client_auth"]);
         certificate::sign(&body, &extensions, &by.key)
     }
 }

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use causeway_protocol::certificate::KeyKind;
-use causeway_protocol::pkix::{Certificate, Digest, Key, Name};
+use causeway_protocol::pkix::{Certificate, Digest, Key, Name, der};
 use serde::{Deserialize, Serialize};
 
 use super::certificate::{self, Body, Extensions, Serial};
 use super::keys::{self, KeyName};
 use super::template::KeyUsage;
-use super::{AuthorityConfig, Links, der};
+use super::{AuthorityConfig, Links};
 
 const DAY_MS: i64 = 86_400_000;
 /// Certificates begin this much earlier than now, as AD CS does it for clocks that are slow.
@@ -142,7 +142,7 @@ impl Maker<'_> {
                 let key = self.key("issuing", number, self.config.key);
                 let mut extensions = Extensions::default();
                 // Digital signature and encipherment besides: in CA mode SCEP uses this key for both (RFC 8894 section 2.1.2).
-                extensions.authority(Some(0), self.authority_usage());
+                extensions.authority(Some(0), &self.authority_usage());
                 extensions.links(self.links, 0);
                 self.issue(root, 0, key, &name_of(name), days, extensions)
             }
@@ -178,7 +178,7 @@ impl Maker<'_> {
         let key = self.key(role, number, self.ra_key());
         let mut extensions = Extensions::default();
         extensions.no_authority();
-        extensions.usage(KeyUsage::set(usage), &["enrolment_agent"]);
+        extensions.usage(usage, &["enrolment_agent"]);
         extensions.links(self.links, number);
         let name = name_of(&format!("CN={}, {}", self.config.ra_name, without_first(&self.config.name)));
         self.issue(authority, number, key, &name, days, extensions)
@@ -187,7 +187,7 @@ impl Maker<'_> {
     fn self_signed(&self, role: &'static str, number: u32, name: &str, days: i32) -> Identity {
         let key = self.key(role, number, self.config.key);
         let mut extensions = Extensions::default();
-        extensions.authority(None, self.authority_usage());
+        extensions.authority(None, &self.authority_usage());
         let name = name_of(name);
         let (serial, not_before_ms, not_after_ms) =
             (Serial::random(), self.now_ms - BACKDATED_MS, self.now_ms + i64::from(days) * DAY_MS);
@@ -262,12 +262,12 @@ impl Maker<'_> {
         keys::kept(&KeyName { seed: self.seed, role, generation, kind })
     }
 
-    fn authority_usage(&self) -> u16 {
+    fn authority_usage(&self) -> Vec<KeyUsage> {
         let mut usage = vec![KeyUsage::DigitalSignature, KeyUsage::KeyCertSign, KeyUsage::CrlSign];
         if self.config.key != KeyKind::P256 {
             usage.push(KeyUsage::KeyEncipherment);
         }
-        KeyUsage::set(&usage)
+        usage
     }
 }
 

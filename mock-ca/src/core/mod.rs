@@ -10,7 +10,6 @@ mod challenge;
 mod config;
 mod csr;
 mod denial;
-pub mod der;
 mod forgery;
 mod hierarchy;
 mod keys;
@@ -34,7 +33,7 @@ pub use csr::Csr;
 pub use denial::Denial;
 pub use hierarchy::{Generation, Hierarchy, Identity, RaMode, Tiers};
 pub use ledger::{Issued, Request, RequestView, State, Transaction};
-pub use revocation::{OcspRefusal, Reason, Revocation};
+pub use revocation::{OcspRefusal, OcspTwist, Reason, Revocation};
 pub use template::{Approval, KeyUsage, Template, TemplateError};
 
 use crate::limits::{LEDGER_MAX, LISTED_MAX};
@@ -380,16 +379,25 @@ impl Authority {
         Some(revocation::crl(found, number, now_ms, next_ms, revoked.into_iter()))
     }
 
-    /// Answers a question over OCSP.
+    /// Answers a question over OCSP. Blocks while keys are made, if `twist` wants other ones.
     ///
     /// # Errors
     /// [`OcspRefusal`] when there is nothing to answer.
-    pub fn ocsp(&self, request: &[u8]) -> Result<Vec<u8>, OcspRefusal> {
+    pub fn ocsp(&self, request: &[u8], twist: Option<OcspTwist>) -> Result<Vec<u8>, OcspRefusal> {
         let now_ms = self.now_ms();
         let next_ms = now_ms + i64::from(self.config.crl_hours) * HOUR_MS;
-        revocation::ocsp(&self.hierarchy().generations, request, now_ms, next_ms, |generation, serial| {
+        let stranger = (twist == Some(OcspTwist::Stranger)).then(|| self.stranger());
+        let forgotten = twist == Some(OcspTwist::Forgotten);
+        let responder = revocation::Responder {
+            generations: &self.hierarchy().generations,
+            stranger: stranger.as_ref(),
+            now_ms,
+            next_ms,
+        };
+        responder.answer(request, |generation, serial| {
             let ledger = self.ledger();
             match (ledger.issued.get(&serial), ledger.revoked.get(&serial)) {
+                _ if forgotten => revocation::Status::Unknown,
                 (Some(issued), _) if issued.generation != generation.number => revocation::Status::Unknown,
                 (Some(_), Some(how)) => revocation::Status::Revoked(*how),
                 (Some(_), None) => revocation::Status::Good,

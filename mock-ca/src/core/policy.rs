@@ -23,7 +23,7 @@ pub struct Draft {
     pub(super) key_sha256: [u8; 32],
     pub(super) template: String,
     validity_days: u32,
-    key_usage: u16,
+    key_usage: Vec<KeyUsage>,
     purposes: Vec<String>,
     /// GeneralNames, DER, in place of those in the request.
     alternative_names: Option<Vec<u8>>,
@@ -76,7 +76,7 @@ pub(super) fn draft(
         key_sha256: sha256(csr.spki()),
         template: template.name.clone(),
         validity_days: submission.validity_days.unwrap_or(template.validity_days).min(template.validity_days),
-        key_usage: KeyUsage::set(&template.key_usage),
+        key_usage: template.key_usage.clone(),
         purposes: template.extended_key_usage.clone(),
         // An empty list is none: GeneralNames has at least one (RFC 5280 section 4.2.1.6).
         alternative_names: submission.alternative_names.clone().filter(|_| !names.is_empty()),
@@ -97,7 +97,7 @@ impl Draft {
         let not_before_ms = (now_ms - BACKDATED_MS).max(by.authority.not_before_ms);
         let not_after_ms = (now_ms + i64::from(self.validity_days) * DAY_MS).min(by.authority.not_after_ms);
         let mut extensions = Extensions::default();
-        extensions.usage(self.key_usage, &self.purposes);
+        extensions.usage(&self.key_usage, &self.purposes);
         extensions.key_ids(&self.key.key_id(), &by.authority.key.public_key().key_id());
         extensions.links(links, by.number);
         if let Some(names) = &self.alternative_names {

@@ -1,12 +1,11 @@
 //! Certificates that ended early, as a CRL (RFC 5280 section 5) and as answers over OCSP (RFC 6960) say it.
 
-use causeway_protocol::pkix::ber::{Node, OCTET_STRING, SEQUENCE, context};
-use causeway_protocol::pkix::{Digest, Oid, PkixError, oid};
+use causeway_protocol::pkix::ber::{ENUMERATED, Node, OCTET_STRING, SEQUENCE, context};
+use causeway_protocol::pkix::{Digest, Oid, PkixError, der, oid, time};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::certificate::{Serial, extension};
-use super::der;
 use super::hierarchy::{Generation, signature, signed};
 use crate::limits::OCSP_REQUESTS_MAX;
 
@@ -80,19 +79,19 @@ pub(super) fn crl(
     let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
     // An empty list is left out altogether (RFC 5280 section 5.1.2.6).
     let entries = if entries.is_empty() { Vec::new() } else { der::sequence(&entries) };
-    let issuer_key = der::sequence(&[&der::context_primitive(0, &key.public_key().key_id())]);
+    let issuer_key = der::sequence(&[&der::implicit(0, &key.public_key().key_id())]);
     let extensions = der::sequence(&[
-        &extension(&der::oid(&[2, 5, 29, 35]), false, &issuer_key),
-        &extension(&der::oid(&[2, 5, 29, 20]), false, &der::number(number)),
+        &extension(oid::AUTHORITY_KEY_ID, false, &issuer_key),
+        &extension(oid::CRL_NUMBER, false, &der::unsigned(&number.to_be_bytes())),
     ]);
     let content = der::sequence(&[
-        &der::number(1),
+        &der::small(1),
         &key.signature_algorithm(Digest::Sha256).identifier(),
         &generation.authority.name,
-        &der::time(now_ms),
-        &der::time(next_ms),
+        &time::write(now_ms),
+        &time::write(next_ms),
         &entries,
-        &der::context(0, &[&extensions]),
+        &der::explicit(0, &extensions),
     ]);
     signed(&content, key)
 }
@@ -102,11 +101,11 @@ fn entry(serial: Serial, revocation: Revocation) -> Vec<u8> {
     let extensions = match revocation.reason {
         Reason::Unspecified => Vec::new(),
         reason => {
-            let code = der::element(der::ENUMERATED, &[&[reason.code()]]);
-            der::sequence(&[&extension(&der::oid(&[2, 5, 29, 21]), false, &code)])
+            let code = der::element(ENUMERATED, &[reason.code()]);
+            der::sequence(&[&extension(oid::CRL_REASON, false, &code)])
         }
     };
-    der::sequence(&[&serial.der(), &der::time(revocation.at_ms), &extensions])
+    der::sequence(&[&serial.der(), &time::write(revocation.at_ms), &extensions])
 }
 
 /// What the responder knows of one certificate.
@@ -120,6 +119,8 @@ pub(super) enum Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OcspRefusal {
     MalformedRequest,
+    /// Ask again later.
+    TryLater,
     /// The request is about another authority's certificates only.
     Unauthorized,
 }
@@ -129,52 +130,77 @@ impl OcspRefusal {
     pub fn response(self) -> Vec<u8> {
         let code = match self {
             Self::MalformedRequest => 1,
+            Self::TryLater => 3,
             Self::Unauthorized => 6,
         };
-        der::sequence(&[&der::element(der::ENUMERATED, &[&[code]])])
+        der::sequence(&[&der::element(ENUMERATED, &[code])])
     }
 }
 
-/// Answers an OCSP request about certificates of these generations. `status` is asked once for each serial number.
-pub(super) fn ocsp(
-    generations: &[std::sync::Arc<Generation>],
-    request: &[u8],
-    now_ms: i64,
-    next_ms: i64,
-    status: impl Fn(&Generation, Serial) -> Status,
-) -> Result<Vec<u8>, OcspRefusal> {
-    let asked = Question::read(request).map_err(|_| OcspRefusal::MalformedRequest)?;
-    let mine = |id: &CertId<'_>| generations.iter().find(|one| is_issuer(one, id));
-    // One answer has one signer, so one request is about one authority.
-    let signer = asked.ids.iter().find_map(mine).ok_or(OcspRefusal::Unauthorized)?;
-    let mut answers = Vec::with_capacity(asked.ids.len());
-    for id in &asked.ids {
-        let known = Serial::from_bytes(id.serial).filter(|_| is_issuer(signer, id));
-        let status = match known.map_or(Status::Unknown, |serial| status(signer, serial)) {
-            Status::Good => der::context_primitive(0, &[]),
-            Status::Unknown => der::context_primitive(2, &[]),
-            Status::Revoked(revocation) => {
-                let reason = der::element(der::ENUMERATED, &[&[revocation.reason.code()]]);
-                der::context(1, &[&der::generalized_time(revocation.at_ms), &der::context(0, &[&reason])])
-            }
-        };
-        let next = der::context(0, &[&der::generalized_time(next_ms)]);
-        answers.push(der::sequence(&[id.raw, &status, &der::generalized_time(now_ms), &next]));
+/// What a fault makes of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OcspTwist {
+    /// The books are lost: every certificate is unknown.
+    Forgotten,
+    /// An authority of the same name with another key answers.
+    Stranger,
+}
+
+/// Who answers.
+pub(super) struct Responder<'a> {
+    /// Whose certificates are asked about.
+    pub(super) generations: &'a [std::sync::Arc<Generation>],
+    /// Who signs in their place.
+    pub(super) stranger: Option<&'a Generation>,
+    pub(super) now_ms: i64,
+    pub(super) next_ms: i64,
+}
+
+impl Responder<'_> {
+    /// Answers a request. `status` is asked once for each serial number.
+    pub(super) fn answer(
+        &self,
+        request: &[u8],
+        status: impl Fn(&Generation, Serial) -> Status,
+    ) -> Result<Vec<u8>, OcspRefusal> {
+        let (now_ms, next_ms) = (self.now_ms, self.next_ms);
+        let asked = Question::read(request).map_err(|_| OcspRefusal::MalformedRequest)?;
+        let mine = |id: &CertId<'_>| self.generations.iter().find(|one| is_issuer(one, id));
+        // One answer has one signer, so one request is about one authority.
+        let signer = asked.ids.iter().find_map(mine).ok_or(OcspRefusal::Unauthorized)?;
+        let mut answers = Vec::with_capacity(asked.ids.len());
+        for id in &asked.ids {
+            let known = Serial::from_bytes(id.serial).filter(|_| is_issuer(signer, id));
+            let status = match known.map_or(Status::Unknown, |serial| status(signer, serial)) {
+                Status::Good => der::implicit(0, &[]),
+                Status::Unknown => der::implicit(2, &[]),
+                Status::Revoked(revocation) => {
+                    let reason = der::element(ENUMERATED, &[revocation.reason.code()]);
+                    der::joined(
+                        context(1),
+                        &[&time::write_generalized(revocation.at_ms), &der::explicit(0, &reason)],
+                    )
+                }
+            };
+            let next = der::explicit(0, &time::write_generalized(next_ms));
+            answers.push(der::sequence(&[id.raw, &status, &time::write_generalized(now_ms), &next]));
+        }
+        let answers: Vec<&[u8]> = answers.iter().map(Vec::as_slice).collect();
+        let signer = self.stranger.unwrap_or(signer);
+        let key = &signer.authority.key;
+        let nonce = asked.nonce.map_or_else(Vec::new, |nonce| der::explicit(1, &der::sequence(&[nonce])));
+        let content = der::sequence(&[
+            &der::explicit(2, &der::octets(&key.public_key().key_id())),
+            &time::write_generalized(now_ms),
+            &der::sequence(&answers),
+            &nonce,
+        ]);
+        let (algorithm, signature) = signature(&content, key);
+        let certificates = der::explicit(0, &der::sequence(&[signer.authority.certificate.raw()]));
+        let basic = der::sequence(&[&content, &algorithm, &signature, &certificates]);
+        let bytes = der::sequence(&[&der::oid(oid::OCSP_BASIC), &der::octets(&basic)]);
+        Ok(der::sequence(&[&der::element(ENUMERATED, &[0]), &der::explicit(0, &bytes)]))
     }
-    let answers: Vec<&[u8]> = answers.iter().map(Vec::as_slice).collect();
-    let key = &signer.authority.key;
-    let nonce = asked.nonce.map_or_else(Vec::new, |nonce| der::context(1, &[&der::sequence(&[nonce])]));
-    let content = der::sequence(&[
-        &der::context(2, &[&der::octets(&key.public_key().key_id())]),
-        &der::generalized_time(now_ms),
-        &der::sequence(&answers),
-        &nonce,
-    ]);
-    let (algorithm, signature) = signature(&content, key);
-    let certificates = der::context(0, &[&der::sequence(&[signer.authority.certificate.raw()])]);
-    let basic = der::sequence(&[&content, &algorithm, &signature, &certificates]);
-    let bytes = der::sequence(&[&der::oid(&[1, 3, 6, 1, 5, 5, 7, 48, 1, 1]), &der::octets(&basic)]);
-    Ok(der::sequence(&[&der::element(der::ENUMERATED, &[&[0]]), &der::context(0, &[&bytes])]))
 }
 
 /// Whether an id names this authority: by the digests of its name and its key (RFC 6960 section 4.1.1).
@@ -208,8 +234,6 @@ struct CertId<'a> {
     serial: &'a [u8],
 }
 
-const NONCE: Oid = Oid::new(&[1, 3, 6, 1, 5, 5, 7, 48, 1, 2]);
-
 impl<'a> Question<'a> {
     fn read(bytes: &'a [u8]) -> Result<Self, PkixError> {
         const WHAT: &str = "OCSP request";
@@ -232,7 +256,7 @@ impl<'a> Question<'a> {
         if let Some(extensions) = content.optional(context(2))? {
             for extension in extensions.inside(WHAT)?.sequence()? {
                 let extension = extension?;
-                if extension.open(WHAT, SEQUENCE)?.node()?.oid(WHAT)? == NONCE {
+                if extension.open(WHAT, SEQUENCE)?.node()?.oid(WHAT)? == oid::OCSP_NONCE {
                     nonce = Some(extension.raw());
                 }
             }

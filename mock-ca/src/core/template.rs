@@ -79,9 +79,9 @@ pub enum KeyUsage {
 }
 
 impl KeyUsage {
-    /// The bits of some usages, first bit lowest.
-    pub fn set(usages: &[Self]) -> u16 {
-        usages.iter().fold(0, |set, usage| set | 1 << *usage as u16)
+    /// Their numbers as bits (RFC 5280 section 4.2.1.3).
+    pub(super) fn bits(usages: &[Self]) -> Vec<u8> {
+        usages.iter().map(|usage| *usage as u8).collect()
     }
 }
 

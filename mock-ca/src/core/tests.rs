@@ -7,6 +7,7 @@ use causeway_mock_kit::world::{Company, CompanySpec};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 
 use causeway_protocol::certificate::KeyKind;
+use causeway_protocol::pkix::der;
 use causeway_protocol::pkix::san::SID_URI_PREFIX as SID_PREFIX;
 
 use super::*;

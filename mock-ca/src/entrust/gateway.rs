@@ -17,7 +17,7 @@ use causeway_protocol::enrol::gateway::{
     Profile, Profiles, PutRevoke, Typed, VariableRequirement,
 };
 use causeway_protocol::enrol::{base64_text, pem};
-use causeway_protocol::pkix::{AlternativeName, Name};
+use causeway_protocol::pkix::{AlternativeName, Name, der};
 use http::StatusCode;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -27,7 +27,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{GatewayProfile, RevokeBy};
 use crate::bag;
-use crate::core::{Authority, Csr, Decision, Issued, Reason, RevokeError, Serial, Submission, der};
+use crate::core::{Authority, Csr, Decision, Issued, Reason, RevokeError, Serial, Submission};
 use crate::limits::{FORM_MAX_BYTES, LISTED_MAX, SEARCH_PAGE};
 use crate::ra::Ra;
 use crate::serve::{Connection, answer, fault};

@@ -144,6 +144,10 @@ async fn pki_operation(shared: &Arc<Shared>, connection: &Connection, bytes: Vec
         }
     };
     shared.cx.journal.record("scep", operation, &subject, &outcome, detail);
+    // Everything is done and stands in the books; a rule for this moment keeps the client from hearing of it.
+    if let Err(instead) = fault(shared, "scep", "PKIOperation_done", &subject).await {
+        return instead;
+    }
     if half {
         bytes.truncate(bytes.len() / 2);
     }

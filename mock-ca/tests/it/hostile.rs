@@ -70,23 +70,21 @@ async fn padding_tells_nothing() {
     let good = forged.envelope(&server);
     // The encrypted content key: 256 bytes after its header.
     let key_at = good.windows(4).position(|window| window == [0x04, 0x82, 0x01, 0x00]).unwrap() + 4;
-    let mut bad = Vec::new();
-    for (at, with) in [(0, 0x00), (0, 0xff), (255, 0x55), (100, 0x01), (1, 0x80)] {
+    let spoilt = |at: usize, with: u8| {
         let mut envelope = good.clone();
-        envelope[key_at + at] ^= with | 1;
-        bad.push(envelope);
-    }
-    for byte in [0x00, 0xff, 0x41] {
+        envelope[at] ^= with;
+        envelope
+    };
+    // Every byte of the key's block in three ways, blocks of one value, and every byte of the end of the content.
+    let mut bad: Vec<Vec<u8>> =
+        (0..256).flat_map(|at| [0x01, 0x80, 0xff].map(|with| spoilt(key_at + at, with))).collect();
+    bad.extend((0..=255).step_by(8).map(|byte| {
         let mut envelope = good.clone();
         envelope[key_at..key_at + 256].fill(byte);
-        bad.push(envelope);
-    }
-    for from_end in [1, 8, 9, 40] {
-        let mut envelope = good.clone();
-        let at = envelope.len() - from_end;
-        envelope[at] ^= 0x10;
-        bad.push(envelope);
-    }
+        envelope
+    }));
+    bad.extend((1..=200).map(|from_end| spoilt(good.len() - from_end, 0x10)));
+    assert_eq!(bad.len(), 1_000);
     let mut lengths = Vec::new();
     for envelope in &bad {
         let answer = post(&server.url, forged.message(envelope)).await;

@@ -21,6 +21,8 @@ pub const OCTET_STRING: u8 = 0x04;
 pub const NULL: u8 = 0x05;
 /// Universal OBJECT IDENTIFIER.
 pub const OBJECT_IDENTIFIER: u8 = 0x06;
+/// Universal ENUMERATED.
+pub const ENUMERATED: u8 = 0x0a;
 /// Universal UTF8String.
 pub const UTF8_STRING: u8 = 0x0c;
 /// Universal PrintableString.

@@ -274,6 +274,23 @@ impl Extensions {
         Ok(urls)
     }
 
+    /// URLs of OCSP responders.
+    pub fn ocsp_urls(&self) -> Result<Vec<String>, PkixError> {
+        const WHAT: &str = "authority information access";
+        let Some(node) = self.value(WHAT, oid::AUTHORITY_INFO_ACCESS)? else { return Ok(Vec::new()) };
+        let mut urls = Vec::new();
+        for access in node.open(WHAT, SEQUENCE)?.take(EXTENSIONS_MAX) {
+            let mut fields = access?.open(WHAT, SEQUENCE)?;
+            let method = fields.node()?.oid(WHAT)?;
+            if method == oid::OCSP
+                && let AlternativeName::Uri(url) = AlternativeName::from_node(&fields.node()?)?
+            {
+                urls.push(url);
+            }
+        }
+        Ok(urls)
+    }
+
     /// Microsoft's template; version 2 wins where both are there.
     pub fn template(&self) -> Result<Option<Template>, PkixError> {
         const WHAT: &str = "template";

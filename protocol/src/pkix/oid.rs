@@ -223,6 +223,10 @@ pub const EXTENDED_KEY_USAGE: Oid = Oid::new(&[2, 5, 29, 37]);
 pub const AUTHORITY_INFO_ACCESS: Oid = Oid::new(&[1, 3, 6, 1, 5, 5, 7, 1, 1]);
 /// `1.3.6.1.5.5.7.48.1`: access method OCSP.
 pub const OCSP: Oid = Oid::new(&[1, 3, 6, 1, 5, 5, 7, 48, 1]);
+/// `1.3.6.1.5.5.7.48.1.1`: id-pkix-ocsp-basic, what an OCSP response holds (RFC 6960 section 4.2.1).
+pub const OCSP_BASIC: Oid = Oid::new(&[1, 3, 6, 1, 5, 5, 7, 48, 1, 1]);
+/// `1.3.6.1.5.5.7.48.1.2`: id-pkix-ocsp-nonce (RFC 6960 section 4.4.1).
+pub const OCSP_NONCE: Oid = Oid::new(&[1, 3, 6, 1, 5, 5, 7, 48, 1, 2]);
 /// `1.3.6.1.5.5.7.48.2`: access method caIssuers.
 pub const CA_ISSUERS: Oid = Oid::new(&[1, 3, 6, 1, 5, 5, 7, 48, 2]);
 /// `1.3.6.1.5.5.7.3.1`: purpose: TLS server.

@@ -58,15 +58,28 @@ fn offset(text: &str) -> Option<i64> {
 /// Writes a time as RFC 5280 wants it: UTCTime until 2049, GeneralizedTime after; fractions of a second are cut. Times
 /// outside the years 1950 to 9999 are written as the nearest one inside.
 pub fn write(ms: i64) -> Vec<u8> {
-    let ms = ms.clamp(days(1950, 1, 1) * DAY_MS, days(10_000, 1, 1) * DAY_MS - 1);
-    let (year, month, day) = date(ms.div_euclid(DAY_MS));
-    let seconds = ms.rem_euclid(DAY_MS) / 1000;
-    let rest = format!("{month:02}{day:02}{:02}{:02}{:02}Z", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let (year, rest) = digits_of(ms);
     if year < 2050 {
         der::element(UTC_TIME, format!("{:02}{rest}", year % 100).as_bytes())
     } else {
         der::element(GENERALIZED_TIME, format!("{year:04}{rest}").as_bytes())
     }
+}
+
+/// Writes a GeneralizedTime of any year, without fraction, as OCSP has it everywhere (RFC 6960 section 4.2.2.2.1). Bounds
+/// are those of [`write`].
+pub fn write_generalized(ms: i64) -> Vec<u8> {
+    let (year, rest) = digits_of(ms);
+    der::element(GENERALIZED_TIME, format!("{year:04}{rest}").as_bytes())
+}
+
+/// The year, and month to second in digits.
+fn digits_of(ms: i64) -> (i64, String) {
+    let ms = ms.clamp(days(1950, 1, 1) * DAY_MS, days(10_000, 1, 1) * DAY_MS - 1);
+    let (year, month, day) = date(ms.div_euclid(DAY_MS));
+    let seconds = ms.rem_euclid(DAY_MS) / 1000;
+    let rest = format!("{month:02}{day:02}{:02}{:02}{:02}Z", seconds / 3600, seconds / 60 % 60, seconds % 60);
+    (year, rest)
 }
 
 /// Days since 1970-01-01 of a date of the Gregorian calendar. Years are counted from March, so that the leap day is the
@@ -124,6 +137,8 @@ mod tests {
         assert_eq!(write(2_524_608_000_000), der::element(GENERALIZED_TIME, b"20500101000000Z"));
         assert_eq!(write(i64::MAX), der::element(GENERALIZED_TIME, b"99991231235959Z"));
         assert_eq!(write(i64::MIN), der::element(UTC_TIME, b"500101000000Z"));
+        let early = der::element(GENERALIZED_TIME, b"20491231235959Z");
+        assert_eq!(write_generalized(2_524_607_999_000), early);
     }
 
     #[test]

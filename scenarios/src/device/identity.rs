@@ -11,8 +11,8 @@ use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
-use super::Forgery;
 use super::api::Told;
+use super::{Forgery, day};
 
 /// A request under way, with the key that was made for it.
 pub enum Wish {
@@ -35,8 +35,7 @@ pub struct Held {
 impl Held {
     /// The day it ends, for people.
     pub fn ends(&self) -> String {
-        let end = time::OffsetDateTime::from_unix_timestamp(self.certificate.not_after_ms() / 1_000);
-        end.map(|end| end.date().to_string()).unwrap_or_default()
+        day(self.certificate.not_after_ms())
     }
 
     /// Checks that the key is the certificate's and that every certificate is signed by the next one above it.

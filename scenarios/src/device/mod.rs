@@ -3,6 +3,8 @@
 
 mod api;
 mod identity;
+mod ocsp;
+mod openssl;
 mod server;
 
 use std::collections::BTreeMap;
@@ -15,7 +17,9 @@ use serde_json::{Value, json};
 
 pub use api::{Assigned, DeviceApi, Refusal};
 pub use identity::{Held, Wish};
-pub use server::{Verdict, show};
+pub use ocsp::{OcspError, Question, Standing};
+pub use openssl::verify;
+pub use server::{Server, Verdict, WhenSilent};
 
 use crate::http::Client;
 
@@ -212,6 +216,12 @@ impl SimulatedDevice {
             self.begun.get(profile).with_context(|| format!("nothing was begun for {profile}"))?;
         self.api.request(request, 0).await
     }
+}
+
+/// A day of Unix milliseconds, for people.
+fn day(at_ms: i64) -> String {
+    let at = time::OffsetDateTime::from_unix_timestamp(at_ms.div_euclid(1_000));
+    at.map(|at| at.date().to_string()).unwrap_or_default()
 }
 
 /// Makes a key on a thread where it keeps nobody waiting: RSA takes tenths of a second.

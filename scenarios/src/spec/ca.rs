@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::step::Count;
+use crate::device::WhenSilent;
 
 /// The certificate authority of a scenario. The people are those of the directory.
 #[derive(Clone, Debug, Deserialize)]
@@ -80,9 +81,11 @@ pub enum IdentityAct {
     Renew,
     /// Asks for a certificate under names that are not its own.
     Forge(ForgeSpec),
-    /// Shows its certificate to a server that lets in whoever has one of the company's, and asks the CRL: `true` when it must
-    /// be let in.
-    Show(bool),
+    /// Shows its certificate to a server that lets in whoever has one of the company's, and asks CRL and OCSP: `true` when it
+    /// must be let in, or a table that says more.
+    Show(ShowSpec),
+    /// Lets OpenSSL verify its certificate, where there is an OpenSSL.
+    OpensslVerify,
     /// An administrator says that it was wiped.
     Wipe,
     /// An administrator ends its management.
@@ -91,6 +94,41 @@ pub enum IdentityAct {
     Revoke,
     /// An administrator presses the button that renews what it has.
     RenewButton,
+}
+
+/// How a server judges a device.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(from = "ShowForm")]
+pub struct ShowSpec {
+    /// Whether the device must be let in.
+    pub welcome: bool,
+    /// What the server does when the OCSP responder is silent.
+    pub when_silent: WhenSilent,
+}
+
+/// The two ways to write it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum ShowForm {
+    Welcome(bool),
+    Table(ShowTable),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ShowTable {
+    welcome: bool,
+    #[serde(default)]
+    when_silent: WhenSilent,
+}
+
+impl From<ShowForm> for ShowSpec {
+    fn from(form: ShowForm) -> Self {
+        match form {
+            ShowForm::Welcome(welcome) => Self { welcome, when_silent: WhenSilent::default() },
+            ShowForm::Table(ShowTable { welcome, when_silent }) => Self { welcome, when_silent },
+        }
+    }
 }
 
 /// What a forged signing request says.
@@ -106,7 +144,7 @@ pub struct ForgeSpec {
 }
 
 /// A call of the authority's admin API, for what its administrators or its world do. `${request:N}` in the path is the id of
-/// the n-th request that waits, counted from 1.
+/// the n-th request that waits, counted from 1; `${certificate:NAME}` is the serial number of what a device holds.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaStep {

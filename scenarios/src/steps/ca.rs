@@ -6,8 +6,10 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::mismatch;
-use crate::device::{Forgery, Outcome, SimulatedDevice, Verdict, show};
-use crate::spec::{CaStep, Count, ExpectStep, ForgeSpec, IdentityAct, IdentityStep, LedgerExpectation};
+use crate::device::{self, Forgery, Outcome, Server, SimulatedDevice, Verdict};
+use crate::spec::{
+    CaStep, Count, ExpectStep, ForgeSpec, IdentityAct, IdentityStep, LedgerExpectation, ShowSpec,
+};
 use crate::world::{PROFILE, World};
 
 /// Pause between two looks.
@@ -22,8 +24,9 @@ pub(super) fn words(act: &IdentityAct) -> &'static str {
         IdentityAct::Finish => "waits for its certificate",
         IdentityAct::Renew => "renews its certificate",
         IdentityAct::Forge(_) => "asks for a certificate in another name",
-        IdentityAct::Show(true) => "is let in with its certificate",
-        IdentityAct::Show(false) => "is not let in",
+        IdentityAct::Show(ShowSpec { welcome: true, .. }) => "is let in with its certificate",
+        IdentityAct::Show(_) => "is not let in",
+        IdentityAct::OpensslVerify => "shows OpenSSL its certificate",
         IdentityAct::Wipe => "is wiped",
         IdentityAct::Unenrol => "is no longer managed",
         IdentityAct::Revoke => "loses its certificate",
@@ -38,7 +41,8 @@ pub(super) async fn identity(step: &IdentityStep, world: &mut World) -> Result<S
     let outcome = match &step.act {
         IdentityAct::Enrol(user) => return enrol(name, user, world, step.within_secs).await,
         IdentityAct::EnrolPhone(phone) => return enrol_phone(name, phone, world).await,
-        IdentityAct::Show(welcome) => return visit(name, *welcome, world, step.within_secs).await,
+        IdentityAct::Show(how) => return visit(step, *how, world).await,
+        IdentityAct::OpensslVerify => return openssl_verify(name, world).await,
         IdentityAct::Wipe | IdentityAct::Unenrol | IdentityAct::Revoke | IdentityAct::RenewButton => {
             return administer(&step.act, name, world).await;
         }
@@ -186,26 +190,47 @@ pub(super) async fn put(name: &str, body: &Value, world: &World) -> Result<Simul
     Ok(SimulatedDevice::known(&world.client()?, id, user, token))
 }
 
-/// Shows a device's certificate to a server until it is judged as wanted: a CRL takes its time.
-async fn visit(name: &str, welcome: bool, world: &World, within_secs: u64) -> Result<String> {
-    let deadline = Instant::now() + Duration::from_secs(within_secs);
+/// Shows a device's certificate to a server until it is judged as wanted: a revocation takes its time.
+async fn visit(step: &IdentityStep, how: ShowSpec, world: &World) -> Result<String> {
+    let deadline = Instant::now() + Duration::from_secs(step.within_secs);
     let ca = world.ca()?;
-    let root = ca.root().await?;
+    let name = &step.name;
+    let held = ca.look_at(name)?.held(PROFILE).with_context(|| format!("{name} has no certificate"))?;
+    held.check()?;
+    let roots = vec![ca.root().await?];
+    let mut server =
+        Server { roots, crl: None, when_silent: how.when_silent, clock: ca.mock().clock().clone() };
     loop {
-        let held = ca.look_at(name)?.held(PROFILE).with_context(|| format!("{name} has no certificate"))?;
-        held.check()?;
-        let clock = ca.mock().clock().clone();
-        let crl = ca.crl_of(&held.certificate).await?;
-        let verdict = show(held, std::slice::from_ref(&root), vec![crl], clock).await?;
-        match (&verdict, welcome) {
-            (Verdict::Accepted, true) => {
-                return Ok(format!("{} is let in", held.certificate.subject()));
-            }
-            (Verdict::Refused(why), false) => return Ok(format!("not let in: {why}")),
-            _ if Instant::now() >= deadline => bail!("the server says {verdict:?} to {name}"),
-            _ => tokio::time::sleep(LOOK_EVERY).await,
+        // A list that cannot be fetched is one the server does not have.
+        server.crl = ca.crl_of(&held.certificate).await.ok();
+        let verdict = server.judge(held).await?;
+        let (welcome, word) = match &verdict {
+            Verdict::Accepted(word) => (true, word),
+            Verdict::Refused(why) => (false, why),
+        };
+        let told = step.detail.as_ref().is_none_or(|part| word.contains(part.as_str()));
+        if welcome == how.welcome && told {
+            let subject = held.certificate.subject();
+            return Ok(if welcome {
+                format!("{subject} is let in: {word}")
+            } else {
+                format!("not let in: {word}")
+            });
         }
+        if Instant::now() >= deadline {
+            bail!("the server says {verdict:?} to {name}");
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+/// OpenSSL's word about a device's certificate.
+async fn openssl_verify(name: &str, world: &World) -> Result<String> {
+    let ca = world.ca()?;
+    let held = ca.look_at(name)?.held(PROFILE).with_context(|| format!("{name} has no certificate"))?;
+    let crl = ca.crl_of(&held.certificate).await?;
+    let found = device::verify(held, &ca.root().await?, &crl, ca.mock().clock().now_ms()).await?;
+    Ok(found.unwrap_or_else(|| "not checked: no openssl".to_owned()))
 }
 
 /// What an administrator does about a device.
@@ -259,6 +284,11 @@ pub(super) async fn admin(step: &CaStep, world: &World) -> Result<String> {
         let id = number.checked_sub(1).and_then(|n| ids.get(n));
         let id = id.with_context(|| format!("{} requests wait at the authority, not {number}", ids.len()))?;
         path = format!("{before}{id}{after}");
+    }
+    if let Some((before, rest)) = step.path.split_once("${certificate:") {
+        let (name, after) = rest.split_once('}').context("${certificate: without its end")?;
+        let held = ca.look_at(name)?.held(PROFILE).with_context(|| format!("{name} has no certificate"))?;
+        path = format!("{before}{}{after}", held.certificate.serial());
     }
     let answer = ca.call(&step.method, &path, &step.body).await?;
     Ok(answer.to_string().chars().take(120).collect())

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use base64::Engine as _;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::system::{Servers, call, settings, url};
 use crate::device::SimulatedDevice;
-use crate::http::Client;
+use crate::http::{self, Client};
 use crate::spec::CaSpec;
 
 /// The profile of a scenario.
@@ -23,6 +24,12 @@ pub const PROFILE: &str = "identity";
 
 /// What agents' settings call the authority.
 const AUTHORITY: &str = "default";
+
+/// The largest CRL that is read: 10,000 entries are some 400 KB.
+const CRL_MAX_BYTES: usize = 1 << 20;
+
+/// How long fetching it may take.
+const CRL_WITHIN: Duration = Duration::from_secs(5);
 
 /// The authority of a world, and the devices of the story.
 pub struct Ca {
@@ -93,7 +100,9 @@ impl Ca {
             let page = url(self.mock.urls(), "ndes_admin")?;
             settings["challenge_urls"] = json!([page]);
         }
-        if self.spec.challenge == "ndes" || matches!(self.spec.kind.as_str(), "certsrv" | "wstep") {
+        if self.spec.challenge == "ndes"
+            || matches!(self.spec.kind.as_str(), "certsrv" | "wstep" | "entrust_digital_id")
+        {
             settings["user"] = json!(word("admin", "user")?);
             secrets.push(("password", word("admin", "password")?));
         }
@@ -155,18 +164,16 @@ impl Ca {
         call(&self.admin, method, path, body).await
     }
 
-    /// The CRL a certificate names (RFC 5280 section 4.2.1.13), DER. Each generation of the authority has its own, under
-    /// one name of the issuer.
+    /// The CRL a certificate names (RFC 5280 section 4.2.1.13), fetched as anybody would; DER. Each generation of the
+    /// authority has its own, under one name of the issuer.
     ///
     /// # Errors
-    /// When it names none, or one that does not exist.
+    /// When it names none, or none can be had.
     pub async fn crl_of(&self, certificate: &Certificate) -> Result<Vec<u8>> {
         let urls = certificate.extensions().crl_urls().context("read where the CRL is")?;
-        let file = urls.first().and_then(|url| url.rsplit('/').next()).context("it names no CRL")?;
-        let generation =
-            file.trim_end_matches(".crl").parse().with_context(|| format!("{file:?} is no CRL"))?;
-        let authority = self.mock.authority().await;
-        authority.crl(generation).with_context(|| format!("no CRL of generation {generation}"))
+        let url = urls.first().context("it names no CRL")?;
+        let crl = http::fetch(url, None, CRL_MAX_BYTES, CRL_WITHIN).await.context("fetch the CRL")?;
+        Ok(crl.to_vec())
     }
 
     /// A device of the story joins it.

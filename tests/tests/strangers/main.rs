@@ -4,6 +4,7 @@
 //!
 //! Versions are pinned in `tests/requirements.txt` or are Debian's; `docs/differences.md` lists them.
 
+mod certmonger;
 mod certsrv;
 mod curl;
 mod ejabberd;
@@ -14,6 +15,7 @@ mod ldap_utils;
 mod msal;
 mod openssl_ca;
 mod openssl_cms;
+mod openssl_ocsp;
 mod pacparser;
 mod prosody;
 mod psrpcore;
@@ -23,3 +25,4 @@ mod pyscep;
 mod python_ldap3;
 mod slapd_consumer;
 mod slixmpp;
+mod strongswan;

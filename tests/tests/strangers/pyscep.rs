@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use causeway_mock_ca::{Config, MockCa};
 use causeway_mock_kit::cli::RunningMock as _;
-use causeway_tests::python;
+use causeway_tests::{program, python};
 
 const WITHIN: Duration = Duration::from_secs(120);
 
@@ -31,20 +31,28 @@ async fn enrol(personality: &str, mode: &str) -> Result<()> {
     Ok(())
 }
 
-/// The enrolment the README opens with, run as it stands there.
+/// The enrolment the README opens with, both blocks as they stand there. `cargo` is a program that takes the printed words
+/// only and prints the ready line of a mock that runs already: building it once more would take minutes.
 #[tokio::test]
 async fn the_enrolment_of_the_readme() -> Result<()> {
     let Some(interpreter) = python::interpreter() else { return Ok(()) };
     let readme = include_str!("../../../mock-ca/README.md");
-    let (_, rest) = readme.split_once("```python\n").context("the README has an enrolment")?;
+    let (_, rest) = readme.split_once("```sh\n").context("the README starts the mock")?;
+    let (start, rest) = rest.split_once("```\n```python\n").context("the enrolment follows at once")?;
     let (session, _) = rest.split_once("```").context("the enrolment ends")?;
     let mock = MockCa::start(Config::default()).await?;
     let folder = tempfile::tempdir()?;
-    std::fs::write(folder.path().join("ready.json"), serde_json::to_string(&mock.ready())?)?;
+    std::fs::write(folder.path().join("line.json"), serde_json::to_string(&mock.ready())?)?;
+    let cargo = "cargo() { [ \"$*\" = 'run --release --bin mock-ca' ] && cat line.json; }";
+    std::fs::write(folder.path().join("start.sh"), format!("{cargo}\n{start}\nwait\n"))?;
     std::fs::write(folder.path().join("enrol.py"), session)?;
-    let mut command = tokio::process::Command::new(interpreter);
-    command.arg("enrol.py").current_dir(folder.path());
-    let printed = causeway_tests::program::run(&mut command, "", WITHIN).await?.expect_success().stdout;
+    let run = async |program: &std::path::Path, file: &str| {
+        let mut command = tokio::process::Command::new(program);
+        command.arg(file).current_dir(folder.path());
+        anyhow::Ok(program::run(&mut command, "", WITHIN).await?.expect_success().stdout)
+    };
+    run("sh".as_ref(), "start.sh").await?;
+    let printed = run(&interpreter, "enrol.py").await?;
     anyhow::ensure!(printed.contains("phone-1"), "it prints the subject:\n{printed}");
     anyhow::ensure!(mock.authority().await.issued_count() == 1, "one certificate was issued");
     Ok(())

@@ -21,6 +21,10 @@ const PACKAGES: &[(&str, &str)] = &[
     ("debootstrap", "debootstrap"),
     ("ldap-utils", "ldapsearch"),
     ("slapd", "slapd"),
+    ("strongswan-pki", "pki"),
+    // Its fetcher: without it `pki` can reach no server.
+    ("libstrongswan-extra-plugins", "libstrongswan-curl.so"),
+    ("certmonger", "certmonger"),
     ("chromium", "chromium"),
     ("tmux", "tmux"),
     ("python3-venv", "python3"),
@@ -41,7 +45,7 @@ const PACKAGES_FOR_DIST: &[(&str, &str)] = &[
 ];
 
 /// Folders that an ordinary user's path often lacks.
-const MORE_FOLDERS: &[&str] = &["/usr/sbin", "/sbin", "/usr/lib/wine"];
+const MORE_FOLDERS: &[&str] = &["/usr/sbin", "/sbin", "/usr/lib/wine", "/usr/lib/ipsec/plugins"];
 
 pub(super) fn missing(session: &Session, purpose: For) -> Vec<&'static str> {
     let packages = match purpose {

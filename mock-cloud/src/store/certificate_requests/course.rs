@@ -1,187 +1,15 @@
-//! Requests for certificates: from the wish to the device's word that it has the certificate.
+//! The course of a request: each step is one transaction, and what comes too late changes nothing.
 
 use causeway_protocol::action::ErrorReport;
 use causeway_protocol::certificate::{RevocationReason, SealTo};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
-use serde::Serialize;
-use utoipa::ToSchema;
+use rusqlite::{Connection, params};
 
-use super::audit::{self, Entry};
-use super::certificates::{self, NewCertificate};
-use super::rows::{Page, json_opt, one_more, signed, to_json, unsigned};
-use super::{ActionRow, Store, StoreError};
-use crate::limits::{CERTIFICATE_TURN_MAX, TIMELINE_MAX};
-
-/// How far a request is.
-pub mod stages {
-    /// The device must act: ask for the challenge, hand in a signing request or its key.
-    pub const WANTED: &str = "wanted";
-    /// The device has the challenge and makes its signing request.
-    pub const CHALLENGED: &str = "challenged";
-    /// Everything is there; the order is on its way to an agent.
-    pub const ORDERED: &str = "ordered";
-    /// The authority waits for a person.
-    pub const AWAITING_APPROVAL: &str = "awaiting_approval";
-    /// The certificate is there; the device has not said that it has it.
-    pub const ISSUED: &str = "issued";
-    /// The device has it.
-    pub const INSTALLED: &str = "installed";
-    /// It came to nothing; `error` says why.
-    pub const FAILED: &str = "failed";
-    /// Nobody wants it any more.
-    pub const CANCELLED: &str = "cancelled";
-}
-
-/// Why a certificate is wanted.
-pub mod reasons {
-    /// The device has none.
-    pub const ENROL: &str = "enrol";
-    /// The one it has ends.
-    pub const RENEW: &str = "renew";
-    /// The one it has is lost, or its profile has changed.
-    pub const REPLACE: &str = "replace";
-}
-
-/// A request for a certificate.
-#[derive(Clone, Debug, Serialize, ToSchema)]
-pub struct CertificateRequest {
-    /// Names the request and its order for ever.
-    pub id: String,
-    /// The enrolled device.
-    pub device: String,
-    /// Whose it is.
-    pub user: String,
-    /// The profile.
-    pub profile: String,
-    /// Its version.
-    pub version: u64,
-    /// `enrol`, `renew` or `replace`.
-    pub reason: String,
-    /// SHA-256 of the certificate it takes the place of.
-    pub renews: Option<String>,
-    /// `wanted`, `challenged`, `ordered`, `checked`, `submitted`, `awaiting_approval`, `retrying`, `issued`, `installed`,
-    /// `failed`, `cancelled`.
-    pub stage: String,
-    /// Whether it is still under way.
-    pub open: bool,
-    /// Counts the tries since the last one that worked.
-    pub attempt: u32,
-    /// The action that orders it from an agent.
-    pub action: Option<String>,
-    /// SHA-256 of the certificate that came of it.
-    pub certificate: Option<String>,
-    /// Why it failed.
-    #[schema(value_type = Option<Object>)]
-    pub error: Option<ErrorReport>,
-    /// Unix milliseconds of the wish.
-    pub created_ms: i64,
-    /// Unix milliseconds of the last change.
-    pub changed_ms: i64,
-    /// Unix milliseconds of its end.
-    pub ended_ms: Option<i64>,
-    /// Unix milliseconds from which another one may follow, when it failed.
-    pub retry_ms: Option<i64>,
-    #[serde(skip)]
-    pub(crate) seq: i64,
-}
-
-/// A line of a request's timeline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct RequestStep {
-    /// Unix milliseconds.
-    pub at_ms: i64,
-    /// The stage that began, or what else happened.
-    pub event: String,
-    /// A few words for people.
-    pub detail: String,
-}
-
-/// What a device hands in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HandedIn {
-    /// Its signing request.
-    Csr {
-        /// As it rests here: DER, or with a seal CMS EnvelopedData around it.
-        body: Vec<u8>,
-        /// The seal it was encrypted for.
-        seal: Option<SealTo>,
-        /// SHA-256 over the DER, hexadecimal.
-        sha256: String,
-        /// Its public key (SubjectPublicKeyInfo), DER.
-        key: Vec<u8>,
-    },
-    /// The public key the identity is encrypted to, DER.
-    DeviceKey(Vec<u8>),
-}
-
-/// What handing in met.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TakenIn {
-    /// Recorded.
-    New,
-    /// The same was handed in before.
-    Same,
-    /// Something else was handed in before.
-    Other,
-    /// The challenge was never asked for, or its time is over.
-    NoChallenge,
-    /// The request is not at a point where anything can be handed in, or there is none.
-    NotNow,
-}
-
-/// What only dispatch needs of a request.
-#[derive(Clone, Debug, Default)]
-pub struct RequestParts {
-    /// The signing request: DER, or with a seal CMS EnvelopedData around it.
-    pub csr: Option<Vec<u8>>,
-    /// The public key in it (SubjectPublicKeyInfo), DER.
-    pub csr_key: Option<Vec<u8>>,
-    /// The device's public key, DER.
-    pub device_key: Option<Vec<u8>>,
-    /// How a signing request with a challenge is to be protected, and for which agent; none where there is no challenge.
-    pub seal: Option<(SealTo, String)>,
-    /// The identity, encrypted for the device.
-    pub identity: Option<Vec<u8>>,
-}
-
-/// A request to open.
-#[derive(Clone, Debug)]
-pub struct NewRequest {
-    /// The enrolled device.
-    pub device: String,
-    /// Whose it is.
-    pub user: String,
-    /// The profile.
-    pub profile: String,
-    /// Its version.
-    pub version: u64,
-    /// See [`reasons`].
-    pub reason: &'static str,
-    /// SHA-256 of the certificate it takes the place of.
-    pub renews: Option<String>,
-    /// Whether it comes from the timetable.
-    pub planned: bool,
-    /// The device's public key, where the agent makes identities and the device has said it before.
-    pub device_key: Option<Vec<u8>>,
-    /// Who wants it, and a few words for people.
-    pub detail: String,
-}
-
-/// Which requests.
-#[derive(Clone, Debug, Default)]
-pub struct RequestFilter {
-    /// Only at this stage.
-    pub stage: Option<String>,
-    /// Only those under way, or only those that are over.
-    pub open: Option<bool>,
-    /// Only of this device.
-    pub device: Option<String>,
-    /// Only by this profile.
-    pub profile: Option<String>,
-}
-
-const COLUMNS: &str = "r.seq, r.id, r.device, r.owner, r.profile, r.version, r.reason, r.renews, r.stage, r.is_open, \
-                       r.attempt, r.action, r.certificate, r.error, r.created_ms, r.changed_ms, r.ended_ms, r.retry_ms";
+use super::super::audit::{self, Entry};
+use super::super::certificates::{self, NewCertificate};
+use super::super::rows::{signed, to_json};
+use super::super::{Store, StoreError};
+use super::{COLUMNS, CertificateRequest, HandedIn, NewRequest, TakenIn, collect, one, stages};
+use crate::limits::TIMELINE_MAX;
 
 impl Store {
     /// Opens a request, or gives the one that is open for the device and profile. Says whether it is new.
@@ -196,131 +24,6 @@ impl Store {
     ) -> Result<(CertificateRequest, bool), StoreError> {
         let (tenant, id) = (tenant.to_owned(), self.ids.next().to_string());
         self.write(move |connection| open(connection, &tenant, id, &new, now_ms)).await
-    }
-
-    /// One request with its timeline.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn certificate_request(
-        &self,
-        tenant: &str,
-        id: &str,
-    ) -> Result<Option<(CertificateRequest, Vec<RequestStep>)>, StoreError> {
-        let (tenant, id) = (tenant.to_owned(), id.to_owned());
-        self.read(move |connection| {
-            let Some(request) = one(connection, &tenant, &id)? else { return Ok(None) };
-            let mut query = connection.prepare_cached(
-                "SELECT at_ms, event, detail FROM certificate_timeline WHERE request = ?1 ORDER BY n",
-            )?;
-            let steps = query.query_map([&id], |row| {
-                Ok(RequestStep { at_ms: row.get(0)?, event: row.get(1)?, detail: row.get(2)? })
-            })?;
-            let steps = steps.collect::<Result<Vec<_>, _>>()?;
-            Ok(Some((request, steps)))
-        })
-        .await
-    }
-
-    /// Requests, newest first.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn certificate_requests(
-        &self,
-        tenant: &str,
-        filter: RequestFilter,
-        limit: usize,
-        before: Option<i64>,
-    ) -> Result<Page<CertificateRequest>, StoreError> {
-        let tenant = tenant.to_owned();
-        self.read(move |connection| {
-            // Without a bare comparison the index on it is not used.
-            let stage = if filter.stage.is_some() { "AND r.stage = ?3" } else { "AND ?3 IS NULL" };
-            let device = if filter.device.is_some() { "AND r.device = ?5" } else { "AND ?5 IS NULL" };
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM certificate_requests r WHERE r.tenant = ?1 AND r.seq < ?2 {stage} \
-                 AND (?4 IS NULL OR r.is_open = ?4) {device} AND (?6 IS NULL OR r.profile = ?6) \
-                 ORDER BY r.seq DESC LIMIT ?7"
-            ))?;
-            let rows = query.query(params![
-                tenant,
-                before.unwrap_or(i64::MAX),
-                filter.stage,
-                filter.open,
-                filter.device,
-                filter.profile,
-                one_more(limit)
-            ])?;
-            Ok(Page::cut(collect(rows)?, limit, |request| request.seq.to_string()))
-        })
-        .await
-    }
-
-    /// The newest request of each profile for a device.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn newest_requests(
-        &self,
-        tenant: &str,
-        device: &str,
-    ) -> Result<Vec<CertificateRequest>, StoreError> {
-        let (tenant, device) = (tenant.to_owned(), device.to_owned());
-        self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM certificate_requests r WHERE r.seq IN (SELECT max(seq) FROM certificate_requests \
-                 WHERE tenant = ?1 AND device = ?2 GROUP BY profile)"
-            ))?;
-            collect(query.query(params![tenant, device])?)
-        })
-        .await
-    }
-
-    /// What only dispatch needs of a request.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn request_parts(&self, tenant: &str, id: &str) -> Result<RequestParts, StoreError> {
-        let (tenant, id) = (tenant.to_owned(), id.to_owned());
-        self.read(move |connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT csr, csr_key, device_key, identity, seal, seal_agent FROM certificate_requests \
-                 WHERE tenant = ?1 AND id = ?2",
-            )?;
-            let mut rows = query.query(params![tenant, id])?;
-            let Some(row) = rows.next()? else { return Ok(RequestParts::default()) };
-            let seal: Option<SealTo> = json_opt("seal of a certificate request", row.get(4)?)?;
-            Ok(RequestParts {
-                csr: row.get(0)?,
-                csr_key: row.get(1)?,
-                device_key: row.get(2)?,
-                identity: row.get(3)?,
-                seal: seal.zip(row.get(5)?),
-            })
-        })
-        .await
-    }
-
-    /// The public key a device gave last for a profile.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn last_device_key(
-        &self,
-        tenant: &str,
-        device: &str,
-        profile: &str,
-    ) -> Result<Option<Vec<u8>>, StoreError> {
-        let key = [tenant.to_owned(), device.to_owned(), profile.to_owned()];
-        self.read(move |connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT device_key FROM certificate_requests WHERE tenant = ?1 AND device = ?2 AND profile = ?3 \
-                 AND device_key IS NOT NULL ORDER BY seq DESC LIMIT 1",
-            )?;
-            Ok(query.query_row(key, |row| row.get(0)).optional()?)
-        })
-        .await
     }
 
     /// A challenge was handed out for a request that nothing was handed in for yet; an earlier one is no longer good.
@@ -426,39 +129,6 @@ impl Store {
         .await
     }
 
-    /// Requests whose order was not given to dispatch yet, and the ends of orders that were not taken into account.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn unsettled_requests(
-        &self,
-        tenant: &str,
-    ) -> Result<(Vec<CertificateRequest>, Vec<(CertificateRequest, ActionRow)>), StoreError> {
-        let tenant = tenant.to_owned();
-        self.read(move |connection| {
-            let limit = one_more(CERTIFICATE_TURN_MAX);
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM certificate_requests r WHERE r.tenant = ?1 AND r.settled = 0 \
-                 AND r.stage = 'ordered' AND r.action IS NULL ORDER BY r.seq LIMIT ?2"
-            ))?;
-            let unordered = collect(query.query(params![tenant, limit])?)?;
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM certificate_requests r JOIN actions a ON a.id = r.action WHERE r.tenant = ?1 \
-                 AND r.settled = 0 AND a.status <> 'pending' ORDER BY r.seq LIMIT ?2"
-            ))?;
-            let ended = collect(query.query(params![tenant, limit])?)?;
-            let mut with_actions = Vec::with_capacity(ended.len());
-            for request in ended {
-                let id = request.action.as_deref().unwrap_or_default();
-                if let Some(action) = super::actions::one(connection, &tenant, id)? {
-                    with_actions.push((request, action));
-                }
-            }
-            Ok((unordered, with_actions))
-        })
-        .await
-    }
-
     /// The order of a request has ended with a certificate. It becomes the request's own when that still waits for one;
     /// otherwise nobody does, and it is to be revoked. Gives the request as it stands then.
     ///
@@ -502,28 +172,6 @@ impl Store {
                 note(connection, &tenant, &id, now_ms, "orphan", detail)?;
             }
             one(connection, &tenant, &id)
-        })
-        .await
-    }
-
-    /// Why the request before this one, for the same device and profile, failed; nothing when it did not.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn failure_before(
-        &self,
-        tenant: &str,
-        request: &CertificateRequest,
-    ) -> Result<Option<ErrorReport>, StoreError> {
-        let (device, profile) = (request.device.clone(), request.profile.clone());
-        let (tenant, seq) = (tenant.to_owned(), request.seq);
-        self.read(move |connection| {
-            let mut query = connection.prepare_cached(&format!(
-                "SELECT {COLUMNS} FROM certificate_requests r WHERE r.tenant = ?1 AND r.device = ?2 AND r.profile = ?3 \
-                 AND r.seq < ?4 ORDER BY r.seq DESC LIMIT 1"
-            ))?;
-            let before = collect(query.query(params![tenant, device, profile, seq])?)?.pop();
-            Ok(before.filter(|before| before.stage == stages::FAILED).and_then(|before| before.error))
         })
         .await
     }
@@ -620,24 +268,6 @@ impl Store {
                 note(connection, &tenant, id, now_ms, stages::CANCELLED, "the device is no longer managed")?;
             }
             Ok(ids.len() as u64)
-        })
-        .await
-    }
-
-    /// Requests the timetable has opened since a moment.
-    ///
-    /// # Errors
-    /// When the store fails.
-    pub async fn planned_since(&self, tenant: &str, since_ms: i64) -> Result<(u64, Option<i64>), StoreError> {
-        let tenant = tenant.to_owned();
-        self.read(move |connection| {
-            let (n, first): (i64, Option<i64>) = connection
-                .prepare_cached(
-                    "SELECT count(*), min(created_ms) FROM certificate_requests WHERE tenant = ?1 AND planned = 1 \
-                     AND created_ms > ?2",
-                )?
-                .query_row(params![tenant, since_ms], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            Ok((n.unsigned_abs(), first))
         })
         .await
     }
@@ -799,42 +429,4 @@ fn note(
         )?
         .execute(params![tenant, id, last + 1, at_ms, event, detail])?;
     Ok(())
-}
-
-fn one(connection: &Connection, tenant: &str, id: &str) -> Result<Option<CertificateRequest>, StoreError> {
-    let mut query = connection.prepare_cached(&format!(
-        "SELECT {COLUMNS} FROM certificate_requests r WHERE r.tenant = ?1 AND r.id = ?2"
-    ))?;
-    Ok(collect(query.query(params![tenant, id])?)?.pop())
-}
-
-fn collect(mut rows: rusqlite::Rows<'_>) -> Result<Vec<CertificateRequest>, StoreError> {
-    let mut requests = Vec::new();
-    while let Some(row) = rows.next()? {
-        requests.push(read(row)?);
-    }
-    Ok(requests)
-}
-
-fn read(row: &Row<'_>) -> Result<CertificateRequest, StoreError> {
-    Ok(CertificateRequest {
-        seq: row.get("seq")?,
-        id: row.get("id")?,
-        device: row.get("device")?,
-        user: row.get("owner")?,
-        profile: row.get("profile")?,
-        version: unsigned(row, "version")?,
-        reason: row.get("reason")?,
-        renews: row.get("renews")?,
-        stage: row.get("stage")?,
-        open: row.get("is_open")?,
-        attempt: row.get("attempt")?,
-        action: row.get("action")?,
-        certificate: row.get("certificate")?,
-        error: json_opt("error of a certificate request", row.get("error")?)?,
-        created_ms: row.get("created_ms")?,
-        changed_ms: row.get("changed_ms")?,
-        ended_ms: row.get("ended_ms")?,
-        retry_ms: row.get("retry_ms")?,
-    })
 }
