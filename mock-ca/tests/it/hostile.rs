@@ -5,6 +5,7 @@ use causeway_protocol::Secret;
 use causeway_protocol::cms::{self, ContentCipher, KeyTransport, Recipient, SealRandom, SignerKey};
 use causeway_protocol::pkix::{CsrDraft, Digest, Name, der, oid};
 use causeway_protocol::scep::{Answer, CertRep, ScepError};
+use futures_util::StreamExt as _;
 use http::StatusCode;
 
 use crate::client::{Device, Response, Server, books, issued, post, random, refused, start};
@@ -85,13 +86,18 @@ async fn padding_tells_nothing() {
     }));
     bad.extend((1..=200).map(|from_end| spoilt(good.len() - from_end, 0x10)));
     assert_eq!(bad.len(), 1_000);
-    let mut lengths = Vec::new();
-    for envelope in &bad {
-        let answer = post(&server.url, forged.message(envelope)).await;
-        assert_eq!(answer.status, StatusCode::OK);
-        lengths.push(answer.body.len());
-        assert_eq!(refused(device.read(&server, &answer)), "badMessageCheck");
-    }
+    let (forged, server_url) = (&forged, server.url.as_str());
+    let answers = futures_util::stream::iter(&bad)
+        .map(|envelope| async move { post(server_url, forged.message(envelope)).await })
+        .buffer_unordered(8);
+    let lengths: Vec<usize> = answers
+        .map(|answer| {
+            assert_eq!(answer.status, StatusCode::OK);
+            assert_eq!(refused(device.read(&server, &answer)), "badMessageCheck");
+            answer.body.len()
+        })
+        .collect()
+        .await;
     assert!(lengths.iter().all(|length| *length == lengths[0]), "{lengths:?}");
     let nonsense = Forged { plain: b"no request at all", ..plain(&device, &csr) }.send(&server).await;
     assert_eq!(nonsense.body.len(), lengths[0], "as for contents that make no sense");

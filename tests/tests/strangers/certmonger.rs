@@ -43,9 +43,10 @@ async fn session(personality: &str) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path();
     write_authority(&mock, path).await?;
-    std::fs::write(path.join("session.sh"), SESSION)?;
+    // What certmonger runs gets no environment.
+    let values = format!("FOLDER={}\nURL={}\nCHALLENGE={challenge}", path.display(), mock.url("scep"));
+    std::fs::write(path.join("session.sh"), format!("{values}\n{SESSION}"))?;
     let mut command = Command::new(certmonger);
-    command.env("FOLDER", path).env("URL", mock.url("scep")).env("CHALLENGE", &challenge);
     for folder in ["REQUESTS_DIR", "CAS_DIR", "CONFIG_DIR", "LOCAL_CA_DIR", "TMPDIR"] {
         let own = path.join(folder);
         std::fs::create_dir(&own)?;
