@@ -4,6 +4,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use causeway_protocol::certificate::{Issued, KeyMode, Profile};
+use causeway_protocol::pkix::Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -147,8 +148,7 @@ pub(crate) fn pem_of(der: &[u8], chain: &[String]) -> String {
 pub(crate) fn names_of(chain: &[String]) -> Vec<String> {
     let name = |text: &String| {
         let der = STANDARD.decode(text).ok()?;
-        let (_, authority) = X509Certificate::from_der(&der).ok()?;
-        Some(authority.subject().to_string())
+        Some(Certificate::read(&der).ok()?.subject().to_string())
     };
     chain.iter().filter_map(name).collect()
 }
