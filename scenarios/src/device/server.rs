@@ -104,7 +104,7 @@ impl Server {
             let mut heard = Vec::new();
             stream.read_to_end(&mut heard).await.map(|_| heard)
         };
-        let both = async { tokio::join!(serve, visit) };
+        let both = Box::pin(async { tokio::join!(serve, visit) });
         let (served, heard) = tokio::time::timeout(WITHIN, both).await.context("the server says nothing")?;
         Ok(match (served, heard) {
             (Ok(word), Ok(heard)) if heard == WELCOME => Verdict::Accepted(word),
