@@ -256,7 +256,14 @@ impl Page<'_> {
             let delta = deltas.remove(&id).unwrap_or_default();
             self.take(id, &delta);
         }
-        Some(if cut { vector } else { log.vector() })
+        if !cut {
+            // Added to what the client knew: another server may have told it more than this one has heard.
+            for (origin, usn) in log.vector() {
+                let known = vector.entry(origin).or_default();
+                *known = (*known).max(usn);
+            }
+        }
+        Some(vector)
     }
 
     /// The vector leaves changes uncovered.

@@ -37,3 +37,7 @@ pub(crate) const LOGON_STATES_MAX: usize = 2_000_000;
 
 /// Levels of nested objects when a tree is deleted or walked upwards.
 pub(crate) const TREE_DEPTH_MAX: usize = 256;
+
+/// Turns of all servers in which everything is delivered. The second carries what conflicts made the servers write, the
+/// third what that led to; more only while others go on writing.
+pub(crate) const REPLICATION_ROUNDS_MAX: usize = 32;

@@ -5,6 +5,7 @@ mod build;
 mod changelog;
 mod commit;
 mod condition;
+mod conflict;
 mod cookie;
 mod csn;
 mod dirsync;
@@ -134,7 +135,12 @@ impl Directory {
 
     /// Delivers every change everywhere, whatever the lag.
     pub fn replicate_now(&self) {
-        self.servers.iter().for_each(|server| server.pull_all(true));
+        for _ in 0..limits::REPLICATION_ROUNDS_MAX {
+            // Every server has its turn: what one settles is news for the others.
+            if self.servers.iter().filter(|server| server.pull_all(true)).count() == 0 {
+                break;
+            }
+        }
     }
 
     /// Delivers what is due. Returns the time, in milliseconds of the directory's clock, at which the next change

@@ -1,5 +1,6 @@
 //! Several servers of one domain: each pulls the changes the others made, after its lag, and merges them attribute by
-//! attribute; the later stamp wins, so all servers end up alike whatever the order (MS-ADTS 3.1.1.1.9).
+//! attribute; the later stamp wins, so all servers end up alike whatever the order (MS-ADTS 3.1.1.1.9). What cannot be
+//! merged that way (one name twice, no parent left) is settled in `conflict`.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -7,14 +8,14 @@ use std::sync::{Arc, PoisonError};
 
 use super::account::StoredPassword;
 use super::commit::{Effect, Provenance};
-use super::entry::{Entry, EntryDraft};
+use super::csn::Csn;
+use super::entry::Entry;
 use super::log::{LinkChange, Record};
 use super::replica::Replica;
 use super::schema::AttrId;
 use super::stamps::Part;
-use super::tree::{Tree, rdn_key};
+use super::tree::Tree;
 use super::types::{ChangeKind, EntryId};
-use crate::dn::{Rdn, escape_value};
 
 /// What a server knows about its incoming replication.
 #[derive(Debug)]
@@ -39,7 +40,26 @@ struct Parcel {
     attributes: Vec<AttrId>,
     /// The name at the source is still the one of this change.
     renamed: bool,
+    /// Stamp of the name the object has at the source.
+    named: Csn,
     password: Option<StoredPassword>,
+}
+
+/// What one pull came to.
+struct Pulled {
+    /// Last USN here.
+    usn: u64,
+    /// Conflicts were settled by changes of this server, which the others have to hear of.
+    wrote: bool,
+}
+
+/// Which changes a pull takes.
+#[derive(Clone, Copy)]
+struct Horizon {
+    /// Made no later than this: the lag.
+    until_ms: i64,
+    /// Stamped no later than this (milliseconds and count).
+    newest: (i64, u32),
 }
 
 /// Makes the servers of one directory known to each other.
@@ -68,16 +88,20 @@ impl Replica {
         self.inbound.lock().unwrap_or_else(PoisonError::into_inner).lag_ms = lag_ms;
     }
 
-    /// Takes over the changes of all peers, those not yet due only when `all`.
-    pub(crate) fn pull_all(&self, all: bool) {
-        let sources: Vec<Arc<Replica>> = self.peers().collect();
-        sources.iter().for_each(|source| self.pull(source, all));
+    /// Takes over the changes of all peers, those not yet due only when `all`. True when there were any.
+    pub(crate) fn pull_all(&self, all: bool) -> bool {
+        let Some(Pulled { usn, wrote }) = self.pull(all) else { return false };
+        self.changed.send_modify(|last| *last = (*last).max(usn));
+        if wrote {
+            self.push_to_peers();
+        }
+        true
     }
 
     /// Hands a change just made to the servers that have no lag.
     pub(crate) fn push_to_peers(&self) {
         for peer in self.peers() {
-            peer.pull(self, false);
+            peer.pull_all(false);
         }
     }
 
@@ -124,70 +148,92 @@ impl Replica {
         self.peers.get().into_iter().flatten().filter_map(std::sync::Weak::upgrade)
     }
 
-    fn pull(&self, source: &Replica, all: bool) {
-        let usn = {
-            // Held over the whole pull: two pulls at once would deliver out of order.
-            let mut inbound = self.inbound.lock().unwrap_or_else(PoisonError::into_inner);
-            let taken = inbound.taken.get(&source.index).copied().unwrap_or_default();
-            if source.last_own_usn.load(Ordering::Acquire) <= taken {
-                return;
-            }
-            let until_ms = match inbound.lag_ms {
-                _ if all => i64::MAX,
-                Some(lag_ms) => {
-                    self.shared.clock.now_ms().saturating_sub(i64::try_from(lag_ms).unwrap_or(i64::MAX))
-                }
-                None => return,
-            };
-            let (parcels, reached) = self.collect(source, taken, until_ms);
-            inbound.taken.insert(source.index, reached);
-            if parcels.is_empty() {
-                return;
-            }
-            let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
-            for parcel in parcels {
-                self.merge(&mut tree, parcel);
-            }
-            tree.log.last_usn()
+    fn pull(&self, all: bool) -> Option<Pulled> {
+        // Held over the whole pull: two pulls at once would deliver out of order.
+        let mut inbound = self.inbound.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = |inbound: &Inbound, source: &Replica| {
+            inbound.taken.get(&source.index).copied().unwrap_or_default()
         };
-        self.changed.send_modify(|last| *last = (*last).max(usn));
+        if self.peers().all(|it| it.last_own_usn.load(Ordering::Acquire) <= taken(&inbound, &it)) {
+            return None;
+        }
+        let until_ms = match inbound.lag_ms {
+            _ if all => i64::MAX,
+            Some(lag_ms) => {
+                self.shared.clock.now_ms().saturating_sub(i64::try_from(lag_ms).unwrap_or(i64::MAX))
+            }
+            None => return None,
+        };
+        // Read before any log: what is stamped by now is in its log once that can be read. So a change never comes
+        // before the one it builds on, although that one was made on a third server.
+        let horizon = Horizon { until_ms, newest: self.shared.newest_stamp() };
+        let mut parcels = Vec::new();
+        for source in self.peers() {
+            let reached = self.collect(&source, taken(&inbound, &source), horizon, &mut parcels);
+            inbound.taken.insert(source.index, reached);
+        }
+        if parcels.is_empty() {
+            return None;
+        }
+        parcels.sort_by_key(|parcel| parcel.record.csn);
+        let mut tree = self.tree.write().unwrap_or_else(PoisonError::into_inner);
+        let before = self.last_own_usn.load(Ordering::Acquire);
+        parcels.into_iter().for_each(|parcel| self.merge(&mut tree, parcel));
+        let wrote = self.last_own_usn.load(Ordering::Acquire) != before;
+        Some(Pulled { usn: tree.log.last_usn(), wrote })
     }
 
-    /// The changes made at `source` after `taken`, up to the first that is not due.
-    fn collect(&self, source: &Replica, taken: u64, until_ms: i64) -> (Vec<Parcel>, u64) {
+    /// The changes made at `source` after `taken`, up to the first beyond the horizon. Returns how far it looked.
+    fn collect(&self, source: &Replica, taken: u64, horizon: Horizon, parcels: &mut Vec<Parcel>) -> u64 {
         let origins = self.shared.origins();
         source.read(|reader| {
             let mut reached = taken;
-            let mut parcels = Vec::new();
-            let Some(records) = reader.tree.log.since(taken) else {
-                return (parcels, reader.tree.log.last_usn());
-            };
+            let Some(records) = reader.tree.log.since(taken) else { return reader.tree.log.last_usn() };
             for record in records {
                 if made_at(&origins, record, source.index) {
-                    if record.csn.at_ms > until_ms {
+                    let csn = record.csn;
+                    if csn.at_ms > horizon.until_ms || (csn.at_ms, csn.count) > horizon.newest {
                         break;
                     }
                     parcels.push(parcel(reader.tree, record));
                 }
                 reached = record.usn;
             }
-            (parcels, reached)
+            reached
         })
     }
 
     fn merge(&self, tree: &mut Tree, parcel: Parcel) {
-        let record = &parcel.record;
-        let from =
-            Provenance { csn: record.csn, origin_usn: record.origin_usn, now_ms: self.shared.clock.now_ms() };
-        let effect = match record.kind {
-            ChangeKind::Delete => merge_delete(tree, &parcel),
-            _ if tree.node(record.id).is_none() => self.merge_new(tree, &parcel),
+        let (id, kind) = (parcel.record.id, parcel.record.kind);
+        let from = Provenance {
+            csn: parcel.record.csn,
+            origin_usn: parcel.record.origin_usn,
+            now_ms: self.shared.clock.now_ms(),
+        };
+        let wanted_parent = parcel.entry.as_ref().and_then(|entry| entry.parent);
+        let effect = match kind {
+            ChangeKind::Delete => {
+                // Nothing may be left below what goes without a tombstone.
+                if parcel.entry.is_none() {
+                    self.rescue_children(tree, id);
+                }
+                merge_delete(tree, &parcel)
+            }
+            _ if tree.node(id).is_none() => self.merge_new(tree, &parcel),
             _ => self.merge_change(tree, parcel),
         };
-        match effect {
-            Some(effect) => drop(tree.apply(effect, from)),
+        let Some(effect) = effect else {
             // Nothing left to do, but cursors must know that it was seen.
-            None => tree.log.observe(from.csn.origin, from.origin_usn),
+            return tree.log.observe(from.csn.origin, from.origin_usn);
+        };
+        let placed = matches!(effect.kind, ChangeKind::Add | ChangeKind::ModifyDn);
+        tree.apply(effect, from);
+        if kind == ChangeKind::Delete {
+            self.rescue_children(tree, id);
+        } else if placed && tree.parent(id) != wanted_parent {
+            self.rescue(tree, id, wanted_parent);
+        } else if placed {
+            self.settle_name(tree, id);
         }
     }
 
@@ -197,10 +243,16 @@ impl Replica {
         let wanted = record.kind == ChangeKind::Add && !deleted_here;
         // Deleted in the meantime: the deletion comes with its own record.
         let source = parcel.entry.as_ref().filter(|entry| wanted && !entry.deleted)?;
-        let mut draft = source.to_draft();
-        self.settle(tree, record.id, &mut draft);
-        let unchanged = draft.parent == source.parent && draft.rdn == *source.rdn;
-        let entry = if unchanged { source.clone() } else { Arc::new(draft.build()) };
+        let parent = self.place(tree, record.id, source.parent, record.csn);
+        let entry = if parent == source.parent {
+            source.clone()
+        } else {
+            let mut draft = source.to_draft();
+            draft.parent = parent;
+            Arc::new(draft.build())
+        };
+        // The name may be a later one than that of the addition.
+        tree.stamps.advance(record.id, Part::Name, parcel.named);
         Some(Effect {
             attributes: record.attributes.to_vec(),
             links: record.links.to_vec(),
@@ -229,11 +281,11 @@ impl Replica {
             }
         }
         let mut previous_dn = None;
-        if parcel.renamed && tree.stamps.advance(id, Part::Name, record.csn) {
-            previous_dn = Some(tree.dn(id));
-            draft.parent = source.parent;
+        // Equal: the name came ahead, with the addition.
+        if parcel.renamed && tree.stamps.get(id, Part::Name) <= record.csn {
+            draft.parent = self.place(tree, id, source.parent, record.csn);
             draft.rdn = source.rdn.to_string();
-            self.settle(tree, id, &mut draft);
+            previous_dn = Some(tree.dn(id));
         }
         if attributes.iter().any(|&it| Some(it) == self.shared.known.object_class) {
             draft.classes = source.classes.clone();
@@ -249,25 +301,6 @@ impl Replica {
         let entry = if merged.same_as(&source) { source } else { Arc::new(merged) };
         let kind = if previous_dn.is_some() { ChangeKind::ModifyDn } else { ChangeKind::Modify };
         Some(Effect { attributes, links, password, previous_dn, ..Effect::new(id, kind, Some(entry)) })
-    }
-
-    /// Gives an arriving object a place: below its parent when that is alive here, else in the lost-and-found; and a
-    /// name of its own when another object has it (MS-ADTS 3.1.1.1.6 and 3.1.1.5.1.6: `CNF:` and the GUID).
-    fn settle(&self, tree: &Tree, id: EntryId, draft: &mut EntryDraft) {
-        let Some(parent) = draft.parent else { return };
-        let alive = tree.node(parent).is_some_and(|node| !node.entry.deleted);
-        let landmarks = &self.shared.landmarks;
-        let parent = if alive { Some(parent) } else { landmarks.lost_and_found.or(landmarks.base) };
-        draft.parent = parent;
-        let (Some(parent), Some(key)) = (parent, rdn_key(&draft.rdn, tree.folding)) else { return };
-        if tree.child_by_key(parent, &key).is_some_and(|other| other != id)
-            && let Ok(rdn) = Rdn::parse(draft.rdn.as_bytes())
-            && let Some(part) = rdn.parts.first()
-        {
-            let value = String::from_utf8_lossy(&part.value).into_owned();
-            let mangled = format!("{value}\nCNF:{}", uuid::Uuid::from_bytes_le(draft.uuid));
-            draft.rdn = format!("{}={}", part.attribute, escape_value(mangled.as_bytes()));
-        }
     }
 }
 
@@ -286,28 +319,27 @@ fn parcel(tree: &Tree, record: &Record) -> Parcel {
     Parcel {
         attributes: attributes.collect(),
         renamed: record.kind == ChangeKind::ModifyDn && current(Part::Name),
+        named: tree.stamps.get(id, Part::Name),
         entry: tree.node(id).map(|node| node.entry.clone()),
         password: tree.passwords.get(&id).cloned(),
         record: record.clone(),
     }
 }
 
-fn merge_delete(tree: &mut Tree, parcel: &Parcel) -> Option<Effect> {
-    let id = parcel.record.id;
+fn merge_delete(tree: &Tree, parcel: &Parcel) -> Option<Effect> {
+    let (id, record) = (parcel.record.id, &parcel.record);
     let here = tree.node(id);
-    if here.is_some_and(|node| node.entry.deleted) {
+    // Deleted on both servers: the later tombstone stays.
+    if here.is_some_and(|node| node.entry.deleted) && tree.stamps.get(id, Part::Existence) > record.csn {
         return None;
     }
-    let parent_of_some =
-        here.and_then(|node| node.container.as_deref()).is_some_and(|it| !it.children.is_empty());
-    match (&parcel.entry, &parcel.record.gone) {
+    match (&parcel.entry, &record.gone) {
         // A tombstone travels like any object; deletion wins over everything. It may be all this server ever sees of
         // the object, and is told all the same: a client may know the object from elsewhere.
         (Some(tombstone), _) => {
-            let attributes = parcel.record.attributes.to_vec();
+            let attributes = record.attributes.to_vec();
             Some(Effect { attributes, ..Effect::new(id, ChangeKind::Delete, Some(tombstone.clone())) })
         }
-        (None, _) if parent_of_some => None,
         (None, Some(gone)) => {
             Some(Effect { gone: Some(gone.clone()), ..Effect::new(id, ChangeKind::Delete, None) })
         }

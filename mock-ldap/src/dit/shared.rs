@@ -95,6 +95,11 @@ impl Shared {
         Csn { at_ms: last.0, count: last.1, origin }
     }
 
+    /// Milliseconds and count of the latest stamp given out.
+    pub(crate) fn newest_stamp(&self) -> (i64, u32) {
+        *self.last_stamp.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn new_id(&self) -> EntryId {
         EntryId(self.next_id.fetch_add(1, Ordering::Relaxed))
     }

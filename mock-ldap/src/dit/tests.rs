@@ -1,6 +1,7 @@
 //! Tests over whole directories: each builds its own small company.
 
 mod accounts;
+mod conflicts;
 mod logic;
 mod reading;
 mod story;

@@ -244,6 +244,19 @@ impl Tree {
         })
     }
 
+    /// Another object of the same name below the same parent: there only between a change that arrived and its settlement.
+    pub(crate) fn namesake(&self, id: EntryId) -> Option<EntryId> {
+        let entry = &self.node(id)?.entry;
+        let (parent, key) = (entry.parent?, rdn_key(&entry.rdn, self.folding)?);
+        let has_name = |other: &EntryId| {
+            self.node(*other).is_some_and(|node| {
+                node.entry.parent == Some(parent)
+                    && rdn_key(&node.entry.rdn, self.folding).as_deref() == Some(key.as_slice())
+            })
+        };
+        self.by_name.get(&name_hash(parent, &key))?.iter().filter(|&other| other != id).find(has_name)
+    }
+
     pub(crate) fn forward(&self, id: EntryId, attribute: AttrId) -> &[EntryId] {
         self.node(id)
             .and_then(|node| node.links.as_deref())

@@ -1,5 +1,6 @@
 //! Random writes to any server of a domain, for the properties that must hold whatever is written.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -17,13 +18,21 @@ pub(super) enum Step {
     Undescribe(u8),
     Rename(u8, u8),
     Move(u8, u8),
+    AddUnit(u8, u8),
     MoveUnit(u8, u8),
+    DeleteUnit(u8),
     Join(u8, u8),
     Leave(u8, u8),
     Manage(u8, u8),
     BadPassword(u8),
-    Pull { server: u8, incremental: bool, small: bool },
+    Pull {
+        server: u8,
+        incremental: bool,
+        small: bool,
+    },
     Replicate,
+    /// One server hears of everything, the others of nothing.
+    Hear(u8),
     Restore(u8),
 }
 
@@ -38,13 +47,16 @@ pub(super) fn steps(several: bool) -> impl Strategy<Value = Vec<(u8, Step)>> {
         1 => n.prop_map(Step::Undescribe),
         2 => (n, n).prop_map(|(object, name)| Step::Rename(object, name)),
         2 => (n, n).prop_map(|(object, unit)| Step::Move(object, unit)),
-        1 => (n, n).prop_map(|(unit, into)| Step::MoveUnit(unit, into)),
+        1 => (n, n).prop_map(|(name, into)| Step::AddUnit(name, into)),
+        2 => (n, n).prop_map(|(unit, into)| Step::MoveUnit(unit, into)),
+        1 => n.prop_map(Step::DeleteUnit),
         5 => (n, n).prop_map(|(group, member)| Step::Join(group, member)),
         3 => (n, n).prop_map(|(group, member)| Step::Leave(group, member)),
         1 => (n, n).prop_map(|(object, manager)| Step::Manage(object, manager)),
         1 => n.prop_map(Step::BadPassword),
         3 => pull.prop_map(|(server, incremental, small)| Step::Pull { server, incremental, small }),
-        2 => Just(Step::Replicate),
+        1 => Just(Step::Replicate),
+        2 => n.prop_map(Step::Hear),
         1 => n.prop_map(Step::Restore),
     ];
     proptest::collection::vec((if several { any::<u8>().boxed() } else { Just(0u8).boxed() }, step), 1..40)
@@ -58,7 +70,7 @@ pub(super) struct Story {
 
 impl Story {
     pub(super) fn new(vendor: Vendor, servers: usize) -> Self {
-        let names = [("dc1", None), ("dc2", None)];
+        let names = [("dc1", None), ("dc2", None), ("dc3", None)];
         let mut world = World::with(vendor, &names[..servers], |_| {});
         // A small company keeps a case fast.
         world.company =
@@ -84,6 +96,20 @@ impl Story {
         &servers[usize::from(number) % servers.len()]
     }
 
+    /// Every object of one server, deleted ones too: its identifier, name and place. No name may be there twice.
+    pub(super) fn picture(&self, server: u8) -> BTreeMap<[u8; 16], String> {
+        let server = self.server(server);
+        let base = self.world.directory.base_dn();
+        let everything = Filter::everything();
+        let plan = SearchPlan { show_deleted: true, ..plan(base, Scope::Subtree, &everything, &self.admin) };
+        let found = server.search(&plan).unwrap().ids;
+        let picture: BTreeMap<_, _> =
+            found.iter().map(|&id| (server.uuid_of(id).unwrap(), server.dn_of(id).unwrap())).collect();
+        let names: BTreeSet<String> = picture.values().map(|dn| dn.to_lowercase()).collect();
+        assert_eq!(names.len(), found.len(), "every object has a name of its own: {picture:#?}");
+        picture
+    }
+
     /// DNs of what matches on one server; a choice by number.
     fn pick(&self, server: &Replica, filter: &str, number: u8) -> Option<String> {
         let filter = Filter::parse(filter).unwrap();
@@ -106,6 +132,7 @@ impl Story {
                 }
             }
             Step::Replicate => self.world.directory.replicate_now(),
+            Step::Hear(number) => drop(self.server(*number).pull_all(true)),
             step => {
                 if let Some(op) = self.operation(server, step, count) {
                     let _ = server.write(op, &self.admin, true);
@@ -141,7 +168,20 @@ impl Story {
         let person = |number: &u8| self.person(server, *number);
         let group = |number: &u8| self.group(server, *number);
         Some(match step {
-            Step::AddUser(unit) => self.new_user(&self.unit(server, *unit)?, &format!("made{count}")),
+            // Few names and few units: servers take the same ones. The login tells whose it is.
+            Step::AddUser(unit) => self.new_user(
+                &self.unit(server, *unit)?,
+                &format!("made{}", unit % 4),
+                &format!("made{count}"),
+            ),
+            Step::AddUnit(name, into) => {
+                let dn = format!("OU=unit{},{}", name % 3, self.unit(server, *into)?);
+                add(&dn, &[("objectClass", "organizationalUnit")])
+            }
+            Step::DeleteUnit(number) => {
+                let dn = self.pick(server, "(&(objectClass=organizationalUnit)(ou=unit*))", *number)?;
+                WriteOp::Delete { dn: dn.into(), tree: true }
+            }
             Step::AddGroup(unit) => {
                 self.new_group(&self.unit(server, *unit)?, &format!("team{count}"), &person(unit)?)
             }
@@ -170,13 +210,13 @@ impl Story {
         })
     }
 
-    fn new_user(&self, parent: &str, name: &str) -> WriteOp {
+    fn new_user(&self, parent: &str, name: &str, login: &str) -> WriteOp {
         if self.is_windows() {
-            let attributes = [("objectClass", "user"), ("sAMAccountName", name), ("mail", name)];
+            let attributes = [("objectClass", "user"), ("sAMAccountName", login), ("mail", login)];
             return add(&format!("CN={name},{parent}"), &attributes);
         }
         let attributes =
-            [("objectClass", "inetOrgPerson"), ("uid", name), ("cn", name), ("sn", "x"), ("mail", name)];
+            [("objectClass", "inetOrgPerson"), ("uid", name), ("cn", login), ("sn", "x"), ("mail", login)];
         add(&format!("uid={name},{parent}"), &attributes)
     }
 
