@@ -80,6 +80,11 @@ pub struct Personality {
     /// Whether a syncrepl cookie may be used with another filter than it was made with.
     #[serde(default)]
     pub syncrepl_any_filter: bool,
+    /// Whether content synchronisation, once it has a cookie, tells ids and no more: entries come without the attributes
+    /// that were asked for, what leaves the filter is not told, and the end claims a present phase that never was
+    /// (389-ds, measured).
+    #[serde(default)]
+    pub syncrepl_ids_only: bool,
     /// Whether binds carry the password policy control (draft-behera-10).
     #[serde(default)]
     pub password_policy: bool,

@@ -116,6 +116,10 @@ impl Replica {
         numbered: Option<u64>,
     ) -> Matches {
         let mut matches = Matches { change_number: reader.tree.log.last_usn(), ..Matches::default() };
+        // 389-ds refuses nothing: who may not read the changes sees none.
+        if !self.rights(reader, plan.who).replicate {
+            return matches;
+        }
         let (first, last) = bounds(reader);
         let numbers = match (numbered, plan.scope) {
             (None, Scope::Base) => 0..=0,

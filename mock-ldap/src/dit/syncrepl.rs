@@ -70,16 +70,18 @@ impl Replica {
                 Err(failure) if request.reload && failure.code == ResultCode::SYNC_REFRESH_REQUIRED => None,
                 Err(failure) => return Err(failure),
             };
+            let from_changelog = matches!(cursor, Some(Cursor::Number(_))) && !request.persist;
             let (entries, phase) = match cursor {
                 None => (refresh.everything(), SyncPhase::Present { present: Vec::new() }),
                 Some(cursor) => {
                     let always = request.persist || matches!(cursor, Cursor::Number(_));
                     let depth = if always { usize::MAX } else { self.session_log.load(Ordering::Relaxed) };
-                    refresh.delta(&cursor, depth)
+                    refresh.delta(&cursor, depth, from_changelog)
                 }
             };
             let cookie = self.cookie(reader, request).into_bytes();
-            Ok(SyncBatch { entries, phase, cookie, change_number: reader.tree.log.last_usn() })
+            let change_number = reader.tree.log.last_usn();
+            Ok(SyncBatch { entries, phase, cookie, change_number, from_changelog })
         })
     }
 
@@ -115,7 +117,7 @@ impl Replica {
             let bad = || LdapFailure::new(ResultCode::PROTOCOL_ERROR, self.shared.text("sync_cookie", &[]));
             return stamps.map(|stamps| Some(Cursor::Stamps(stamps))).ok_or_else(bad);
         }
-        // host:port#base:filter#number; another server, base or filter has no use for it.
+        // host:port#binddn:base:filter#number; another server, account, base or filter has no use for it.
         let (head, number) = text.rsplit_once('#').ok_or_else(again)?;
         let number: u64 = number.parse().map_err(|_| again())?;
         let log = &reader.tree.log;
@@ -137,7 +139,9 @@ impl Replica {
     }
 
     fn cookie_head(&self, request: &SyncRequest<'_>) -> String {
-        format!("{}:389#{}:{}", self.host_name(), String::from_utf8_lossy(request.base), request.filter)
+        let base = String::from_utf8_lossy(request.base).to_lowercase();
+        let who = request.who.dn().to_lowercase();
+        format!("{}:389#{who}:{base}:{}", self.host_name(), request.filter)
     }
 }
 
@@ -173,7 +177,12 @@ impl Refresh<'_> {
     }
 
     /// Changed entries, and how the rest is told: by deletions when the log holds them all, else by naming what stayed.
-    fn delta(&self, cursor: &Cursor, depth: usize) -> (Vec<(EntryId, SyncState, [u8; 16])>, SyncPhase) {
+    fn delta(
+        &self,
+        cursor: &Cursor,
+        depth: usize,
+        from_changelog: bool,
+    ) -> (Vec<(EntryId, SyncState, [u8; 16])>, SyncPhase) {
         let log = &self.reader.tree.log;
         let base_usn = log.base_usn();
         let records: Vec<&Record> = log.records().filter(|record| !cursor.covers(record, base_usn)).collect();
@@ -184,7 +193,7 @@ impl Refresh<'_> {
                 Cursor::Number(_) => true,
             })
         {
-            return self.by_deletions(&records, &changed);
+            return self.by_deletions(&records, &changed, from_changelog);
         }
         let (mut entries, mut present) = (Vec::new(), Vec::new());
         for (id, node) in self.reader.tree.nodes().filter(|(id, node)| self.matches(*id, node)) {
@@ -201,6 +210,7 @@ impl Refresh<'_> {
         &self,
         records: &[&Record],
         changed: &HashSet<EntryId>,
+        from_changelog: bool,
     ) -> (Vec<(EntryId, SyncState, [u8; 16])>, SyncPhase) {
         let created: HashSet<EntryId> =
             records.iter().filter(|record| record.kind == ChangeKind::Add).map(|record| record.id).collect();
@@ -208,11 +218,18 @@ impl Refresh<'_> {
         for &id in changed {
             match self.reader.tree.node(id) {
                 Some(node) if self.matches(id, node) => {
-                    let state = if created.contains(&id) { SyncState::Add } else { SyncState::Modify };
+                    let added = from_changelog || created.contains(&id);
+                    let state = if added { SyncState::Add } else { SyncState::Modify };
                     entries.push((id, state, node.entry.uuid));
                 }
+                // 389-ds looks at what is there now, so it says nothing of what no longer matches.
+                Some(node)
+                    if from_changelog
+                        && !node.entry.deleted
+                        && in_scope(&self.reader, id, self.base, self.scope) => {}
                 // It may have matched before: the client drops it if it has it.
                 Some(node) => deleted.push(node.entry.uuid),
+                None if from_changelog && created.contains(&id) => {}
                 None => {
                     let gone = records
                         .iter()

@@ -300,6 +300,9 @@ pub struct SyncBatch {
     /// Cookie that covers this batch.
     pub cookie: Vec<u8>,
     pub change_number: u64,
+    /// Changes since a cookie as 389-ds reads them from its changelog: entries come with their user attributes whatever
+    /// was asked for, and the end claims a present phase although there was none.
+    pub from_changelog: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -7,7 +7,7 @@ use super::run::{Items, Run, SyncItem, Tail};
 use super::search::{Refusal, unwilling};
 use super::{Call, Session};
 use crate::controls::{self, Controls, sync_info};
-use crate::dit::{SyncPhase, SyncRequest};
+use crate::dit::{Selection, SyncPhase, SyncRequest};
 use crate::limits::SYNC_IDS_PER_MESSAGE_MAX;
 use crate::message::SearchRequest;
 
@@ -42,7 +42,10 @@ impl Session {
             ids.chunks(SYNC_IDS_PER_MESSAGE_MAX).map(|chunk| sync_info::id_set(deletes, chunk)).collect();
         let items =
             batch.entries.into_iter().map(|(id, state, uuid)| SyncItem::Entry(id, state, uuid)).collect();
-        let selection = self.selection(search, controls);
+        let selection = match batch.from_changelog {
+            true => Arc::new(Selection { who: self.who.clone(), ..Selection::default() }),
+            false => self.selection(search, controls),
+        };
         let tail = if asked.persist {
             info.push(sync_info::refresh_done(deletes, &batch.cookie));
             let watch = Watch {
@@ -58,7 +61,7 @@ impl Session {
             };
             Tail::Watch { sync_info: info, watch: Box::new(watch) }
         } else {
-            let done = controls::sync_done(&batch.cookie, deletes);
+            let done = controls::sync_done(&batch.cookie, deletes && !batch.from_changelog);
             Tail::Done { failure: None, sync_info: info, controls: vec![done] }
         };
         Ok(Run::new(call.clone(), Items::Sync(items), selection, tail))

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::agent::Collector;
 use crate::arm::{Arm, NewPerson, Product};
-use crate::picture::{compare, seen, told, word};
+use crate::picture::{Picture, compare, seen, told, word};
 
 const PASSWORD: &str = "Correct horse 9";
 
@@ -20,6 +20,18 @@ macro_rules! by {
                     match $enter.await? { Some(arm) => super::follow(arm, stringify!($way)).await, None => Ok(()) }
                 }
             )+
+            mod leaving_the_filter {
+                use crate::arm::Arm;
+                $(
+                    #[tokio::test]
+                    async fn $arm() -> anyhow::Result<()> {
+                        match $enter.await? {
+                            Some(arm) => super::super::leave_the_filter(arm, stringify!($way)).await,
+                            None => Ok(()),
+                        }
+                    }
+                )+
+            }
         }
     )+ };
 }
@@ -27,7 +39,8 @@ macro_rules! by {
 by! {
     dirsync: mock_active_directory = Arm::mock("active_directory"), samba = Arm::samba();
     usn: mock_active_directory = Arm::mock("active_directory"), samba = Arm::samba();
-    syncrepl: mock_openldap = Arm::mock("openldap"), openldap = Arm::openldap();
+    syncrepl: mock_openldap = Arm::mock("openldap"), openldap = Arm::openldap(),
+        mock_ds389 = Arm::mock("ds389"), ds389 = Arm::ds389();
     changelog: mock_ds389 = Arm::mock("ds389"), ds389 = Arm::ds389();
     scan: mock_active_directory = Arm::mock("active_directory"), mock_openldap = Arm::mock("openldap"),
         mock_ds389 = Arm::mock("ds389"), samba = Arm::samba(), openldap = Arm::openldap(), ds389 = Arm::ds389();
@@ -148,6 +161,81 @@ async fn step(collector: &Collector, arm: &mut Arm, way: &str, what: &str) -> Re
     );
     let same = compare(&told(&collector.cloud)?, &seen(arm).await?);
     same.map_err(|error| error.context(format!("{what}; the agent said {result}")))
+}
+
+/// Who no longer matches the filter is gone for the cloud, and comes back with matching again.
+async fn leave_the_filter(mut arm: Arm, way: &str) -> Result<()> {
+    let unit = arm.add_unit("Filtered").await?;
+    let logins = ["stays", "leaves"].map(|name| arm.login_of(name));
+    let mut people = Vec::new();
+    for login in &logins {
+        people.push(arm.add_person(&unit, &NewPerson { name: login, login, password: PASSWORD }).await?);
+    }
+    let class = if arm.product == Product::ActiveDirectory { "user" } else { "inetOrgPerson" };
+    let filter = format!("(&(objectClass={class})(mail=*))");
+    let collector = Collector::start(&arm, json!({ "strategy": way, "user_filter": filter }))?;
+    let here = |picture: Picture| -> Vec<String> {
+        let mut here: Vec<String> =
+            picture.into_values().filter_map(|mut object| object.fields.remove("login")).collect();
+        here.sort();
+        here
+    };
+    collector.sync().await?;
+    ensure!(here(told(&collector.cloud)?) == [logins[1].as_str(), &logins[0]], "both at first");
+    for (mail, expected) in [(&[][..], &logins[..1]), (&["again@acme.example"][..], &logins[..])] {
+        arm.replace(&people[1], "mail", mail).await?;
+        let result = collector.sync().await?;
+        ensure!(word(&result, "strategy") == way, "by {way}: {result}");
+        let mut expected = expected.to_vec();
+        expected.sort();
+        let found = here(told(&collector.cloud)?);
+        ensure!(found == expected, "mail {mail:?}: {found:?}, and the agent said {result}");
+    }
+    Ok(())
+}
+
+mod a_closed_changelog {
+    use crate::arm::Arm;
+
+    #[tokio::test]
+    async fn mock_ds389() -> anyhow::Result<()> {
+        match Arm::mock("ds389").await? {
+            Some(arm) => super::follow_without_changelog(arm).await,
+            None => Ok(()),
+        }
+    }
+
+    #[tokio::test]
+    async fn ds389() -> anyhow::Result<()> {
+        match Arm::ds389().await? {
+            Some(arm) => super::follow_without_changelog(arm).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// An account that sees everybody but not `cn=changelog`: the server says how many changes there are and shows none.
+async fn follow_without_changelog(mut arm: Arm) -> Result<()> {
+    let unit = arm.add_unit("Closed").await?;
+    let mut people = Vec::new();
+    for name in ["reader", "changed", "deleted"] {
+        let login = arm.login_of(name);
+        people.push(arm.add_person(&unit, &NewPerson { name, login: &login, password: PASSWORD }).await?);
+    }
+    arm.login.clone_from(&people[0]);
+    arm.password = PASSWORD.to_owned();
+    let collector = Collector::start(&arm, json!({}))?;
+    let first = collector.sync().await?;
+    ensure!(word(&first, "strategy") == "syncrepl", "{first}");
+    arm.replace(&people[1], "mail", &["changed@acme.example"]).await?;
+    arm.delete(&people[2]).await?;
+    step(&collector, &mut arm, "syncrepl", "changed and deleted").await?;
+    // Told to use it all the same, the agent compares everything rather than miss what happened.
+    let told_to = Collector::start(&arm, json!({ "strategy": "changelog" }))?;
+    told_to.sync().await?;
+    arm.replace(&people[1], "mail", &["again@acme.example"]).await?;
+    told_to.sync().await?;
+    compare(&told(&told_to.cloud)?, &seen(&mut arm).await?)
 }
 
 /// A look that sends nothing, because nothing happened in the test's subtree.

@@ -11,17 +11,25 @@ use crate::directory::dn;
 use crate::directory::error::DirectoryError;
 use crate::directory::filter::Filter;
 use crate::directory::guid::ObjectId;
+use crate::directory::message::SearchRequest;
 use crate::directory::page::Item;
 
 const NAME: &str = "changelog";
+
+/// Where it is unless the rootDSE says otherwise (draft-good-ldap-changelog 3).
+const CHANGELOG: &str = "cn=changelog";
 
 /// The last change right now. Must be taken before anything is read.
 pub(super) async fn start(source: &Source) -> Result<Cursor, SyncError> {
     let mut lent = source.connection().await?;
     let root = RootDse::read(&mut lent).await?;
-    let number = root
-        .last_change
-        .ok_or_else(|| DirectoryError::misbehaved(source.server.name(), "search", "no lastChangeNumber"))?;
+    let unusable = |problem: &str| DirectoryError::misbehaved(source.server.name(), "search", problem);
+    let number = root.last_change.ok_or_else(|| unusable("no lastChangeNumber"))?;
+    // 389-ds tells everybody its numbers, and who may not read the changes finds none, without an error.
+    let base = root.changelog.as_deref().unwrap_or(CHANGELOG);
+    if lent.read(&SearchRequest::read(base, &["1.1"])).await?.is_none() {
+        return Err(unusable("the changelog is not shown to this account").into());
+    }
     Ok(Cursor::Changelog { server: source.server.name().to_string(), number })
 }
 
@@ -47,8 +55,8 @@ pub(super) async fn changes(
     if last == number {
         return Ok((changes, next));
     }
-    let (mut ids, mut names) = (HashSet::new(), Vec::new());
-    let base = root.changelog.unwrap_or_else(|| "cn=changelog".to_owned());
+    let (mut ids, mut names, mut found) = (HashSet::new(), Vec::new(), false);
+    let base = root.changelog.unwrap_or_else(|| CHANGELOG.to_owned());
     let filter = Filter::all([
         Filter::at_least("changeNumber", (number + 1).to_string()),
         Filter::at_most("changeNumber", last.to_string()),
@@ -60,6 +68,7 @@ pub(super) async fn changes(
         let chunk = chunks.next().await?;
         for item in &chunk.items {
             let Item::Entry(entry, _) = item else { continue };
+            found = true;
             let id = [id_attribute.as_str(), "targetUniqueId"]
                 .iter()
                 .find_map(|name| source.mapper.codec().decode(entry.first(name)?));
@@ -79,6 +88,9 @@ pub(super) async fn changes(
         if chunk.done.is_some() {
             break;
         }
+    }
+    if !found {
+        return Err(lost("there are changes, and none is shown to this account"));
     }
     let ids: Vec<ObjectId> = ids.into_iter().collect();
     changes.read(source, &ids, Members::Read).await?;

@@ -104,7 +104,9 @@ fn remedy(best: Strategy) -> &'static str {
     match best {
         Strategy::Dirsync => "give the service account Replicating Directory Changes on the domain",
         Strategy::Usn => "give the service account List Contents on CN=Deleted Objects (dsacls)",
-        Strategy::Syncrepl => "load the syncprov overlay and let the service account use it",
+        Strategy::Syncrepl => {
+            "load the syncprov overlay (389-ds: the Content Synchronization plug-in) and let the service account use it"
+        }
         Strategy::Changelog => "let the service account read cn=changelog",
         Strategy::Scan => {
             "nothing: this server offers no history, so everything is read and compared each time"

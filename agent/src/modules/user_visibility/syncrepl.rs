@@ -1,5 +1,6 @@
-//! Changes by content synchronisation (RFC 4533), refreshOnly. The cookie holds a change number per server of the
-//! replicated tree, so it survives a change of server.
+//! Changes by content synchronisation (RFC 4533), refreshOnly: changes are looked for as often as the settings say, and
+//! nothing is held open meanwhile. OpenLDAP's cookie holds a change number per server of the replicated tree, so it
+//! survives a change of server; that of 389-ds does not.
 
 use std::collections::HashSet;
 
@@ -16,6 +17,7 @@ use crate::directory::filter::Filter;
 use crate::directory::guid::ObjectId;
 use crate::directory::message::{Control, OperationResult, SearchRequest};
 use crate::directory::page::{Item, Paging};
+use crate::directory::personality::Personality;
 
 const NAME: &str = "syncrepl";
 
@@ -24,7 +26,7 @@ pub(super) async fn start(source: &Source) -> Result<Cursor, SyncError> {
     let filter = if source.mapper.personality().syncrepl_any_filter {
         Filter::equals("entryUUID", "00000000-0000-0000-0000-000000000000")
     } else {
-        source.scope.any_kind()
+        wanted(source)
     };
     let request =
         SearchRequest::subtree(source.scope.root.as_str(), filter, &["1.1"]).with(sync_request(None));
@@ -38,6 +40,16 @@ pub(super) async fn start(source: &Source) -> Result<Cursor, SyncError> {
     }
 }
 
+/// What is synchronised. Where the server does not tell what leaves the filter, everything, and we judge for ourselves.
+fn wanted(source: &Source) -> Filter {
+    let personality = source.mapper.personality();
+    if personality.syncrepl_ids_only {
+        Personality::filter(&personality.change_filter)
+    } else {
+        source.scope.any_kind()
+    }
+}
+
 /// Everything since the cookie.
 pub(super) async fn changes(
     source: &Source,
@@ -45,10 +57,11 @@ pub(super) async fn changes(
     state: &State,
     cookie: &[u8],
 ) -> Result<(Changes, Cursor), SyncError> {
-    let attributes = source.attributes(true);
-    let request = SearchRequest::subtree(source.scope.root.as_str(), source.scope.any_kind(), &attributes)
+    let ids_only = source.mapper.personality().syncrepl_ids_only;
+    let attributes = if ids_only { vec!["1.1"] } else { source.attributes(true) };
+    let request = SearchRequest::subtree(source.scope.root.as_str(), wanted(source), &attributes)
         .with(sync_request(Some(cookie)));
-    let mut refresh = Refresh { source, changes: Changes::default(), present: HashSet::new(), cookie: None };
+    let mut refresh = Refresh::new(source);
     let mut chunks = source.chunks(request, Paging::Whole).await?;
     let mut ranges = None;
     loop {
@@ -67,7 +80,10 @@ pub(super) async fn changes(
         }
         if let Some(done) = chunk.done {
             let (last, deletes) = done_value(source, &done)?;
-            if !deletes {
+            if ids_only {
+                let ids: Vec<ObjectId> = refresh.changed.drain().collect();
+                refresh.changes.read(source, &ids, Members::Read).await?;
+            } else if !deletes {
                 refresh.sweep(store, state).await?;
             }
             let next = last.or(refresh.cookie).unwrap_or_else(|| cookie.to_vec());
@@ -79,12 +95,26 @@ pub(super) async fn changes(
 struct Refresh<'a> {
     source: &'a Source,
     changes: Changes,
+    ids_only: bool,
+    /// Objects to read, where the server tells ids only.
+    changed: HashSet<ObjectId>,
     /// Objects the server says are unchanged. All others are gone, if it ends with a present phase.
     present: HashSet<ObjectId>,
     cookie: Option<Vec<u8>>,
 }
 
-impl Refresh<'_> {
+impl<'a> Refresh<'a> {
+    fn new(source: &'a Source) -> Self {
+        Self {
+            source,
+            changes: Changes::default(),
+            ids_only: source.mapper.personality().syncrepl_ids_only,
+            changed: HashSet::new(),
+            present: HashSet::new(),
+            cookie: None,
+        }
+    }
+
     async fn entry(
         &mut self,
         entry: &Entry,
@@ -106,6 +136,13 @@ impl Refresh<'_> {
                 Ok(())
             }
             SyncState::Delete => self.changes.delete(id),
+            SyncState::Add | SyncState::Modify if self.ids_only => {
+                self.changed.insert(id);
+                if self.changed.len() > super::limits::CHANGES_MAX {
+                    return Err(SyncError::TooManyChanges { limit: super::limits::CHANGES_MAX });
+                }
+                Ok(())
+            }
             SyncState::Add | SyncState::Modify => {
                 match self.source.whole(entry, Members::Read, ranges).await? {
                     Some(whole) => self.changes.upsert(whole),

@@ -168,6 +168,11 @@ fn changelog() {
 }
 
 #[test]
+fn syncrepl_of_ds389() {
+    delta_equals_snapshot("ds389", "syncrepl");
+}
+
+#[test]
 fn scan() {
     delta_equals_snapshot("edirectory", "scan");
 }
