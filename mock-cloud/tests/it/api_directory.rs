@@ -104,6 +104,43 @@ async fn search_finds_parts_of_names_in_any_case_and_takes_signs_for_signs() {
 }
 
 #[tokio::test]
+async fn names_are_kept_as_they_are_and_found_by_their_parts() {
+    let world = World::start().await;
+    let mut agent = Agent::online(&world).await;
+    let long = format!("{}tail", "n".repeat(996));
+    // A name, and a part of it as a query has it.
+    let names = [
+        ("Quo \"ted\" O'Name", "%22ted%22%20O%27"),
+        ("Paren (the) Sis", "(the)"),
+        ("Back\\slash", "k%5Cs"),
+        ("nul\0byte", "ul%00by"),
+        ("\u{202e}\u{5d0}\u{5d1}\u{5d2} left", "%D7%91%D7%92%20left"),
+        (&long, "ntail"),
+    ];
+    let people: Vec<Value> = names
+        .iter()
+        .enumerate()
+        .map(|(at, (name, _))| {
+            json!({"op": "upsert", "kind": "user", "key": at.to_string(),
+                "v": {"login": name, "dn": name, "enabled": true, "display_name": name}})
+        })
+        .collect();
+    upload(&world, &mut agent, &people).await;
+    let api = Api(&world);
+    assert_eq!(all(&api, "/users", 2).await.len(), names.len(), "page by page");
+    for (at, (name, part)) in names.iter().enumerate() {
+        let user = api.of_tenant(&format!("/users/{at}")).await;
+        for field in ["login", "dn", "display_name"] {
+            assert_eq!(user[field], *name, "{field}");
+        }
+        let found = api.of_tenant(&format!("/users?q={part}")).await;
+        let ids: Vec<&str> =
+            found["items"].as_array().unwrap().iter().map(|user| user["id"].as_str().unwrap()).collect();
+        assert_eq!(ids, [at.to_string()], "{part}");
+    }
+}
+
+#[tokio::test]
 async fn effective_groups_follow_nesting_and_survive_cycles() {
     let world = World::start().await;
     let mut agent = Agent::online(&world).await;

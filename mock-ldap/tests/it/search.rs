@@ -145,6 +145,23 @@ async fn limits_of_the_client_are_honoured() {
 }
 
 #[tokio::test]
+async fn no_search_takes_longer_than_the_server_allows() {
+    let mut config = Config::of("active_directory");
+    config.policies.query_duration_max_secs = Some(1);
+    let world = World::start(config).await;
+    let mut client = world.admin().await;
+    let slow = serde_json::json!({ "ms_per_entry": 50 });
+    let fault = causeway_mock_kit::fault::Fault::Custom { word: "slow_page".into(), args: slow };
+    let _slow = world.mock.faults().guard(causeway_mock_kit::fault::Rule::new(fault).on_operation("search"));
+    let people = Search::new(&world.base, SUBTREE, "(sAMAccountType=805306368)").attributes(&["cn"]);
+    for time_limit in [0, 60] {
+        let cut = client.search(&Search { time_limit, ..people.clone() }).await;
+        assert_eq!(cut.done.code, 3, "{} entries", cut.entries.len());
+        assert!(!cut.entries.is_empty(), "what was found in time is sent");
+    }
+}
+
+#[tokio::test]
 async fn attribute_lists_select() {
     for personality in ["active_directory", "openldap"] {
         let world = World::of(personality).await;

@@ -103,7 +103,7 @@ async fn a_dn_signs_in_where_that_is_allowed() {
 
 #[tokio::test]
 async fn every_personality_tells_right_from_wrong() {
-    for personality in ["active_directory", "openldap", "ds389", "edirectory", "domino"] {
+    for personality in ["active_directory", "openldap", "ds389", "oracle", "edirectory", "domino"] {
         let bench = Bench::start(Config::of(personality)).await;
         let (login, password, _) = bench.person(PersonState::Active);
         let reply = bench.ask(&login, &password).await;
@@ -296,6 +296,39 @@ async fn a_cut_during_the_bind_is_no_verdict_and_no_second_bind() {
         assert!(started.elapsed() < Duration::from_secs(4), "{shown}");
         assert!(bench.module.binds() == 1, "{shown}: {}", bench.world.shown_journal());
     }
+}
+
+#[tokio::test]
+async fn a_verdict_is_taken_to_no_other_server() {
+    for state in [
+        PersonState::Active,
+        PersonState::Disabled,
+        PersonState::Expired,
+        PersonState::MustChange,
+        PersonState::HoursDenied,
+    ] {
+        let bench = Bench::start(Config::default().with_servers(2)).await;
+        let (login, right, dn) = bench.person(state);
+        let password = if state == PersonState::Active { "wrong" } else { &right };
+        let outcome = bench.outcome(&login, password).await;
+        assert!(!matches!(outcome, O::Ok | O::Unavailable), "{state:?}: {outcome:?}");
+        assert_eq!(bench.binds(&dn), 1, "{state:?}: {}", bench.world.shown_journal());
+    }
+}
+
+#[tokio::test]
+async fn texts_that_are_no_utf_8_change_no_verdict() {
+    let bench = Bench::start(Config::default()).await;
+    let (login, password, dn) = bench.person(PersonState::Active);
+    let odd = || Rule::new(Fault::Malformed { kind: "non_utf8".into() });
+    let bind = bench.world.ldap.faults().guard(odd().on_operation("bind").on_subject(&dn));
+    assert_eq!(bench.outcome(&login, &password).await, O::Ok, "the code counts, not the words");
+    drop(bind);
+    let base = bench.world.ldap.directory().base_dn().to_owned();
+    let _search = bench.world.ldap.faults().guard(odd().on_operation("search").on_subject(&base));
+    let (other, password, dn) = bench.person(PersonState::Disabled);
+    assert_ne!(bench.outcome(&other, &password).await, O::Ok);
+    assert_eq!(bench.binds(&dn), 0, "what was found is nobody: {}", bench.world.shown_journal());
 }
 
 #[tokio::test]
