@@ -256,14 +256,7 @@ impl Page<'_> {
             let delta = deltas.remove(&id).unwrap_or_default();
             self.take(id, &delta);
         }
-        if !cut {
-            // Added to what the client knew: another server may have told it more than this one has heard.
-            for (origin, usn) in log.vector() {
-                let known = vector.entry(origin).or_default();
-                *known = (*known).max(usn);
-            }
-        }
-        Some(vector)
+        Some(if cut { vector } else { log.vector() })
     }
 
     /// The vector leaves changes uncovered.
@@ -328,15 +321,21 @@ impl Page<'_> {
     fn attribute(&self, id: EntryId, node: &Node, attribute: AttrId, delta: &Delta, out: &mut BytesMut) {
         let definition = self.reader.tree.schema.attribute(attribute);
         if !definition.is_link() || self.flags & INCREMENTAL_VALUES == 0 {
-            return self.plain(id, node, attribute, !delta.whole, out);
+            // Set and cleared since: a client that saw it in between, on another server, must hear of the end.
+            let touched = delta.attributes.contains(&attribute)
+                || delta.links.iter().any(|(changed, _)| *changed == attribute);
+            return self.plain(id, node, attribute, !delta.whole || touched, out);
         }
         let now = self.reader.tree.forward(id, attribute);
         let (mut added, mut removed) = (Vec::new(), Vec::new());
+        let present: std::collections::HashSet<EntryId> = now.iter().copied().collect();
+        let changed = delta.links.iter().filter(|(it, _)| *it == attribute).map(|(_, target)| *target);
+        // Of a new object everything, and what it had in between: see above.
         if delta.whole {
             added.extend_from_slice(now);
+            removed.extend(changed.filter(|target| !present.contains(target)));
         } else {
-            let present: std::collections::HashSet<EntryId> = now.iter().copied().collect();
-            for &(_, target) in delta.links.iter().filter(|(it, _)| *it == attribute) {
+            for target in changed {
                 if present.contains(&target) { added.push(target) } else { removed.push(target) }
             }
         }

@@ -260,29 +260,3 @@ fn a_settled_conflict_reaches_servers_without_lag_at_once_and_others_after_their
     assert_eq!(second.dn_of(older), first.dn_of(older));
     assert_eq!(second.find(dn.as_bytes()), Some(younger));
 }
-
-#[test]
-fn a_server_that_knows_less_makes_no_client_forget() {
-    let apart = Apart::new();
-    let alice = apart.world.dn_of(&apart.world.company.people[0]);
-    apart.write(0, modify(&alice, ModOp::Replace, "description", &["new"]));
-    let (filter, base) = (Filter::everything(), apart.world.directory.base_dn());
-    let selection = Selection::new(vec!["description".to_owned()]);
-    let mut cookie = Vec::new();
-    for (server, expected) in [(0, None), (1, Some(0)), (0, Some(0)), (2, Some(0))] {
-        let request = DirSyncRequest {
-            who: &apart.admin,
-            base: base.as_bytes(),
-            scope: Scope::Subtree,
-            filter: &filter,
-            selection: &selection,
-            flags: 0,
-            bytes_max: 0,
-            cookie: &cookie,
-        };
-        let page = apart.servers[server].dirsync(&request).unwrap();
-        assert!(!page.more);
-        assert_eq!(expected.unwrap_or(page.entries.len()), page.entries.len(), "server {server}");
-        cookie = page.cookie;
-    }
-}
