@@ -67,8 +67,10 @@ async fn phones_come_meanwhile(takes_filters: bool) {
     assert_eq!(result["allowed"], 22, "{}", bench.shown());
     // Two looks after the switch, for held phones alone where that can be asked; where it cannot, for all.
     let looks = |parameters: &str| {
-        let after = bench.fake.state().log.iter().rev().map_while(not_the_switch).collect::<Vec<_>>();
-        after.iter().filter(|call| **call == format!("Get-MobileDevice{parameters}")).count()
+        let state = bench.fake.state();
+        let calls = state.log.iter().rev();
+        let after = calls.take_while(|call| !call.starts_with("Set-ActiveSyncOrganizationSettings"));
+        after.filter(|call| **call == format!("Get-MobileDevice{parameters}")).count()
     };
     let filtered = " -ResultSize Unlimited -Filter DeviceAccessState -eq 'Quarantined'";
     assert_eq!(looks(filtered), 2, "{}", bench.shown());
@@ -76,10 +78,6 @@ async fn phones_come_meanwhile(takes_filters: bool) {
     let state = bench.fake.state();
     assert!(state.wrongly_held.is_empty());
     assert!(state.phones.iter().all(|phone| state.access(phone).0 == "Allowed"));
-}
-
-fn not_the_switch(call: &String) -> Option<String> {
-    (!call.starts_with("Set-ActiveSyncOrganizationSettings")).then(|| call.clone())
 }
 
 #[tokio::test(start_paused = true)]
