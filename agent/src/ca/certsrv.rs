@@ -172,7 +172,8 @@ impl Authority for Certsrv {
                 let (renewals, chain) = self.authorities(net, server.endpoint()).await?;
                 let chain = issued::upwards(server.endpoint(), &self.settings, &chain)?;
                 let facts = vec![("renewals of the authority".to_owned(), renewals.to_string())];
-                Ok(Seen { ends: issued::ends(&chain), chain, facts })
+                let clocks = self.front_ends.clocks();
+                Ok(Seen { ends: issued::ends(&chain), chain, facts, clocks, ..Seen::default() })
             })
         }))
     }

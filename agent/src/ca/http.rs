@@ -1,6 +1,7 @@
 //! Requests to the front ends of one authority: one client for all of them, and which front end is tried when.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use crate::web::auth::AuthError;
 pub use crate::web::client::Who;
 use crate::web::client::{Bounds, Client, WebError};
 pub use crate::web::connection::{Answer, Ask};
-use crate::web::connection::{HttpError, retry_after};
+use crate::web::connection::{HttpError, date_ms, retry_after};
 pub use crate::web::endpoint::Endpoint;
 use crate::web::servers::{Server, Servers};
 
@@ -26,6 +27,8 @@ use crate::web::servers::{Server, Servers};
 pub struct FrontEnds {
     client: Client,
     servers: Servers,
+    /// How far each host's clock is ahead of ours by its last answer, milliseconds.
+    clocks: Mutex<BTreeMap<String, i64>>,
 }
 
 impl FrontEnds {
@@ -34,7 +37,20 @@ impl FrontEnds {
         Self {
             client: Client::new(settings.manner(name), secrets),
             servers: Servers::new(settings.endpoints()),
+            clocks: Mutex::default(),
         }
+    }
+
+    /// How far the clocks of those that have answered are ahead of ours: host, milliseconds.
+    pub fn clocks(&self) -> Vec<(String, i64)> {
+        let clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        clocks.iter().map(|(host, ahead_ms)| (host.clone(), *ahead_ms)).collect()
+    }
+
+    /// How far one's clock is ahead of ours; nothing when it has not said.
+    pub fn ahead_ms(&self, endpoint: &Endpoint) -> Option<i64> {
+        let clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+        clocks.get(&endpoint.to_string()).copied()
     }
 
     /// All of them, as configured.
@@ -119,7 +135,15 @@ impl FrontEnds {
     /// As [`FrontEnds::get`].
     pub async fn send(&self, net: &Net, endpoint: &Endpoint, ask: Ask, who: Who) -> Result<Answer, CaError> {
         let bounds = Bounds { within: limits::ANSWER_WITHIN, max_bytes: limits::ANSWER_MAX_BYTES };
-        self.client.send(net, endpoint, ask, who, bounds).await.map_err(|error| judged(endpoint, error))
+        let answer = self.client.send(net, endpoint, ask, who, bounds).await;
+        let answer = answer.map_err(|error| judged(endpoint, error))?;
+        if let Some(date_ms) = date_ms(&answer.headers) {
+            let mut clocks = self.clocks.lock().unwrap_or_else(PoisonError::into_inner);
+            if clocks.len() < limits::CLOCKS_KEPT || clocks.contains_key(&endpoint.to_string()) {
+                clocks.insert(endpoint.to_string(), date_ms - net.clock.now_ms());
+            }
+        }
+        Ok(answer)
     }
 }
 

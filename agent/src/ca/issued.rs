@@ -192,9 +192,8 @@ fn check(
 fn is_meant(endpoint: &Endpoint, settings: &CaSettings, chain: &[Certificate]) -> Result<(), CaError> {
     let Some(issuer) = chain.first() else { return Ok(()) };
     let host = endpoint.to_string();
-    if let Some(expected) = settings.fingerprint() {
-        let expected: String = expected.iter().map(|byte| format!("{byte:02x}")).collect();
-        if issuer.sha256() != expected {
+    if let Some(expected) = settings.is_expected(std::iter::once(issuer.sha256().as_str())) {
+        if !expected {
             let detail = format!(
                 "{} has signed, and its fingerprint is {}; put that into the settings if it is yours",
                 issuer.subject(),

@@ -63,3 +63,9 @@ pub const EVENTS_PAGE: usize = 50;
 
 /// Pages of events that are read: an hour of a busy authority.
 pub const EVENTS_PAGES_MAX: usize = 100;
+
+/// Hosts whose clocks are known: front ends, their pages of challenges and the services a policy server names.
+pub const CLOCKS_KEPT: usize = 64;
+
+/// An authority is asked for its successor when it ends within this time: those who run it announce one months before.
+pub const SUCCESSOR_BEFORE: Duration = Duration::from_secs(365 * 24 * 3_600);

@@ -108,6 +108,23 @@ pub struct Seen {
     pub ends: Vec<(String, i64)>,
     /// Further facts for the doctor: what was negotiated, the version, the profiles offered.
     pub facts: Vec<(String, String)>,
+    /// How far the clocks of its servers are ahead of ours: host, milliseconds.
+    pub clocks: Vec<(String, i64)>,
+    /// Authorities that the present one says will take its place.
+    pub successors: Vec<Successor>,
+}
+
+/// An authority that is announced by the one before it, and signed by that (RFC 8894 section 4.7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Successor {
+    /// Subject as RFC 4514 writes it.
+    pub subject: String,
+    /// SHA-256 over its certificate, lower case hexadecimal.
+    pub sha256: String,
+    /// When it ends, milliseconds since 1970.
+    pub not_after_ms: i64,
+    /// Whether agent.toml says that it is the right one, so that nothing stops when it takes over.
+    pub is_expected: bool,
 }
 
 /// A one-time challenge.
@@ -241,6 +258,13 @@ impl CaError {
     pub fn is_servers_fault(&self) -> bool {
         matches!(self, Self::Unreachable { .. } | Self::Busy { .. } | Self::Answer { .. })
     }
+}
+
+/// How far a clock is ahead of ours, or behind, for people.
+pub(crate) fn clocks_apart(ahead_ms: i64, before: &str) -> String {
+    let minutes = ahead_ms.unsigned_abs() / 60_000;
+    let way = if ahead_ms < 0 { "behind" } else { "ahead of" };
+    format!("{before}{} h {} min {way} ours", minutes / 60, minutes % 60)
 }
 
 impl fmt::Debug for Challenge {

@@ -289,7 +289,7 @@ impl Authority for Mpki {
                 let names: Vec<String> =
                     profiles.iter().map(|profile| format!("{} ({})", profile.name, profile.oid)).collect();
                 let facts = vec![("profiles".to_owned(), issued::shortened(&names.join(", ")))];
-                Ok(Seen { facts, ..Seen::default() })
+                Ok(Seen { facts, clocks: self.front_ends.clocks(), ..Seen::default() })
             })
         }))
     }

@@ -40,6 +40,9 @@ pub struct CaSettings {
     /// SHA-256 of the issuing authority's certificate, or of one above it, hexadecimal; colons and spaces may be between.
     /// Default: not compared.
     pub fingerprint: Option<String>,
+    /// The same of the authority that will take its place, so that nothing stops when it does. `check` and the cloud show
+    /// it once the present authority has announced it. Default: none.
+    pub next_fingerprint: Option<String>,
     /// PEM file with our own certificate, shown over TLS. Its key is the secret `ca.<name>.key`. Default: none.
     pub certificate_file: Option<PathBuf>,
     /// How requests prove that they may be made. Default `none`.
@@ -146,6 +149,7 @@ impl Default for CaSettings {
             kerberos_kdcs: Vec::new(),
             ca_file: None,
             fingerprint: None,
+            next_fingerprint: None,
             certificate_file: None,
             challenge: ChallengeKind::None,
             challenge_urls: Vec::new(),
@@ -204,6 +208,14 @@ impl CaSettings {
     /// The fingerprint as 32 bytes.
     pub fn fingerprint(&self) -> Option<[u8; 32]> {
         read_fingerprint(self.fingerprint.as_deref()?)
+    }
+
+    /// Whether one of these, SHA-256 in lower case hexadecimal, is what agent.toml names; nothing when it names none.
+    pub fn is_expected<'a>(&self, mut found: impl Iterator<Item = &'a str>) -> Option<bool> {
+        let hex = |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let present = hex(self.fingerprint()?);
+        let next = self.next_fingerprint.as_deref().and_then(read_fingerprint).map(hex);
+        Some(found.any(|found| found == present || Some(found) == next.as_deref()))
     }
 
     /// Name of the secret with the account's password.
@@ -309,6 +321,16 @@ impl CaSettings {
             let advice = "write the 64 hexadecimal digits of the SHA-256 fingerprint";
             return wrong("fingerprint", "it is no SHA-256", advice);
         }
+        if let Some(next) = &self.next_fingerprint {
+            if read_fingerprint(next).is_none() {
+                let advice = "write the 64 hexadecimal digits of the SHA-256 fingerprint";
+                return wrong("next_fingerprint", "it is no SHA-256", advice);
+            }
+            if self.fingerprint.is_none() {
+                let advice = "give the present authority's fingerprint too, or remove the key";
+                return wrong("next_fingerprint", "without fingerprint it says nothing", advice);
+            }
+        }
         if self.challenge != ChallengeKind::None && self.kind != Kind::Scep {
             let advice = "remove the key: only SCEP has challenges";
             return wrong("challenge", "this kind of authority has none", advice);
@@ -381,6 +403,11 @@ mod tests {
             (json!({ "urls": ["ndes1"] }), "ca.default.urls[0]"),
             (json!({ "urls": ["http://ndes1/scep"] }), "ca.default.fingerprint"),
             (json!({ "urls": url, "fingerprint": "00:11" }), "ca.default.fingerprint"),
+            (
+                json!({ "urls": url, "fingerprint": "ab".repeat(32), "next_fingerprint": "1" }),
+                "ca.default.next_fingerprint",
+            ),
+            (json!({ "urls": url, "next_fingerprint": "ab".repeat(32) }), "ca.default.next_fingerprint"),
             (json!({ "urls": url, "challenge": "ndes" }), "ca.default.user"),
             (json!({ "urls": url, "challenge": "dynamic" }), "ca.default.challenge"),
             (json!({ "urls": url, "kind": "certsrv", "challenge": "static" }), "ca.default.challenge"),

@@ -298,7 +298,8 @@ impl Wstep {
             ("policy server".to_owned(), issued::shortened(&policies.friendly_name)),
             ("templates we may use".to_owned(), issued::shortened(&names.join(", "))),
         ];
-        Ok(Seen { ends: issued::ends(&chain), chain, facts })
+        let clocks = self.front_ends.clocks();
+        Ok(Seen { ends: issued::ends(&chain), chain, facts, clocks, ..Seen::default() })
     }
 }
 

@@ -307,6 +307,20 @@ pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_secs(seconds).min(limits::RETRY_AFTER_MAX))
 }
 
+/// When a server says that it answered, Unix milliseconds.
+pub fn date_ms(headers: &HeaderMap) -> Option<i64> {
+    read_date(headers.get(http::header::DATE)?.to_str().ok()?)
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 section 5.6.7) in Unix milliseconds.
+pub fn read_date(text: &str) -> Option<i64> {
+    let format = time::macros::format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let at = time::PrimitiveDateTime::parse(text, format).ok()?.assume_utc();
+    Some(at.unix_timestamp() * 1_000)
+}
+
 /// `tls-server-end-point` (RFC 5929 §4.1): the certificate's hash by the hash function of its signature, but SHA-256
 /// where that is MD5, SHA-1 or none.
 fn server_end_point(certificate: &[u8]) -> Vec<u8> {

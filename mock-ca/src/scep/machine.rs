@@ -112,6 +112,10 @@ impl<'a> Machine<'a> {
     fn certificate(&self, request: &Request, csr: &[u8]) -> (Verdict, Value) {
         match self.word {
             "expired_challenge" => return (refused("the challenge has expired"), json!(null)),
+            "bad_time" => {
+                let words = "the time of the message is not near enough".to_owned();
+                return (Verdict::Failure(FailInfo::BadTime, words), json!(null));
+            }
             "refused" => return (refused("a fault rule refuses it"), json!(null)),
             _ => {}
         }

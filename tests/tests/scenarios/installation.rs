@@ -122,6 +122,7 @@ async fn from_nothing() -> Result<()> {
     screen.shows("The directory is active_directory.").await?;
     screen.answer("Number [1]", "").await?;
     mail(&desk, &screen).await?;
+    screen.answer("Is there an authority", "").await?;
     screen.answer("May user_auth run here?", "").await?;
     screen.answer("May user_visibility run here?", "n").await?;
     screen.answer("May exchange run here?", "").await?;
@@ -157,10 +158,10 @@ async fn from_nothing() -> Result<()> {
     ensure!(checked.status.success(), "{}", said(&checked));
 
     // Later, one thing is changed, without a terminal even.
-    let changed = desk.agent(&["configure"], &[], "5\n16\n\n6\ny\n").await?;
+    let changed = desk.agent(&["configure"], &[], "6\n16\n\n7\ny\n").await?;
     ensure!(changed.status.success(), "{}", said(&changed));
     ensure!(said(&changed).contains("- requests_at_once = 64"), "{}", said(&changed));
-    let unchanged = desk.agent(&["configure"], &[], "6\n").await?;
+    let unchanged = desk.agent(&["configure"], &[], "7\n").await?;
     ensure!(said(&unchanged).contains("Nothing was changed."), "{}", said(&unchanged));
     Ok(())
 }

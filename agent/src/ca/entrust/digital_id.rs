@@ -138,7 +138,7 @@ impl Authority for DigitalIds {
                 let ids = self.list(net, server.endpoint()).await?;
                 let names: Vec<&str> = ids.iter().map(|id| id.name.as_str()).collect();
                 let facts = vec![("Digital IDs".to_owned(), issued::shortened(&names.join(", ")))];
-                Ok(Seen { facts, ..Seen::default() })
+                Ok(Seen { facts, clocks: self.front_ends.clocks(), ..Seen::default() })
             })
         }))
     }

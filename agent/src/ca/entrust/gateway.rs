@@ -164,6 +164,8 @@ impl Gateway {
     ) -> Result<Option<Vec<u8>>, CaError> {
         let csr = Csr::read(&order.csr)
             .map_err(|_| CaError::Settings { detail: "the request is no PKCS#10".to_owned() })?;
+        // By the gateway's clock, whose last answer has told it.
+        let since_ms = since_ms + self.front_ends.ahead_ms(base).unwrap_or_default();
         let since =
             i128::from(since_ms) * 1_000_000 - i128::try_from(limits::CLOCKS_DIFFER.as_nanos()).unwrap_or(0);
         let since =
@@ -358,7 +360,8 @@ impl Authority for Gateway {
                 let Profiles { profiles, .. } = self.get(net, &self.resource(base, "/profiles")).await?;
                 let names: Vec<&str> = profiles.iter().map(|profile| profile.id.as_str()).collect();
                 let facts = vec![("profiles".to_owned(), issued::shortened(&names.join(", ")))];
-                Ok(Seen { ends: issued::ends(&chain), chain, facts })
+                let clocks = self.front_ends.clocks();
+                Ok(Seen { ends: issued::ends(&chain), chain, facts, clocks, ..Seen::default() })
             })
         }))
     }

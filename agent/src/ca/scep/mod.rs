@@ -6,6 +6,7 @@
 
 mod ndes;
 mod page;
+mod successor;
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -26,7 +27,7 @@ use tokio::time::Instant;
 use self::ndes::Pages;
 use super::http::{Answer as Page, Endpoint, FrontEnds, Who, note, refusal, success};
 use super::settings::{CaSettings, ChallengeKind, RevocationKind};
-use super::{Answer, Authority, CaError, Challenge, Keep, Order, Revocation, Seen, limits};
+use super::{Answer, Authority, CaError, Challenge, Keep, Order, Revocation, Seen, clocks_apart, limits};
 use crate::chain::Chain;
 use crate::dial::tls::read_certificates;
 use crate::directory::Net;
@@ -126,10 +127,10 @@ impl Scep {
     /// the server's own certificate has said who answers.
     fn authenticate(&self, at: &Endpoint, certificates: &CaCertificates) -> Result<(), CaError> {
         let chain = certificates.chain();
-        if let Some(expected) = self.settings.fingerprint() {
-            let expected: String = expected.iter().map(|byte| format!("{byte:02x}")).collect();
-            // That of an authority above serves as well: it stays when the issuing one is replaced.
-            if chain.iter().any(|ca| ca.sha256() == expected) {
+        // That of an authority above serves as well: it stays when the issuing one is replaced.
+        let found: Vec<String> = chain.iter().map(Certificate::sha256).collect();
+        if let Some(expected) = self.settings.is_expected(found.iter().map(String::as_str)) {
+            if expected {
                 return Ok(());
             }
             let found = certificates.ca().sha256();
@@ -249,7 +250,9 @@ impl Scep {
                 refused("bad_request", "it does not allow the request (badRequest)")
             }
             Some(FailInfo::BadTime) => {
-                refused("bad_time", "it finds the time of the message wrong (badTime); compare the clocks")
+                let apart = self.fronts.ahead_ms(at).map(|ms| clocks_apart(ms, "; its clock is "));
+                let apart = apart.unwrap_or_else(|| "; compare the clocks".to_owned());
+                refused("bad_time", &format!("it finds the time of the message wrong (badTime){apart}"))
             }
             Some(FailInfo::BadCertId) => {
                 refused("bad_cert_id", "it does not know the certificate (badCertId)")
@@ -366,6 +369,7 @@ impl Scep {
             match known {
                 Ok(known) => {
                     self.describe(at, &known, &mut seen);
+                    self.look_at_successor(net, at, &known, &mut seen).await;
                     if let Some(why) = self.look_at_page(net, server).await? {
                         seen.facts.push((format!("challenges of {at}"), why));
                     }
@@ -380,7 +384,7 @@ impl Scep {
         match last {
             // One that works is enough; which ones do not is among the facts.
             Some(error) if seen.chain.is_empty() => Err(error),
-            _ => Ok(seen),
+            _ => Ok(Seen { clocks: self.fronts.clocks(), ..seen }),
         }
     }
 
@@ -393,9 +397,6 @@ impl Scep {
         let how = if suite.post { "POST" } else { "GET" };
         let agreed = format!("{}; {:?}, {:?}, {how}", ca.subject(), suite.cipher, suite.digest);
         seen.facts.push((at.to_string(), agreed));
-        if known.caps.next_ca {
-            seen.facts.push((format!("successor at {at}"), "can be asked for".to_owned()));
-        }
         let mut ends = |what: String, certificate: &Certificate| {
             let end = (what, certificate.not_after_ms());
             if !seen.ends.contains(&end) {

@@ -326,12 +326,8 @@ async fn ask(connector: &CloudConnector) -> Result<(http::StatusCode, Option<Str
     Ok((answer.status(), date.map(str::to_owned)))
 }
 
-/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110 5.6.7).
 fn clock(date: &str, now_ms: i64) -> Option<CheckResult> {
-    let format = time::macros::format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    );
-    let theirs = time::PrimitiveDateTime::parse(date, format).ok()?.assume_utc().unix_timestamp();
+    let theirs = crate::web::connection::read_date(date)? / 1_000;
     let skew = Duration::from_secs((theirs - now_ms / 1000).unsigned_abs());
     let detail = format!("{} s apart", skew.as_secs());
     Some(if skew > CLOCK_SKEW_MAX {

@@ -97,7 +97,7 @@ impl Session<'_> {
         }
     }
 
-    fn say_wrong(&mut self, error: &ConfigError) {
+    pub(super) fn say_wrong(&mut self, error: &ConfigError) {
         self.console.say(&format!("  {}: {}; {}", error.path, error.problem, error.advice));
     }
 
@@ -180,7 +180,7 @@ impl Session<'_> {
             let file = current.certificate_file.as_ref().map(|file| file.display().to_string());
             let certificate = self.ask_file("  PEM file of its certificate", &file.unwrap_or_default())?;
             self.draft.set(TABLE, "certificate_file", certificate.to_string_lossy().into_owned())?;
-            self.ask_key()?;
+            self.ask_key(KEY)?;
             self.ask_national_cloud(&current)?;
             match self.exchange_told().and_then(|told| Organisation::new("default", &told)) {
                 Ok(_) => return Ok(()),
@@ -193,8 +193,8 @@ impl Session<'_> {
     }
 
     /// A key has many lines, so it is read from its file, and sealed.
-    fn ask_key(&mut self) -> anyhow::Result<()> {
-        let sealed = self.draft.secrets.get(KEY).is_some_and(|secret| !secret.is_empty());
+    pub(super) fn ask_key(&mut self, name: &str) -> anyhow::Result<()> {
+        let sealed = self.draft.secrets.get(name).is_some_and(|secret| !secret.is_empty());
         let question = if sealed {
             "  PEM file of its key, to be sealed here (empty: the one that is sealed)"
         } else {
@@ -207,7 +207,7 @@ impl Session<'_> {
             }
             match std::fs::read_to_string(&typed) {
                 Ok(pem) => {
-                    self.draft.set_secret(KEY, Secret::new(pem));
+                    self.draft.set_secret(name, Secret::new(pem));
                     return Ok(());
                 }
                 Err(error) => self.console.say(&format!("  {typed}: {error}")),
@@ -215,7 +215,7 @@ impl Session<'_> {
         }
     }
 
-    fn ask_file(&mut self, question: &str, default: &str) -> anyhow::Result<PathBuf> {
+    pub(super) fn ask_file(&mut self, question: &str, default: &str) -> anyhow::Result<PathBuf> {
         loop {
             let typed = ask(self.console, question, default)?;
             match std::fs::canonicalize(self.draft.data_dir.join(&typed)) {

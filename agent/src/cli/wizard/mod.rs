@@ -1,6 +1,7 @@
 //! `configure` without arguments: the wizard. Every answer is tried on the live system before it is kept; nothing is on
 //! disk, and no enrolment key is spent, before the person has seen the summary and agreed.
 
+mod authority;
 mod cloud;
 mod console;
 mod directory;
@@ -31,7 +32,8 @@ struct Session<'a> {
 }
 
 /// Steps of the wizard, in their order.
-const STEPS: [&str; 6] = ["cloud and proxy", "directory", "Exchange", "modules", "limits", "save and end"];
+const STEPS: [&str; 7] =
+    ["cloud and proxy", "directory", "Exchange", "certificates", "modules", "limits", "save and end"];
 
 /// Asks everything the first time, and what to change later.
 ///
@@ -56,6 +58,7 @@ impl Session<'_> {
         self.cloud().await?;
         self.directory().await?;
         self.exchange().await?;
+        self.certificates().await?;
         self.modules()?;
         self.limits()?;
         self.finish().await
@@ -70,8 +73,9 @@ impl Session<'_> {
                 0 => self.cloud().await?,
                 1 => self.directory().await?,
                 2 => self.exchange().await?,
-                3 => self.modules()?,
-                4 => self.limits()?,
+                3 => self.certificates().await?,
+                4 => self.modules()?,
+                5 => self.limits()?,
                 _ => return self.finish().await,
             }
         }

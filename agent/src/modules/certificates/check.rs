@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::relay::{Office, Relay};
 use super::{limits, template, watch};
 use crate::ca::limits::LOOK_WITHIN;
-use crate::ca::{CaError, Seen};
+use crate::ca::{CaError, Seen, Successor};
 use crate::chain::Chain;
 use crate::checks::declare_checks;
 use crate::directory::Net;
@@ -29,6 +29,12 @@ declare_checks! {
     ENDS = "certificates.ends":
         "when the certificates of authorities and of ourselves end",
         "renew it at the authority before it ends";
+    CLOCK = "certificates.clock":
+        "whether the clocks of the authorities' servers and ours agree",
+        "set the clocks of both machines by the same source: certificates begin and end by the authority's";
+    SUCCESSOR = "certificates.successor":
+        "whether an authority that is announced to take another one's place is expected here",
+        "compare it with what who runs the authority says, and write it to next_fingerprint in [ca.NAME]";
 }
 
 pub(super) async fn run(relay: &Relay, secrets: &SecretStore, cx: &ModuleContext) -> Vec<CheckResult> {
@@ -89,6 +95,8 @@ async fn office_of(
         Ok(Ok(seen)) => {
             results.push(facts(&seen).of(name));
             results.extend(ends(relay, &seen, cx).into_iter().map(|result| result.of(name)));
+            results.extend(clocks(&seen).map(|result| result.of(name)));
+            results.extend(successors(&seen).into_iter().map(|result| result.of(name)));
         }
         Ok(Err(error)) => results.push(failed(office, error).of(name)),
         Err(_) => {
@@ -124,4 +132,20 @@ fn ends(relay: &Relay, seen: &Seen, cx: &ModuleContext) -> Vec<CheckResult> {
         }
     };
     seen.ends.iter().take(limits::PAGE).map(one).collect()
+}
+
+fn clocks(seen: &Seen) -> Option<CheckResult> {
+    let worst = seen.clocks.iter().max_by_key(|(_, ahead_ms)| ahead_ms.unsigned_abs())?;
+    Some(match watch::clock_of(worst) {
+        Some(detail) => CheckResult::fail(&CLOCK, detail, ""),
+        None => CheckResult::ok(&CLOCK, "they agree"),
+    })
+}
+
+fn successors(seen: &Seen) -> Vec<CheckResult> {
+    let one = |next: &Successor| match next.is_expected {
+        true => CheckResult::ok(&SUCCESSOR, format!("{} is expected", next.subject)),
+        false => CheckResult::warn(&SUCCESSOR, watch::announced(next), ""),
+    };
+    seen.successors.iter().take(limits::PAGE).map(one).collect()
 }

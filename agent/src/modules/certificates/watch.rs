@@ -9,13 +9,18 @@ use causeway_protocol::health::{ModuleState, Severity};
 use super::limits;
 use super::relay::{Office, Relay};
 use super::state::Store;
-use crate::ca::Seen;
+use crate::ca::limits::CLOCKS_DIFFER;
+use crate::ca::{Seen, Successor, clocks_apart};
 use crate::chain::Chain;
 use crate::directory::Net;
 use crate::modules::ModuleContext;
 
 /// Code of the notice about a certificate that ends.
 pub(super) const ENDS: &str = "ca_certificate_ends";
+/// Code of the notice about an authority whose clock is another one.
+pub(super) const CLOCK: &str = "ca_clock_differs";
+/// Code of the notice about an authority that will take another one's place and is not expected here.
+pub(super) const SUCCESSOR: &str = "ca_successor_unknown";
 /// Code of the notice about an authority that does not answer as it should.
 pub(super) const UNWELL: &str = "ca_unwell";
 
@@ -48,6 +53,8 @@ pub(super) async fn look(relay: &Relay, cx: &ModuleContext) -> bool {
             Ok(seen) => {
                 cx.cloud.notice(well(office));
                 troubles.extend(ends(relay, cx, office, &seen));
+                troubles.extend(clocks(cx, office, &seen));
+                troubles.extend(successors(cx, office, &seen));
             }
             Err(error) => {
                 let error = office.error(error);
@@ -114,6 +121,62 @@ fn ends(relay: &Relay, cx: &ModuleContext, office: &Office, seen: &Seen) -> Vec<
         });
     }
     troubles
+}
+
+/// Tells of each server whether its clock is ours; gives those where it is not.
+fn clocks(cx: &ModuleContext, office: &Office, seen: &Seen) -> Vec<String> {
+    let mut troubles = Vec::new();
+    for clock in &seen.clocks {
+        let apart = clock_of(clock);
+        cx.cloud.notice(Notice {
+            code: CLOCK.to_owned(),
+            severity: if apart.is_some() { Severity::Warning } else { Severity::Info },
+            subject: format!("{} {}", office.name, clock.0),
+            detail: apart.clone().unwrap_or_else(|| "its clock is ours".to_owned()),
+            remedy: apart.as_ref().map_or_else(String::new, |_| {
+                "set the clocks of both machines by the same source".to_owned()
+            }),
+            resolved: apart.is_none(),
+        });
+        troubles.extend(apart.map(|apart| format!("{}: {apart}", office.name)));
+    }
+    troubles
+}
+
+/// What is to be said about a clock that is not ours.
+pub(super) fn clock_of((host, ahead_ms): &(String, i64)) -> Option<String> {
+    let most = u64::try_from(CLOCKS_DIFFER.as_millis()).unwrap_or(u64::MAX);
+    let apart = || clocks_apart(*ahead_ms, &format!("the clock of {host} is "));
+    (ahead_ms.unsigned_abs() > most).then(apart)
+}
+
+/// Tells of each successor whether it is expected; gives those that are not.
+fn successors(cx: &ModuleContext, office: &Office, seen: &Seen) -> Vec<String> {
+    let mut troubles = Vec::new();
+    for next in &seen.successors {
+        let detail = announced(next);
+        if !next.is_expected {
+            troubles.push(format!("{}: {detail}", office.name));
+        }
+        cx.cloud.notice(Notice {
+            code: SUCCESSOR.to_owned(),
+            severity: if next.is_expected { Severity::Info } else { Severity::Warning },
+            subject: format!("{} {}", office.name, next.sha256),
+            detail,
+            remedy: if next.is_expected { String::new() } else { EXPECT.to_owned() },
+            resolved: next.is_expected,
+        });
+    }
+    troubles
+}
+
+/// What to do about a successor that nobody expects.
+const EXPECT: &str = "compare it with what who runs the authority says, and write it to next_fingerprint in agent.toml: \
+                      otherwise nothing is issued once it takes over";
+
+/// For people.
+pub(super) fn announced(next: &Successor) -> String {
+    format!("{} will take over and is not expected; its SHA-256 fingerprint is {}", next.subject, next.sha256)
 }
 
 /// What to do about a certificate that ends.

@@ -403,3 +403,90 @@ async fn revocation_is_honest() {
     let note = result["note"].as_str().unwrap();
     assert!(note.contains(&format!("certutil -revoke {} 5", issued.id.serial)), "{note}");
 }
+
+/// A day apart, in both directions: what the agent asks for does not depend on its clock, and the difference is said.
+#[tokio::test]
+async fn clocks_that_are_a_day_apart() {
+    const DAY_MS: i64 = 24 * 3_600_000;
+    let system_ms = Clock::system().now_ms();
+    for (ahead_ms, way) in [(DAY_MS, "behind ours"), (-DAY_MS, "ahead of ours")] {
+        let mut against = Against::ndes("en").await;
+        against.cx.clock = Clock::simulated(system_ms + ahead_ms);
+        let issued = against.issued(&against.agent_order("a")).await;
+        if ahead_ms < 0 {
+            assert!(issued.not_before_ms > against.cx.clock.now_ms(), "by our clock it is not valid yet");
+        }
+        let answer = against.challenge("b").await;
+        against.issued(&against.device_order("b", &answer)).await;
+        assert_eq!(against.count().await, 2);
+        let found = against.module.check(against.cx.clone()).await;
+        let clock = found.iter().find(|result| result.name() == "certificates.clock").unwrap();
+        assert_eq!(clock.verdict(), Verdict::Fail, "{found:?}");
+        let detail = clock.detail();
+        assert!(detail.ends_with(way) && (detail.contains(" 23 h") || detail.contains(" 24 h")), "{detail}");
+        // An authority that does look at the time says so, and the answer says how far apart the clocks are.
+        against.strike("PKIOperation", word("bad_time"));
+        let report = failure(against.issue(&against.agent_order("c")).await);
+        assert!(report.code == "ca_refused" && report.detail.contains(way), "{report:?}");
+    }
+}
+
+/// The next authority is announced by the present one; agent.toml says whether it is the right one.
+#[tokio::test]
+async fn an_authority_takes_over_that_was_announced() {
+    let mut config = Config::of("rfc8894");
+    config.challenge.required = false;
+    config.authority.authority_days = 200;
+    let mut against = Against::with(config, json!({ "challenge": "none", "user": null })).await;
+    let verdict = async |against: &Against| {
+        let found = against.module.check(against.cx.clone()).await;
+        let about = found.iter().find(|result| result.name() == "certificates.successor");
+        about.map(|result| (result.verdict(), result.detail().to_owned()))
+    };
+    assert_eq!(verdict(&against).await, None, "nothing is announced");
+    let authority = against.mock.authority().await;
+    let at_ms = authority.now_ms() + 30 * 24 * 3_600_000;
+    let making = authority.clone();
+    let next = tokio::task::spawn_blocking(move || making.prepare_rollover(at_ms)).await.unwrap();
+    let next = next.authority.certificate.sha256();
+    let (verdict_before, detail) = verdict(&against).await.unwrap();
+    assert!(verdict_before == Verdict::Warn && detail.contains(&next), "{detail}");
+    // Whoever writes it down is not surprised ...
+    let unprepared = against.ca.clone();
+    against.ca["next_fingerprint"] = json!(next);
+    let mut against = against.restarted();
+    assert_eq!(verdict(&against).await.unwrap().0, Verdict::Ok);
+    against.issued(&against.agent_order("a")).await;
+    assert!(authority.roll_over());
+    // What was known of it is an hour old at most, and is asked for again when it does not work.
+    let order = against.agent_order("b");
+    if let Outcome::Pending { result, .. } = against.issue(&order).await {
+        assert_eq!(result["code"], "ca_answer", "{result}");
+    }
+    let issued = against.issued(&order).await;
+    assert_eq!(against.count().await, 2);
+    let chain = Certificate::read(&STANDARD.decode(&issued.chain[0]).unwrap()).unwrap();
+    assert_eq!(chain.sha256(), next);
+    // ... and to whoever does not, it is another authority.
+    against.ca = unprepared;
+    let against = against.restarted();
+    let (result, _) = pending(against.issue(&against.agent_order("c")).await);
+    assert!(result["detail"].as_str().unwrap().contains("fingerprint"), "{result}");
+}
+
+/// An announcement by somebody else is none.
+#[tokio::test]
+async fn a_successor_is_believed_from_the_present_authority_only() {
+    let mut config = Config::of("rfc8894");
+    config.challenge.required = false;
+    config.authority.authority_days = 200;
+    let against = Against::with(config, json!({ "challenge": "none", "user": null })).await;
+    for fault in [malformed("html"), malformed("empty"), Fault::status(500, "")] {
+        against.strike("GetNextCACert", fault.clone());
+        let found = against.module.check(against.cx.clone()).await;
+        let shown = format!("{found:?}");
+        assert!(shown.contains("not believed"), "{fault:?}: {shown}");
+        assert!(!shown.contains("certificates.successor"), "{shown}");
+        assert!(found.iter().all(|result| result.verdict() != Verdict::Fail), "{shown}");
+    }
+}

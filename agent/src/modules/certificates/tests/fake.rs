@@ -214,7 +214,7 @@ impl Authority for Fake {
                 return Err(unreachable(false));
             }
             let chain = vec![self.0.certificate.clone()];
-            Ok(Seen { chain, ends: self.state().ends.clone(), facts: Vec::new() })
+            Ok(Seen { chain, ends: self.state().ends.clone(), ..Seen::default() })
         })
     }
 
