@@ -5,6 +5,7 @@
 #![allow(clippy::large_futures, reason = "a test's stack is large enough for a whole session")]
 
 mod canary;
+mod canary_certificates;
 mod channel;
 mod doctor;
 mod files;
