@@ -10,7 +10,7 @@ mod server;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use causeway_protocol::certificate::{KeyKind, KeyMode};
 use causeway_protocol::pkix::Key;
 use serde_json::{Value, json};
@@ -22,12 +22,6 @@ pub use openssl::verify;
 pub use server::{Server, Verdict, WhenSilent};
 
 use crate::http::Client;
-
-/// How long a device waits for its certificate, in one go.
-const WAIT_MS: u64 = 20_000;
-
-/// How long a device comes back when it is told to, before it gives up.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The longest it heeds being told to wait, so that a story does not stand still.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
@@ -193,16 +187,21 @@ impl SimulatedDevice {
         Ok(Outcome { stage: "installed".to_owned(), code: String::new(), detail })
     }
 
-    /// The whole way to an installed certificate.
+    /// One visit: comes back for what was begun, or begins; then waits so long for it. What failed is begun anew next time.
     ///
     /// # Errors
-    /// When it does not end with one.
-    pub async fn get_certificate(&mut self, profile: &str) -> Result<Outcome> {
-        let begun = self.begin(profile, &Forgery::default(), PATIENCE).await?;
-        ensure!(begun.stage != "refused", "the cloud says {}: {}", begun.code, begun.detail);
-        let outcome = self.finish(profile, WAIT_MS).await?;
-        if outcome.stage != "installed" {
-            bail!("the request is {}: {} {}", outcome.stage, outcome.code, outcome.detail);
+    /// As [`SimulatedDevice::finish`].
+    pub async fn visit(&mut self, profile: &str, wait_ms: u64) -> Result<Outcome> {
+        if !self.begun.contains_key(profile) {
+            let begun = self.begin(profile, &Forgery::default(), Duration::ZERO).await?;
+            if begun.stage == "refused" {
+                self.begun.remove(profile);
+                return Ok(begun);
+            }
+        }
+        let outcome = self.finish(profile, wait_ms).await?;
+        if matches!(outcome.stage.as_str(), "failed" | "cancelled") {
+            self.begun.remove(profile);
         }
         Ok(outcome)
     }

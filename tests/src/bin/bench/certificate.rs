@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use causeway_protocol::Secret;
 use causeway_protocol::certificate::KeyKind;
-use causeway_protocol::pkix::{CsrDraft, Digest, Key, Name};
+use causeway_protocol::pkix::{CsrDraft, Digest, Key, Name, pem};
 use causeway_scenarios::http::Client;
 use causeway_scenarios::progress::Progress;
 use causeway_scenarios::report::ScenarioReport;
@@ -18,6 +18,7 @@ use causeway_scenarios::spec;
 use causeway_scenarios::world::AgentProgram;
 use futures_util::future::BoxFuture;
 use serde_json::json;
+use tempfile::NamedTempFile;
 
 use crate::Options;
 use crate::process::{Program, beside};
@@ -53,7 +54,7 @@ async fn measure_relay(options: &Options) -> Result<Table> {
     let requests = (REQUESTS / options.shrink.max(1)).max(10);
     let mock = Program::start("mock-ca", &["--personality", "rfc8894"]).await?;
     let mut stage = Stage::start("").await?;
-    give_agent(&mut stage, &mock).await?;
+    let _ca_file = give_agent(&mut stage, &mock).await?;
     let direct = scep_issue::Client::look(&mock).await?;
     let (mut ours, mut theirs) = ([Vec::new(), Vec::new()], [Vec::new(), Vec::new()]);
     for round in 0..options.rounds {
@@ -85,21 +86,21 @@ async fn measure_relay(options: &Options) -> Result<Table> {
     Ok(table)
 }
 
-/// An agent that knows mock-ca, and a profile that uses it.
-async fn give_agent(stage: &mut Stage, mock: &Program) -> Result<()> {
-    let url = format!("urls=[\"{}\"]", mock.text("/urls/scep")?);
-    let arguments = [
-        "configure",
-        "ca",
-        "--set",
-        "kind=\"scep\"",
-        "--set",
-        &url,
-        "--set",
-        "challenge=\"static\"",
-        "--secret-from-stdin",
-        "challenge",
+/// An agent that knows mock-ca, and a profile that uses it. The file is the authority's root.
+async fn give_agent(stage: &mut Stage, mock: &Program) -> Result<NamedTempFile> {
+    let admin = Client::new(mock.text("/urls/admin")?, None, None)?;
+    let authorities = admin.get("/world/authorities").await?.ok()?;
+    let root = STANDARD.decode(authorities["root"].as_str().context("mock-ca shows no root")?)?;
+    let ca_file = NamedTempFile::new()?;
+    std::fs::write(&ca_file, pem::write("CERTIFICATE", &root))?;
+    let settings = [
+        "kind=\"scep\"".to_owned(),
+        "challenge=\"static\"".to_owned(),
+        format!("urls=[\"{}\"]", mock.text("/urls/scep")?),
+        format!("ca_file={:?}", ca_file.path()),
     ];
+    let mut arguments = vec!["configure", "ca", "--secret-from-stdin", "challenge"];
+    settings.iter().for_each(|setting| arguments.extend(["--set", setting]));
     let challenge = mock.text("/accounts/scep/challenge")?;
     stage.add_agent_with(&beside("causeway-agent")?, &[(&arguments, challenge)]).await?;
     let profile = json!({
@@ -108,7 +109,8 @@ async fn give_agent(stage: &mut Stage, mock: &Program) -> Result<()> {
     });
     stage.tenant.put(&format!("certificate-profiles/{PROFILE}"), &profile).await?;
     stage.tenant.configure("certificates", true, &json!({})).await?;
-    stage.module_ok("certificates").await
+    stage.module_ok("certificates").await?;
+    Ok(ca_file)
 }
 
 /// How long each certificate took a SCEP client, in ms.
