@@ -4,10 +4,9 @@
 //! this is no copy of them. It is the contract an adapter in front of them has to offer: list what can be issued, issue,
 //! revoke. An issue is named by the caller for ever, so that repeating it leads to the same certificate.
 
-use super::soap::{self, Head, Message, Version, local_text};
+use super::soap::{self, Head, Message, Version, local_text, many, text};
 use super::{ShapeError, base64_text};
 use crate::Secret;
-use crate::limits::ENROL_PARTS_MAX;
 use crate::xml::{Element, Writer};
 
 /// Namespace of the adapter.
@@ -236,19 +235,6 @@ fn read_parts(parent: &Element, what: &'static str) -> Result<Vec<(String, Strin
         Ok((field.to_owned(), part.text.trim().to_owned()))
     };
     many(parent, what)?.into_iter().map(part).collect()
-}
-
-fn text<'a>(parent: &'a Element, what: &'static str) -> Result<&'a str, ShapeError> {
-    local_text(parent, what).ok_or(ShapeError::Missing { what })
-}
-
-fn many<'a>(parent: &'a Element, what: &'static str) -> Result<Vec<&'a Element>, ShapeError> {
-    let found: Vec<_> = parent.children.iter().filter(|child| child.name == what).collect();
-    if found.len() > ENROL_PARTS_MAX {
-        Err(ShapeError::TooMany { what, max: ENROL_PARTS_MAX })
-    } else {
-        Ok(found)
-    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Envelopes of SOAP 1.1 and 1.2, WS-Addressing 1.0 and the user name token of WS-Security 1.0.
 
 use crate::Secret;
-use crate::limits::ENROL_DOCUMENT_MAX_BYTES;
+use crate::limits::{ENROL_DOCUMENT_MAX_BYTES, ENROL_PARTS_MAX};
 use crate::xml::{self, Element, Writer};
 
 use super::ShapeError;
@@ -269,6 +269,21 @@ pub fn local<'a>(element: &'a Element, name: &str) -> Option<&'a Element> {
 /// The text of the first child of that local name, if there is any.
 pub fn local_text<'a>(element: &'a Element, name: &str) -> Option<&'a str> {
     local(element, name).map(|child| child.text.trim()).filter(|text| !text.is_empty())
+}
+
+/// The text of a child that must be there and say something.
+pub(super) fn text<'a>(parent: &'a Element, what: &'static str) -> Result<&'a str, ShapeError> {
+    local_text(parent, what).ok_or(ShapeError::Missing { what })
+}
+
+/// The children of that local name, not too many of them.
+pub(super) fn many<'a>(parent: &'a Element, what: &'static str) -> Result<Vec<&'a Element>, ShapeError> {
+    let found: Vec<_> = parent.children.iter().filter(|child| child.name == what).collect();
+    if found.len() > ENROL_PARTS_MAX {
+        Err(ShapeError::TooMany { what, max: ENROL_PARTS_MAX })
+    } else {
+        Ok(found)
+    }
 }
 
 /// The first element of that local name at any depth, itself included. Depth is bounded by the reader of XML.

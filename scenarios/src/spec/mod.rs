@@ -265,6 +265,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_long_case_is_readable() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("long");
+        let files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(!files.is_empty());
+        for file in files {
+            find(file.to_str().unwrap()).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        }
+    }
+
+    #[test]
     fn every_case_of_the_folder_is_built_in_and_readable() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("cases");
         let files: BTreeSet<String> = std::fs::read_dir(folder)

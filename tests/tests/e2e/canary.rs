@@ -30,14 +30,7 @@ pub(crate) struct Place {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_is_anywhere_but_where_it_is_kept() -> Result<()> {
     let log = Log::default();
-    let writer = log.clone();
-    // The first subscriber of the process wins; with a process for each test that is this one.
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let listening = tracing::subscriber::set_global_default(subscriber).is_ok();
+    let listening = log.listen();
 
     let mut company = Company::start(40).await?;
     let canaries = a_day(&mut company).await?;
@@ -207,6 +200,20 @@ pub(crate) fn path(path: &Path) -> Result<&str> {
 /// What was logged.
 #[derive(Clone, Default)]
 pub(crate) struct Log(pub(crate) Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    /// Takes everything this process logs from now on, whatever its level. False when another log does already: with a
+    /// process for each test this one is the first.
+    pub(crate) fn listen(&self) -> bool {
+        let writer = self.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::TRACE)
+            .with_ansi(false)
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::set_global_default(subscriber).is_ok()
+    }
+}
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {

@@ -47,13 +47,7 @@ struct Site {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_secret_of_certificates_is_anywhere_but_where_it_is_kept() -> Result<()> {
     let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_ansi(false)
-        .with_writer(move || writer.clone())
-        .finish();
-    let listening = tracing::subscriber::set_global_default(subscriber).is_ok();
+    let listening = log.listen();
     let ca = MockCa::start(Config::default()).await.context("start mock-ca")?;
     let company = Company::start(20).await?;
     let mut site = Site { company, ca, log, listening, canaries: Vec::new(), devices: Vec::new() };

@@ -1,8 +1,8 @@
 //! What the services answer: profiles, certificates, changes of status, search results, faults.
 
-use super::super::soap::{self, Head, Message, Version, local, local_text};
+use super::super::soap::{self, Head, Message, Version, local, local_text, many, text};
 use super::super::{ShapeError, base64_text};
-use super::{ENCODING, ENROLLMENT, MANAGEMENT, POLICY, TOKEN_TYPE, many, text};
+use super::{ENCODING, ENROLLMENT, MANAGEMENT, POLICY, TOKEN_TYPE};
 use crate::xml::{Element, Writer};
 
 /// A profile of the policy service.

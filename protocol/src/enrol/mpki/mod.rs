@@ -8,9 +8,8 @@ mod answers;
 pub use self::answers::{
     Enrolled, Entry, Field, Found, Profile, Updated, read_fault, read_policies, write_fault, write_policies,
 };
-use super::soap::{self, Head, Message, Version, local, local_attribute, local_text};
+use super::soap::{self, Head, Message, Version, local, local_attribute, local_text, many, text};
 use super::{ShapeError, base64_text};
-use crate::limits::ENROL_PARTS_MAX;
 use crate::xml::{Element, Writer};
 
 /// Namespace of the policy service. Inferred.
@@ -354,19 +353,6 @@ impl Search {
             serial: own("serialNumber"),
             start: start.map_err(|_| ShapeError::Wrong { what: "startIndex" })?,
         })
-    }
-}
-
-fn text<'a>(parent: &'a Element, what: &'static str) -> Result<&'a str, ShapeError> {
-    local_text(parent, what).ok_or(ShapeError::Missing { what })
-}
-
-fn many<'a>(parent: &'a Element, what: &'static str) -> Result<Vec<&'a Element>, ShapeError> {
-    let found: Vec<_> = parent.children.iter().filter(|child| child.name == what).collect();
-    if found.len() > ENROL_PARTS_MAX {
-        Err(ShapeError::TooMany { what, max: ENROL_PARTS_MAX })
-    } else {
-        Ok(found)
     }
 }
 
