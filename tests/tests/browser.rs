@@ -3,7 +3,7 @@
 //! `CAUSEWAY_PORTAL_PICTURE=<file>` makes the first test also save the picture that the README shows.
 
 use anyhow::{Context, Result, ensure};
-use causeway_mock_cloud::store::{NewCertificate, NewRequest, reasons};
+use causeway_mock_cloud::store::{IssuedRequest, NewCertificate, NewRequest, reasons};
 use causeway_tests::company::Company;
 use causeway_tests::webdriver::Browser;
 use serde_json::{Value, json};
@@ -231,7 +231,9 @@ async fn certificate(company: &Company) -> Result<(String, String)> {
         renew_at_ms: now_ms + 355 * 86_400_000,
     };
     let timing = "challenge 212 ms, submit 41 ms".to_owned();
-    store.request_issued(tenant, &request.id, issued, None, timing, now_ms).await?;
+    let issued =
+        IssuedRequest { id: request.id.clone(), certificate: issued, identity: None, detail: timing };
+    store.request_issued(tenant, issued, now_ms).await?;
     store.request_installed(tenant, &request.id, &text("id"), now_ms).await?;
     Ok((sha256, request.id))
 }

@@ -290,10 +290,10 @@ impl Drain {
         for number in self.delivered.iter().filter(|number| **number < UNSTORED) {
             batch.delete(Table::Outbox, number.to_be_bytes());
         }
+        // Nothing waits for the disk: at worst they are delivered again after a restart, which changes nothing.
         if !batch.is_empty()
-            && let Err(error) = self.outbox.0.storage.commit(batch).await
+            && let Err(error) = self.outbox.0.storage.commit(batch.may_be_lost()).await
         {
-            // They are delivered again after a restart, which changes nothing.
             tracing::warn!(error = %Chain(&error), "Delivered reports could not be forgotten");
         }
         self.outbox.0.waiting.fetch_sub(self.delivered.len() as u64, Ordering::Relaxed);

@@ -6,6 +6,7 @@
 //! repeated after a crash leads to the same order.
 
 mod orders;
+mod outcome;
 mod reading;
 mod reconcile;
 mod renewal;
@@ -27,6 +28,7 @@ pub(crate) use orders::{
     HandInError, Handover, challenge, hand_in, is_for, meant_for, publish_profiles, renew, sealed_elsewhere,
     want,
 };
+pub(crate) use outcome::{certified, recorded};
 pub(crate) use reading::{names_of, pem_of, subject_words};
 pub(crate) use reconcile::device_wiped;
 
@@ -137,7 +139,7 @@ fn stage_of(result: &Value) -> Option<(&'static str, String)> {
 /// When the store fails.
 pub(crate) async fn came_late(cloud: &Cloud, action: &ActionRow, result: Value) -> Result<(), StoreError> {
     if action.action == ISSUE {
-        reconcile::issued(cloud, &action.tenant, action, result).await?;
+        outcome::issued(cloud, &action.tenant, action, &result).await?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use super::{ISSUE, MODULE, REVOKE, reading, request_changed};
 use crate::api;
-use crate::dispatch::{self, DispatchError};
+use crate::dispatch::{self, DispatchError, Draft};
 use crate::limits::{
     CERTIFICATE_ORDER_TTL, CERTIFICATE_RETRY_MAX, CERTIFICATE_RETRY_MIN, CHALLENGE_LIFE_MAX,
     CHALLENGE_WITHIN, PORTAL_PAGE, REVOCATION_ORDER_TTL,
@@ -27,7 +27,7 @@ use crate::mobile::same_person;
 use crate::state::Cloud;
 use crate::store::{
     ActionRow, CertificateRequest, DeviceCertificate, EnrolledDevice, HandedIn, NewAction, NewRequest,
-    ProfileRow, Search, StoreError, TakenIn, User, reasons, stages,
+    ProfileRow, RequestParts, Search, StoreError, TakenIn, User, reasons, stages,
 };
 
 /// Code of an order whose signing request is sealed to another agent; agents have the same one.
@@ -291,19 +291,20 @@ pub(crate) async fn hand_in(
 ) -> Result<CertificateRequest, HandInError> {
     let (request, row) = of_device(cloud, tenant, device, id).await?;
     let malformed = |detail: String| HandInError::Malformed { detail };
+    let mut seal = None;
     let handed = match (handover, row.profile.key_mode) {
         (Handover::Csr(der), KeyMode::Device) => {
             let key = reading::key_of_csr(&der).map_err(malformed)?;
             let sha256 = reading::hex(digest::digest(&digest::SHA256, &der).as_ref());
-            let seal = cloud.store.request_parts(tenant, id).await?.seal.map(|(seal, _)| seal);
+            seal = cloud.store.request_parts(tenant, id).await?.seal;
             let body = match &seal {
-                Some(seal) => sealed(&der, seal).map_err(|detail| {
+                Some((seal, _)) => sealed(&der, seal).map_err(|detail| {
                     let error = ErrorReport::new("internal", detail, "Look at the agent's log");
                     HandInError::Refused { error }
                 })?,
                 None => der,
             };
-            HandedIn::Csr { body, seal, sha256, key }
+            HandedIn::Csr { body, seal: seal.as_ref().map(|(seal, _)| seal.clone()), sha256, key }
         }
         (Handover::DeviceKey(der), KeyMode::Agent) => {
             reading::check_public_key(&der).map_err(malformed)?;
@@ -319,7 +320,22 @@ pub(crate) async fn hand_in(
             return Err(HandInError::OutOfOrder { code: "other_key_mode", detail: detail.to_owned() });
         }
     };
-    let taken = cloud.store.hand_in(tenant, id, handed, row.profile.version, cloud.now_ms()).await?;
+    let parts = match &handed {
+        HandedIn::Csr { body, .. } => {
+            RequestParts { csr: Some(body.clone()), seal, ..RequestParts::default() }
+        }
+        HandedIn::DeviceKey(key) => RequestParts { device_key: Some(key.clone()), ..RequestParts::default() },
+    };
+    // A challenge was given for one version of the profile; a key is good for any.
+    let version = if parts.csr.is_some() { request.version } else { row.profile.version };
+    let ordered = CertificateRequest { version, ..request.clone() };
+    let new = order_of(cloud, tenant, device, &ordered, parts).await?;
+    let (draft, to_record) = Draft::new(cloud, tenant, new).await?;
+    let now_ms = cloud.now_ms();
+    let (taken, inserted) = cloud.store.hand_in(tenant, id, handed, version, to_record, now_ms).await?;
+    if let Some(inserted) = inserted {
+        known_before(draft.recorded(inserted))?;
+    }
     match taken {
         TakenIn::New => announce(cloud, tenant, id).await?,
         TakenIn::Same => {}
@@ -352,6 +368,20 @@ pub(super) async fn order(
     let gone = HandInError::NotForDevice { what: "device" };
     let device = cloud.store.enrolled_device(tenant, &request.device).await?.ok_or(gone)?;
     let parts = cloud.store.request_parts(tenant, &request.id).await?;
+    let order = order_of(cloud, tenant, &device, request, parts).await?;
+    let action = known_before(dispatch::submit(cloud, tenant, order).await)?;
+    cloud.store.request_ordered(tenant, &request.id, &action, cloud.now_ms()).await?;
+    Ok(())
+}
+
+/// The order that a request leads to.
+async fn order_of(
+    cloud: &Cloud,
+    tenant: &str,
+    device: &EnrolledDevice,
+    request: &CertificateRequest,
+    parts: RequestParts,
+) -> Result<NewAction, HandInError> {
     let base64 = |bytes: Vec<u8>| STANDARD.encode(bytes);
     let (csr, sealed_csr, agent) = match (parts.csr.map(base64), parts.seal) {
         (Some(envelope), Some((seal, agent))) => {
@@ -363,7 +393,7 @@ pub(super) async fn order(
         request: request.id.clone(),
         profile: request.profile.clone(),
         version: request.version,
-        variables: variables(cloud, tenant, &device).await?,
+        variables: variables(cloud, tenant, device).await?,
         csr,
         sealed_csr,
         device_key: parts.device_key.map(base64),
@@ -372,7 +402,7 @@ pub(super) async fn order(
             None => None,
         },
     };
-    let new = NewAction {
+    Ok(NewAction {
         module: MODULE.to_owned(),
         action: ISSUE.to_owned(),
         target: order_target(request, agent),
@@ -381,10 +411,7 @@ pub(super) async fn order(
         ttl_ms: u64::try_from(CERTIFICATE_ORDER_TTL.as_millis()).unwrap_or(u64::MAX),
         actor: "certificates".to_owned(),
         reason: format!("{} for {}", request.reason, request.user),
-    };
-    let action = submit(cloud, tenant, new).await?;
-    cloud.store.request_ordered(tenant, &request.id, &action, cloud.now_ms()).await?;
-    Ok(())
+    })
 }
 
 /// What an order is about; with the agent it is for, where only that one can carry it out.
@@ -443,14 +470,13 @@ pub(super) async fn order_revocation(
         actor: "certificates".to_owned(),
         reason: String::new(),
     };
-    submit(cloud, tenant, new).await
+    known_before(dispatch::submit(cloud, tenant, new).await)
 }
 
-async fn submit(cloud: &Arc<Cloud>, tenant: &str, new: NewAction) -> Result<String, HandInError> {
-    match dispatch::submit(cloud, tenant, new).await {
-        Ok(id) => Ok(id),
-        // It was given before a crash, and what is known of the person has changed since.
-        Err(DispatchError::KeyReused { id }) => Ok(id),
+/// The action that an order has, given now or before a crash; what is known of the person may have changed since.
+fn known_before(given: Result<String, DispatchError>) -> Result<String, HandInError> {
+    match given {
+        Ok(id) | Err(DispatchError::KeyReused { id }) => Ok(id),
         Err(error) => Err(HandInError::Dispatch(error)),
     }
 }

@@ -4,24 +4,21 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use causeway_protocol::action::ErrorReport;
-use causeway_protocol::certificate::{Issued, KeyMode, Revoked};
+use causeway_protocol::certificate::{KeyMode, Revoked};
 use causeway_protocol::health::{Notice, Severity};
-use serde_json::{Value, json};
+use serde_json::json;
 use thiserror::Error;
 
-use super::{MODULE, orders, publish_profiles, reading, renewal, request_changed};
+use super::{MODULE, orders, outcome, publish_profiles, renewal, request_changed};
 use crate::due::Due;
 use crate::events::kinds;
-use crate::limits::{AUTHORITY_ENDS_SOON, CERTIFICATE_ENDS_SOON, CERTIFICATE_TURN_MAX, REVOCATION_TRIES_MAX};
+use crate::limits::{CERTIFICATE_ENDS_SOON, CERTIFICATE_TURN_MAX, REVOCATION_TRIES_MAX};
 use crate::mobile::{self, Enrolment, Phone};
 use crate::state::Cloud;
-use crate::store::{
-    ActionRow, CertificateRequest, CertificateTroubles, DueCertificate, NewRequest, ProfileRow, StoreError,
-    reasons,
-};
+use crate::store::{CertificateTroubles, DueCertificate, NewRequest, ProfileRow, StoreError, reasons};
 
 const HOUR_MS: i64 = 3_600_000;
-const DAY_MS: i64 = 24 * HOUR_MS;
+pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
 
 /// Code of the alert about renewals that fail.
 const RENEWAL_FAILED: &str = "certificate_renewal_failed";
@@ -29,8 +26,6 @@ const RENEWAL_FAILED: &str = "certificate_renewal_failed";
 const ENDING: &str = "certificates_ending";
 /// Code of the alert about revocations that fail.
 const REVOCATION_FAILED: &str = "certificate_revocation_failed";
-/// Code of the alert about authorities that end.
-const AUTHORITY_ENDING: &str = "authority_ending";
 
 /// Why a look could not be finished.
 #[derive(Debug, Error)]
@@ -107,103 +102,16 @@ async fn settle_requests(cloud: &Arc<Cloud>, tenant: &str) -> Result<bool, LookE
         }
     }
     for (request, action) in ended {
-        match (action.result.clone(), action.error.clone()) {
-            (Some(result), None) => issued(cloud, tenant, &action, result).await?,
+        match (&action.result, action.error.clone()) {
+            (Some(result), None) => outcome::issued(cloud, tenant, &action, result).await?,
             (_, error) => {
                 let unknown =
                     || ErrorReport::new("internal", "the order gave no reason", "Look at the action");
-                failed(cloud, tenant, &request, error.unwrap_or_else(unknown)).await?;
+                outcome::failed(cloud, tenant, &request, error.unwrap_or_else(unknown)).await?;
             }
         }
     }
     Ok(more)
-}
-
-/// An order has ended with what should be a certificate.
-///
-/// # Errors
-/// When the store fails.
-pub(super) async fn issued(
-    cloud: &Cloud,
-    tenant: &str,
-    action: &ActionRow,
-    result: Value,
-) -> Result<(), StoreError> {
-    let Some(id) = orders::request_in(&action.params) else { return Ok(()) };
-    let Some((request, _)) = cloud.store.certificate_request(tenant, id).await? else { return Ok(()) };
-    let Some(row) = cloud.store.certificate_profile(tenant, &request.profile).await? else {
-        let error = ErrorReport::new("unknown_profile", "the profile was removed meanwhile", "Nothing to do");
-        return failed(cloud, tenant, &request, error).await;
-    };
-    let parts = cloud.store.request_parts(tenant, id).await?;
-    let read = serde_json::from_value::<Issued>(result)
-        .map_err(|_| "the answer is none".to_owned())
-        .and_then(|issued| {
-            reading::read(&issued, id, &row.profile, parts.csr_key.as_deref()).map(|read| (issued, read))
-        });
-    let (issued, read) = match read {
-        Ok(both) => both,
-        Err(detail) => {
-            let remedy =
-                "Look at the authority's ledger for a certificate nobody has, and at the agent's log";
-            return failed(cloud, tenant, &request, ErrorReport::new("wrong_certificate", detail, remedy))
-                .await;
-        }
-    };
-    let steps: Vec<String> =
-        issued.timing_ms.iter().map(|(step, ms)| format!("{} {ms} ms", step.replace('_', " "))).collect();
-    let now_ms = cloud.now_ms();
-    let ends = read.authority_ends;
-    let changed = cloud
-        .store
-        .request_issued(tenant, id, read.certificate, read.identity, steps.join(", "), now_ms)
-        .await?;
-    if let Some(request) = changed {
-        request_changed(cloud, tenant, &request);
-    }
-    if let Some((end_ms, name)) = ends {
-        let soon_ms = i64::try_from(AUTHORITY_ENDS_SOON.as_millis()).unwrap_or(i64::MAX);
-        let days = (end_ms - now_ms) / DAY_MS;
-        let notice = Notice {
-            code: AUTHORITY_ENDING.to_owned(),
-            severity: Severity::Warning,
-            subject: row.profile.authority,
-            detail: format!("the authority {name} ends in {days} days; certificates cannot outlive it"),
-            remedy: "Renew the authority's certificate, and see that devices and servers trust the new one"
-                .to_owned(),
-            resolved: end_ms - now_ms > soon_ms,
-        };
-        say_once(cloud, tenant, notice).await?;
-    }
-    // The certificate may be one nobody waits for.
-    cloud.certificates.touch(tenant);
-    Ok(())
-}
-
-async fn failed(
-    cloud: &Cloud,
-    tenant: &str,
-    request: &CertificateRequest,
-    error: ErrorReport,
-) -> Result<(), StoreError> {
-    let now_ms = cloud.now_ms();
-    let retry_ms = if orders::wants_new_challenge(&error)
-        && !cloud
-            .store
-            .failure_before(tenant, request)
-            .await?
-            .as_ref()
-            .is_some_and(orders::wants_new_challenge)
-    {
-        now_ms
-    } else {
-        orders::retry_ms(request.attempt, now_ms)
-    };
-    let changed = cloud.store.request_failed(tenant, &request.id, error, retry_ms, now_ms).await?;
-    if let Some(request) = changed {
-        request_changed(cloud, tenant, &request);
-    }
-    Ok(())
 }
 
 /// A wipe in a mail system is as good as a report that the phone is lost.
@@ -416,7 +324,7 @@ async fn raise_alerts(cloud: &Cloud, tenant: &str, now_ms: i64) -> Result<(), St
 }
 
 /// Opens or closes an alert, unless the same was said last: looks are frequent, and what they find stays the same.
-async fn say_once(cloud: &Cloud, tenant: &str, notice: Notice) -> Result<(), StoreError> {
+pub(super) async fn say_once(cloud: &Cloud, tenant: &str, notice: Notice) -> Result<(), StoreError> {
     let key = format!("{tenant}/{}/{}", notice.code, notice.subject);
     let words = if notice.resolved { String::new() } else { notice.detail.clone() };
     if cloud.certificates.is_news(key, words) { cloud.notice(tenant, "", notice).await } else { Ok(()) }

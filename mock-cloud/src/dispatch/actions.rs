@@ -15,8 +15,8 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use xmpp_parsers::stanza_error::{DefinedCondition, StanzaError};
 
+use super::Dispatch;
 use super::choice::{Choice, choose, instance_of, is_repeatable};
-use super::{Dispatch, DispatchError};
 use crate::certificates;
 use crate::channel::FRONT;
 use crate::channel::inbound::{Refused, error_report, journal};
@@ -27,79 +27,7 @@ use crate::limits::{
 };
 use crate::pki::AgentIdentity;
 use crate::state::Cloud;
-use crate::store::{ActionRow, Finish, Inserted, NewAction, StoreError, Under};
-
-/// Takes an order: it is on the disk when this returns, and on its way.
-///
-/// # Errors
-/// When the idempotency key belongs to another order, or the store fails.
-pub async fn submit(cloud: &Arc<Cloud>, tenant: &str, new: NewAction) -> Result<String, DispatchError> {
-    let (module, verb) = (new.module.clone(), new.action.clone());
-    let deadline_ms = cloud.now_ms().saturating_add(i64::try_from(new.ttl_ms).unwrap_or(i64::MAX));
-    match cloud.store.insert_action(tenant, new, cloud.now_ms()).await.map_err(DispatchError::Store)? {
-        Inserted::Same(id) => Ok(id),
-        Inserted::OtherBody(id) => Err(DispatchError::KeyReused { id }),
-        Inserted::New(id) => {
-            queued(cloud, tenant, &id, (&module, &verb));
-            due(cloud, deadline_ms);
-            tokio::spawn(carry(Arc::clone(cloud), tenant.to_owned(), id.clone()));
-            Ok(id)
-        }
-    }
-}
-
-/// Takes the same order for many targets: all of them are on the disk when this returns, or none is.
-///
-/// # Errors
-/// When an idempotency key belongs to another order, or the store fails.
-pub async fn submit_many(
-    cloud: &Arc<Cloud>,
-    tenant: &str,
-    new: Vec<NewAction>,
-) -> Result<Vec<String>, DispatchError> {
-    let Some(first) = new.first() else { return Ok(Vec::new()) };
-    let (module, verb) = (first.module.clone(), first.action.clone());
-    let deadline_ms = cloud.now_ms().saturating_add(i64::try_from(first.ttl_ms).unwrap_or(i64::MAX));
-    let inserted =
-        cloud.store.insert_actions(tenant, new, cloud.now_ms()).await.map_err(DispatchError::Store)?;
-    let mut ids = Vec::with_capacity(inserted.len());
-    let mut fresh = Vec::new();
-    let mut reused = None;
-    for inserted in inserted {
-        match inserted {
-            Inserted::Same(id) => ids.push(id),
-            Inserted::OtherBody(id) => reused = Some(id),
-            Inserted::New(id) => {
-                queued(cloud, tenant, &id, (&module, &verb));
-                fresh.push(id.clone());
-                ids.push(id);
-            }
-        }
-    }
-    due(cloud, deadline_ms);
-    let (owned, tenant) = (Arc::clone(cloud), tenant.to_owned());
-    tokio::spawn(async move {
-        futures_util::stream::iter(fresh)
-            .for_each_concurrent(ACTIONS_IN_FLIGHT_MAX, |id| carry(Arc::clone(&owned), tenant.clone(), id))
-            .await;
-    });
-    match reused {
-        Some(id) => Err(DispatchError::KeyReused { id }),
-        None => Ok(ids),
-    }
-}
-
-fn queued(cloud: &Cloud, tenant: &str, id: &str, (module, verb): (&str, &str)) {
-    let body = json!({ "action": id, "module": module, "verb": verb, "status": "pending", "step": "queued" });
-    cloud.action_changed(tenant, id, body);
-}
-
-/// Something may be over sooner than the watch over deadlines expects.
-fn due(cloud: &Cloud, deadline_ms: i64) {
-    if deadline_ms < cloud.dispatch.next_deadline_ms.load(Ordering::Acquire) {
-        cloud.dispatch.deadline_changed.notify_one();
-    }
-}
+use crate::store::{ActionRow, Finish, Given, StoreError, Under};
 
 /// What an agent reports of an action.
 ///
@@ -177,14 +105,29 @@ async fn finish(
     let status = if ended.is_ok() { Status::Success } else { Status::Failure };
     let outcome = ended.as_ref().err().map_or("success".to_owned(), |error| error.code.clone());
     let agent_owned = agent.map(str::to_owned);
+    let certified = match &ended {
+        Ok(result) => certificates::certified(cloud, action, result).await?,
+        Err(_) => None,
+    };
+    let issued = certified.as_ref().map(|it| it.issued.clone());
     // What comes after the end is kept nowhere else: a certificate that exists must not be forgotten.
     let late = certificates::is_about(action).then(|| ended.as_ref().ok().cloned()).flatten();
-    let finish =
-        cloud.store.finish_action(&action.tenant, &action.id, agent_owned, ended, cloud.now_ms()).await?;
-    match (&finish, late) {
-        (Finish::Done, _) => changed(cloud, action, status.as_str(), status, agent),
-        (Finish::Duplicate, Some(result)) => certificates::came_late(cloud, action, result).await?,
-        _ => {}
+    let now_ms = cloud.now_ms();
+    let (finish, request) =
+        cloud.store.finish_action(&action.tenant, &action.id, agent_owned, ended, issued, now_ms).await?;
+    match finish {
+        Finish::Done => {
+            changed(cloud, action, status.as_str(), status, agent);
+            if let Some(certified) = certified {
+                certificates::recorded(cloud, &action.tenant, certified, request).await?;
+            }
+        }
+        Finish::Duplicate => {
+            if let Some(result) = late {
+                certificates::came_late(cloud, action, result).await?;
+            }
+        }
+        Finish::Unknown => {}
     }
     if certificates::is_about(action) {
         cloud.certificates.touch(&action.tenant);
@@ -194,7 +137,7 @@ async fn finish(
     Ok(())
 }
 
-fn changed(cloud: &Cloud, action: &ActionRow, step: &str, status: Status, agent: Option<&str>) {
+pub(super) fn changed(cloud: &Cloud, action: &ActionRow, step: &str, status: Status, agent: Option<&str>) {
     let body = json!({
         "action": action.id, "module": action.module, "verb": action.action, "status": status.as_str(),
         "step": step, "agent": agent,
@@ -228,37 +171,73 @@ pub(super) async fn take_from_lost(cloud: &Arc<Cloud>, who: &AgentIdentity) {
     carry_waiting(cloud, &who.tenant).await;
 }
 
-/// Carries an action to an acceptance, if nobody else does.
-async fn carry(cloud: Arc<Cloud>, tenant: String, id: String) {
-    if !cloud.dispatch.carried().insert(id.clone()) {
-        return;
+/// The right to carry an action, which one carrier has at a time.
+pub(super) struct Carried {
+    pub(super) cloud: Arc<Cloud>,
+    id: String,
+}
+
+impl Carried {
+    /// Nothing when somebody else has it.
+    pub(super) fn take(cloud: &Arc<Cloud>, id: &str) -> Option<Self> {
+        let is_free = cloud.dispatch.carried().insert(id.to_owned());
+        is_free.then(|| Self { cloud: Arc::clone(cloud), id: id.to_owned() })
     }
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.cloud.dispatch.carried().remove(&self.id);
+    }
+}
+
+/// An attempt that is recorded, and not on its way yet.
+pub(super) struct Attempt {
+    pub(super) action: ActionRow,
+    pub(super) session: Arc<Session>,
+    pub(super) agent: String,
+    pub(super) number: u32,
+    pub(super) fence: Option<u64>,
+}
+
+/// Carries an action to an acceptance, if nobody else does.
+pub(super) async fn carry(cloud: Arc<Cloud>, tenant: String, id: String) {
+    if let Some(carried) = Carried::take(&cloud, &id) {
+        carry_on(carried, tenant, None).await;
+    }
+}
+
+/// Carries an action to an acceptance, beginning with an attempt that is recorded already.
+pub(super) async fn carry_on(carried: Carried, tenant: String, mut begun: Option<Attempt>) {
+    let (cloud, id) = (Arc::clone(&carried.cloud), carried.id.clone());
+    let mut carried = Some(carried);
     let mut carrier = Carrier { avoid: None, may_be_there: false };
-    loop {
+    while carried.is_some() {
         let chances = cloud.dispatch.chances.load(Ordering::Acquire);
-        let step = carrier.carry_once(&cloud, &tenant, &id).await;
+        let step = match begun.take() {
+            Some(attempt) => carrier.begin(&cloud, attempt).await,
+            None => carrier.carry_once(&cloud, &tenant, &id).await,
+        };
         match step {
-            Ok(Next::Again) => continue,
+            Ok(Next::Again) => {}
             Ok(Next::Pause(pause)) => tokio::time::sleep(pause).await,
             Ok(Next::Wait) => {
-                cloud.dispatch.carried().remove(&id);
+                carried = None;
                 // A chance that came while we looked found the action carried and left it to us.
-                let missed = cloud.dispatch.chances.load(Ordering::Acquire) != chances;
-                if !missed || !cloud.dispatch.carried().insert(id.clone()) {
-                    return;
+                if cloud.dispatch.chances.load(Ordering::Acquire) != chances {
+                    carried = Carried::take(&cloud, &id);
                 }
             }
-            Ok(Next::Done) => break,
+            Ok(Next::Done) => return,
             Err(error) => {
                 tracing::error!(%error, action = id, "Action could not be carried on");
                 tokio::time::sleep(STORE_PAUSE).await;
             }
         }
         if cloud.kit.stop.is_cancelled() {
-            break;
+            return;
         }
     }
-    cloud.dispatch.carried().remove(&id);
 }
 
 enum Next {
@@ -275,14 +254,19 @@ struct Carrier {
 }
 
 impl Carrier {
+    /// Goes on with an attempt that was recorded with the order.
+    async fn begin(&mut self, cloud: &Arc<Cloud>, attempt: Attempt) -> Result<Next, StoreError> {
+        let Ok(_slot) = cloud.dispatch.in_flight.acquire().await else { return Ok(Next::Done) };
+        self.send(cloud, attempt).await
+    }
+
     async fn carry_once(&mut self, cloud: &Arc<Cloud>, tenant: &str, id: &str) -> Result<Next, StoreError> {
         let Ok(_slot) = cloud.dispatch.in_flight.acquire().await else { return Ok(Next::Done) };
         let Some((action, _)) = cloud.store.action(tenant, id).await? else { return Ok(Next::Done) };
         if action.status.is_terminal() || action.accepted {
             return Ok(Next::Done);
         }
-        let left_ms = action.deadline_ms - cloud.now_ms();
-        if left_ms <= 0 {
+        if action.deadline_ms <= cloud.now_ms() {
             // The deadline's own task ends it.
             return Ok(Next::Done);
         }
@@ -297,7 +281,7 @@ impl Carrier {
             .flatten();
         self.may_be_there = only.is_some();
         match choose(cloud, &action, self.avoid.as_deref(), only.as_deref()).await? {
-            Choice::Agent(session, under) => self.give(cloud, action, &session, under, left_ms).await,
+            Choice::Agent(session, under) => self.give(cloud, action, session, under).await,
             Choice::Nobody => Ok(Next::Wait),
             Choice::Impossible(error) => {
                 finish(cloud, &action, None, Err(error)).await?;
@@ -310,37 +294,43 @@ impl Carrier {
         &mut self,
         cloud: &Arc<Cloud>,
         action: ActionRow,
-        session: &Session,
+        session: Arc<Session>,
         under: Option<Under>,
-        left_ms: i64,
     ) -> Result<Next, StoreError> {
-        let Some(agent) = instance_of(session).map(str::to_owned) else { return Ok(Next::Wait) };
-        let (tenant, id) = (action.tenant.clone(), action.id.clone());
+        let Some(agent) = instance_of(&session).map(str::to_owned) else { return Ok(Next::Wait) };
         let fence = under.as_ref().map(|under| under.fence);
-        let dispatched = cloud.store.action_dispatched(&tenant, &id, &agent, under, cloud.now_ms()).await?;
-        let Some(attempt) = dispatched else { return Ok(Next::Done) };
+        let given = Given { agent: agent.clone(), under };
+        let now_ms = cloud.now_ms();
+        let number = cloud.store.action_dispatched(&action.tenant, &action.id, given, now_ms).await?;
+        let Some(number) = number else { return Ok(Next::Done) };
+        self.send(cloud, Attempt { action, session, agent, number, fence }).await
+    }
+
+    async fn send(&mut self, cloud: &Arc<Cloud>, attempt: Attempt) -> Result<Next, StoreError> {
+        let Attempt { action, session, agent, number, fence } = attempt;
         changed(cloud, &action, "dispatched", Status::Pending, Some(&agent));
+        let left_ms = u64::try_from(action.deadline_ms - cloud.now_ms()).unwrap_or(0);
         let order = Action {
-            id: id.clone(),
+            id: action.id.clone(),
             module: action.module.clone(),
             action: action.action.clone(),
             target: action.target.clone(),
             params: action.params.clone(),
             ttl_ms: agents_share(left_ms),
-            attempt,
+            attempt: number,
             fence,
         };
         // An injected fault stands for a network that loses the order before anyone has it.
-        let point = Point { front: FRONT, operation: "action", subject: &id };
+        let point = Point { front: FRONT, operation: "action", subject: &action.id };
         if cloud.kit.faults.meet(&point).await.is_some() {
             self.set_free(cloud, &action, &agent).await?;
             note(cloud, &action, "undelivered", &agent, "the order was lost on its way (injected)").await;
             self.avoid = Some(agent);
             return Ok(Next::Again);
         }
-        let within = cloud.config.channel.accept_within().min(Duration::from_millis(left_ms.unsigned_abs()));
+        let within = cloud.config.channel.accept_within().min(Duration::from_millis(left_ms));
         let answer = session.action(Arc::new(order), within).await;
-        self.answered(cloud, &action, agent, attempt, answer).await
+        self.answered(cloud, &action, agent, number, answer).await
     }
 
     async fn answered(
@@ -434,8 +424,7 @@ async fn note(cloud: &Cloud, action: &ActionRow, event: &'static str, agent: &st
 
 /// What the agent gets of the remaining time: a little less than all, so that its own verdict about the deadline
 /// arrives before ours.
-fn agents_share(left_ms: i64) -> u64 {
-    let left_ms = left_ms.unsigned_abs();
+fn agents_share(left_ms: u64) -> u64 {
     left_ms - (left_ms / 10).min(1_000)
 }
 

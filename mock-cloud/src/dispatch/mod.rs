@@ -7,6 +7,7 @@ pub(crate) mod config;
 pub(crate) mod leases;
 mod requests;
 pub(crate) mod sessions;
+mod submit;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -21,9 +22,10 @@ use crate::pki::AgentIdentity;
 use crate::state::Cloud;
 use crate::store::StoreError;
 
-pub use actions::{submit, submit_many};
 pub use config::push_config;
 pub use requests::{Authenticated, authenticate, request};
+pub(crate) use submit::Draft;
+pub use submit::{submit, submit_many};
 
 /// Why an order is not taken.
 #[derive(Debug, Error)]

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::Value;
 
 use super::audit::{self, Entry};
+use super::certificate_requests::{CertificateRequest, IssuedRequest, issue};
 use super::rows::{Page, json, json_opt, one_more, signed, to_json, unsigned};
 use super::{Store, StoreError};
 use crate::limits::TIMELINE_MAX;
@@ -31,6 +32,26 @@ pub struct NewAction {
     pub reason: String,
 }
 
+/// An order to record.
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// Names the action for ever, see [`Store::action_id`].
+    pub id: String,
+    /// What is ordered.
+    pub new: NewAction,
+    /// The agent it goes to as soon as it is recorded: its first attempt.
+    pub given: Option<Given>,
+}
+
+/// To whom an attempt goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// The agent's instance id.
+    pub agent: String,
+    /// The lease it acts under.
+    pub under: Option<Under>,
+}
+
 /// What became of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inserted {
@@ -40,6 +61,15 @@ pub enum Inserted {
     Same(String),
     /// The key was used for another order.
     OtherBody(String),
+}
+
+impl Inserted {
+    /// The action that stands for the order, whoever gave it first.
+    pub fn id(&self) -> &str {
+        match self {
+            Self::New(id) | Self::Same(id) | Self::OtherBody(id) => id,
+        }
+    }
 }
 
 /// An action as stored.
@@ -132,19 +162,50 @@ pub struct ActionFilter {
 pub(super) const COLUMNS: &str = "seq, tenant, id, module, action, target, params, status, accepted, agent, fence, resource, \
                        attempts, result, error, created_ms, deadline_ms, finished_ms";
 
+impl NewAction {
+    /// The action as it stands when it is recorded.
+    pub fn row(&self, tenant: &str, id: &str, now_ms: i64) -> ActionRow {
+        ActionRow {
+            seq: 0,
+            tenant: tenant.to_owned(),
+            id: id.to_owned(),
+            module: self.module.clone(),
+            action: self.action.clone(),
+            target: self.target.clone(),
+            params: self.params.clone(),
+            status: Status::Pending,
+            accepted: false,
+            agent: None,
+            fence: None,
+            resource: None,
+            attempts: 0,
+            result: None,
+            error: None,
+            created_ms: now_ms,
+            deadline_ms: now_ms.saturating_add(signed(self.ttl_ms)),
+            finished_ms: None,
+        }
+    }
+}
+
 impl Store {
-    /// Records an order.
+    /// An id for an action that is not recorded yet.
+    pub fn action_id(&self) -> String {
+        self.ids.next().to_string()
+    }
+
+    /// Records an order, and its first attempt where it has one.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn insert_action(
         &self,
         tenant: &str,
-        new: NewAction,
+        order: Order,
         now_ms: i64,
     ) -> Result<Inserted, StoreError> {
-        let (tenant, id) = (tenant.to_owned(), self.ids.next().to_string());
-        self.write(move |connection| insert(connection, &tenant, id, &new, now_ms)).await
+        let tenant = tenant.to_owned();
+        self.write(move |connection| insert(connection, &tenant, &order, now_ms)).await
     }
 
     /// Records many orders, all or none; what became of each. When a key of one belongs to another order, only that is
@@ -159,14 +220,15 @@ impl Store {
         now_ms: i64,
     ) -> Result<Vec<Inserted>, StoreError> {
         let tenant = tenant.to_owned();
-        let new: Vec<_> = new.into_iter().map(|new| (self.ids.next().to_string(), new)).collect();
+        let orders: Vec<_> =
+            new.into_iter().map(|new| Order { id: self.action_id(), new, given: None }).collect();
         self.write(move |connection| {
-            for (_, new) in &new {
-                if let Some(other @ Inserted::OtherBody(_)) = earlier(connection, &tenant, new)? {
+            for order in &orders {
+                if let Some(other @ Inserted::OtherBody(_)) = earlier(connection, &tenant, &order.new)? {
                     return Ok(vec![other]);
                 }
             }
-            new.into_iter().map(|(id, new)| insert(connection, &tenant, id, &new, now_ms)).collect()
+            orders.iter().map(|order| insert(connection, &tenant, order, now_ms)).collect()
         })
         .await
     }
@@ -257,30 +319,15 @@ impl Store {
         &self,
         tenant: &str,
         id: &str,
-        agent: &str,
-        under: Option<Under>,
+        given: Given,
         now_ms: i64,
     ) -> Result<Option<u32>, StoreError> {
-        let (tenant, id, agent) = (tenant.to_owned(), id.to_owned(), agent.to_owned());
-        let (fence, resource) = under.map(|it| (signed(it.fence), it.resource)).unzip();
-        self.write(move |connection| {
-            let attempt: Option<u32> = connection
-                .prepare_cached(
-                    "UPDATE actions SET agent = ?3, fence = ?4, resource = coalesce(?5, resource), \
-                     attempts = attempts + 1, accepted = 0 WHERE tenant = ?1 AND id = ?2 AND status = 'pending' RETURNING attempts",
-                )?
-                .query_row(params![tenant, id, agent, fence, resource], |row| row.get(0))
-                .optional()?;
-            if let Some(attempt) = attempt {
-                let detail = format!("attempt {attempt}");
-                note(connection, &tenant, &id, now_ms, "dispatched", Some(&agent), &detail)?;
-            }
-            Ok(attempt)
-        })
-        .await
+        let (tenant, id) = (tenant.to_owned(), id.to_owned());
+        self.write(move |connection| give(connection, &tenant, &id, &given, now_ms)).await
     }
 
-    /// The agent has the action durably. `false` when the action has ended or belongs to another agent by now.
+    /// The agent has the action durably. `false` when the action has ended or belongs to another agent by now. Does not
+    /// wait for the disk: an action whose acceptance a power cut has undone is offered again, and its agent knows it.
     ///
     /// # Errors
     /// When the store fails.
@@ -292,7 +339,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<bool, StoreError> {
         let (tenant, id, agent) = (tenant.to_owned(), id.to_owned(), agent.to_owned());
-        self.write(move |connection| {
+        self.write_soon(move |connection| {
             let changed = connection
                 .prepare_cached(
                     "UPDATE actions SET accepted = 1 WHERE tenant = ?1 AND id = ?2 AND agent = ?3 \
@@ -335,7 +382,8 @@ impl Store {
         .await
     }
 
-    /// Ends an action, if nothing has ended it yet.
+    /// Ends an action, if nothing has ended it yet, and with it the request it has brought a certificate for; gives that
+    /// request as it stands then.
     ///
     /// # Errors
     /// When the store fails.
@@ -345,21 +393,29 @@ impl Store {
         id: &str,
         agent: Option<String>,
         result: Result<Value, ErrorReport>,
+        issued: Option<IssuedRequest>,
         now_ms: i64,
-    ) -> Result<Finish, StoreError> {
+    ) -> Result<(Finish, Option<CertificateRequest>), StoreError> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
-        self.write(move |connection| finish(connection, &tenant, &id, agent.as_deref(), &result, now_ms))
-            .await
+        self.write(move |connection| {
+            let finish = finish(connection, &tenant, &id, agent.as_deref(), &result, now_ms)?;
+            let request = match issued {
+                Some(issued) if finish == Finish::Done => issue(connection, &tenant, &issued, now_ms)?,
+                _ => None,
+            };
+            Ok((finish, request))
+        })
+        .await
     }
 }
 
-fn insert(
+pub(super) fn insert(
     connection: &Connection,
     tenant: &str,
-    id: String,
-    new: &NewAction,
+    order: &Order,
     now_ms: i64,
 ) -> Result<Inserted, StoreError> {
+    let Order { id, new, given } = order;
     if let Some(earlier) = earlier(connection, tenant, new)? {
         return Ok(earlier);
     }
@@ -380,10 +436,36 @@ fn insert(
             now_ms,
             now_ms.saturating_add(signed(new.ttl_ms))
         ])?;
-    note(connection, tenant, &id, now_ms, "queued", None, &new.reason)?;
+    note(connection, tenant, id, now_ms, "queued", None, &new.reason)?;
     let body = serde_json::json!({ "action": id, "module": new.module, "verb": new.action });
     audit::append(connection, &Entry::new(tenant, now_ms, &new.actor, "action_ordered", body))?;
-    Ok(Inserted::New(id))
+    if let Some(given) = given {
+        give(connection, tenant, id, given, now_ms)?;
+    }
+    Ok(Inserted::New(id.clone()))
+}
+
+/// Begins an attempt; its number, or nothing when the action is not pending.
+fn give(
+    connection: &Connection,
+    tenant: &str,
+    id: &str,
+    Given { agent, under }: &Given,
+    now_ms: i64,
+) -> Result<Option<u32>, StoreError> {
+    let (fence, resource) = under.as_ref().map(|it| (signed(it.fence), &it.resource)).unzip();
+    let attempt: Option<u32> = connection
+        .prepare_cached(
+            "UPDATE actions SET agent = ?3, fence = ?4, resource = coalesce(?5, resource), \
+             attempts = attempts + 1, accepted = 0 WHERE tenant = ?1 AND id = ?2 AND status = 'pending' RETURNING attempts",
+        )?
+        .query_row(params![tenant, id, agent, fence, resource], |row| row.get(0))
+        .optional()?;
+    if let Some(attempt) = attempt {
+        let detail = format!("attempt {attempt}");
+        note(connection, tenant, id, now_ms, "dispatched", Some(agent), &detail)?;
+    }
+    Ok(attempt)
 }
 
 /// The order that was given before under the same key.

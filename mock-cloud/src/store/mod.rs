@@ -67,7 +67,7 @@ use crate::ids::Ids;
 use inline::Inline;
 use people::Kept;
 use rows::signed;
-use threads::{Readers, Writer};
+use threads::{Readers, Wait, Writer};
 
 /// Handle on the store; a cheap clone. The threads end when the last handle is gone.
 #[derive(Clone)]
@@ -115,6 +115,20 @@ impl Store {
         self.write_keeping(move |connection, _| job(connection))
     }
 
+    /// As [`Store::write`], but when this returns, reads see what the job did, and the end of the process cannot undo it;
+    /// a power cut can, until the next write that waits for the disk.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    #[track_caller]
+    pub fn write_soon<T, F>(&self, job: F) -> impl Future<Output = Result<T, StoreError>> + Send
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    {
+        self.hand_over(Wait::ForReads, move |connection, _| job(connection))
+    }
+
     /// [`Store::write`] for a job that uses, and leaves for the next such job, what the writing thread keeps.
     #[track_caller]
     fn write_keeping<T, F>(&self, job: F) -> impl Future<Output = Result<T, StoreError>> + Send
@@ -122,10 +136,19 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Connection, &mut Kept) -> Result<T, StoreError> + Send + 'static,
     {
+        self.hand_over(Wait::ForDisk, job)
+    }
+
+    #[track_caller]
+    fn hand_over<T, F>(&self, wait: Wait, job: F) -> impl Future<Output = Result<T, StoreError>> + Send
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection, &mut Kept) -> Result<T, StoreError> + Send + 'static,
+    {
         let asked_at = Location::caller();
         async move {
             match &self.executor {
-                Executor::Threads { writer, .. } => writer.run(job).await,
+                Executor::Threads { writer, .. } => writer.run(wait, job).await,
                 Executor::Inline(inline) => inline.write(asked_at, job).await,
             }
         }

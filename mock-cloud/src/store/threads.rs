@@ -14,7 +14,21 @@ use crate::limits::{GROUP_COMMIT_JOBS_MAX, STORE_QUEUE, STORE_READERS};
 type Reply = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// Runs inside a savepoint. `Err` means: undo what this job wrote (the reply is sent all the same).
-type WriteJob = Box<dyn FnOnce(&Connection, &mut Kept) -> Result<Reply, Reply> + Send>;
+type Work = Box<dyn FnOnce(&Connection, &mut Kept) -> Result<Reply, Reply> + Send>;
+
+/// What a write is answered after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Reads see it. The disk has it with the next write that waits for it.
+    ForReads,
+    /// It is on the disk.
+    ForDisk,
+}
+
+struct WriteJob {
+    work: Work,
+    wait: Wait,
+}
 
 type ReadJob = Box<dyn FnOnce(&Connection) + Send>;
 
@@ -29,13 +43,13 @@ impl Writer {
         Ok(Self { jobs })
     }
 
-    pub(super) async fn run<T, F>(&self, job: F) -> Result<T, StoreError>
+    pub(super) async fn run<T, F>(&self, wait: Wait, job: F) -> Result<T, StoreError>
     where
         T: Send + 'static,
         F: FnOnce(&Connection, &mut Kept) -> Result<T, StoreError> + Send + 'static,
     {
         let (answer, result) = oneshot::channel();
-        let boxed: WriteJob = Box::new(move |connection, kept| match job(connection, kept) {
+        let work: Work = Box::new(move |connection, kept| match job(connection, kept) {
             Ok(value) => Ok(Box::new(move |committed: Result<(), StoreError>| {
                 // Nobody waits any more when the caller was cancelled; the write stands.
                 let _ = answer.send(committed.map(|()| value));
@@ -44,7 +58,7 @@ impl Writer {
                 let _ = answer.send(Err(error));
             })),
         });
-        self.jobs.send(boxed).await.map_err(|_| StoreError::Gone)?;
+        self.jobs.send(WriteJob { work, wait }).await.map_err(|_| StoreError::Gone)?;
         result.await.map_err(|_| StoreError::Gone)?
     }
 }
@@ -63,6 +77,14 @@ fn write_loop(connection: &Connection, mut queue: mpsc::Receiver<WriteJob>) {
 }
 
 fn commit_group(connection: &Connection, kept: &mut Kept, group: &mut Vec<WriteJob>) {
+    // In WAL mode the one leaves the log to the next commit of the other kind.
+    let for_disk = group.iter().any(|job| job.wait == Wait::ForDisk);
+    let mode = if for_disk { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+    if let Err(error) = execute(connection, mode) {
+        tracing::error!(%error, "Cannot choose how a store transaction is committed");
+        group.clear();
+        return;
+    }
     if let Err(error) = execute(connection, "BEGIN IMMEDIATE") {
         tracing::error!(%error, "Cannot begin a store transaction");
         // Dropping the jobs drops their answers: every caller sees `Gone`.
@@ -71,7 +93,7 @@ fn commit_group(connection: &Connection, kept: &mut Kept, group: &mut Vec<WriteJ
     }
     let mut replies = Vec::with_capacity(group.len());
     for job in group.drain(..) {
-        replies.extend(in_savepoint(connection, kept, job));
+        replies.extend(in_savepoint(connection, kept, job.work));
     }
     let committed = execute(connection, "COMMIT");
     if let Err(error) = &committed {
@@ -90,7 +112,7 @@ fn commit_group(connection: &Connection, kept: &mut Kept, group: &mut Vec<WriteJ
 }
 
 /// Runs one job so that its failure, even a panic, undoes only its own writes.
-fn in_savepoint(connection: &Connection, kept: &mut Kept, job: WriteJob) -> Option<Reply> {
+fn in_savepoint(connection: &Connection, kept: &mut Kept, job: Work) -> Option<Reply> {
     if let Err(error) = execute(connection, "SAVEPOINT job") {
         tracing::error!(%error, "Cannot set a savepoint");
         return None;
@@ -166,4 +188,28 @@ fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), StoreEr
         .spawn(body)
         .map(|_| ())
         .map_err(|source| StoreError::Thread { source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How the transaction a job runs in is committed: 1 is `NORMAL`, 2 is `FULL`.
+    async fn synchronous(writer: &Writer, wait: Wait) -> i64 {
+        let ask = |connection: &Connection, _: &mut Kept| {
+            Ok(connection.query_row("PRAGMA synchronous", [], |row| row.get(0))?)
+        };
+        writer.run(wait, ask).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn only_who_asks_for_it_does_not_wait_for_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let connection = super::super::connect(&folder.path().join("store.db")).unwrap();
+        let writer = Writer::start(connection).unwrap();
+        for (wait, mode) in [(Wait::ForDisk, 2), (Wait::ForReads, 1), (Wait::ForReads, 1), (Wait::ForDisk, 2)]
+        {
+            assert_eq!(synchronous(&writer, wait).await, mode, "{wait:?}");
+        }
+    }
 }

@@ -284,9 +284,12 @@ impl Scep {
         let unsent = |error| (error, false);
         let known = self.known(net, server).await.map_err(unsent)?;
         let mut enrollment = self.enrollment(net, &known, order).map_err(unsent)?;
-        let message =
-            enrollment.request(&random().map_err(unsent)?).map_err(|error| unsent(judged(at, &error)))?;
-        keep.keep(ticket(at)).await.map_err(unsent)?;
+        let random = random().map_err(unsent)?;
+        // The message is made while the disk takes the ticket.
+        let message = async { enrollment.request(&random).map_err(|error| judged(at, &error)) };
+        let (kept, message) = tokio::join!(biased; keep.keep(ticket(at)), message);
+        kept.map_err(unsent)?;
+        let message = message.map_err(unsent)?;
         let outcome = self.exchange(net, at, &known, &enrollment, message).await;
         outcome.and_then(|outcome| self.decided(at, &known, outcome)).map_err(|error| {
             let sent = !error.was_not_sent();

@@ -117,6 +117,14 @@ impl Store {
         Ok(self.0.commit(batch).await?)
     }
 
+    /// As [`Self::put`], without waiting for the disk: the report of the action's end follows at once and takes it along
+    /// there. Should both be lost, what was kept before still leads to the same certificate.
+    pub(super) async fn put_before_the_end(&self, request: &str, row: &Row) -> Result<(), CertError> {
+        let mut batch = Batch::new();
+        batch.put(Table::Cursors, key(request), encode(row));
+        Ok(self.0.commit(batch.may_be_lost()).await?)
+    }
+
     pub(super) async fn forget(&self, request: &str) -> Result<(), CertError> {
         let mut batch = Batch::new();
         batch.delete(Table::Cursors, key(request));

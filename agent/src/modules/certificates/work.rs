@@ -347,7 +347,7 @@ impl Work<'_> {
             identity: identity.map(|identity| STANDARD.encode(identity)),
             timing_ms: timing.all(),
         });
-        self.store.put(&self.order.request, &self.row(Standing::Done(issued.clone()))).await?;
+        self.store.put_before_the_end(&self.order.request, &self.row(Standing::Done(issued.clone()))).await?;
         tracing::info!(
             request = self.order.request,
             serial = issued.id.serial,

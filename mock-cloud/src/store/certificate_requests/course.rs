@@ -4,11 +4,14 @@ use causeway_protocol::action::ErrorReport;
 use causeway_protocol::certificate::{RevocationReason, SealTo};
 use rusqlite::{Connection, params};
 
+use super::super::actions::{self, Inserted, Order};
 use super::super::audit::{self, Entry};
-use super::super::certificates::{self, NewCertificate};
+use super::super::certificates;
 use super::super::rows::{signed, to_json};
 use super::super::{Store, StoreError};
-use super::{COLUMNS, CertificateRequest, HandedIn, NewRequest, TakenIn, collect, one, stages};
+use super::{
+    COLUMNS, CertificateRequest, HandedIn, IssuedRequest, NewRequest, TakenIn, collect, one, stages,
+};
 use crate::limits::TIMELINE_MAX;
 
 impl Store {
@@ -59,7 +62,7 @@ impl Store {
         .await
     }
 
-    /// The device hands in what its request needs.
+    /// The device hands in what its request needs; the order that follows is recorded with it.
     ///
     /// # Errors
     /// When the store fails.
@@ -69,10 +72,20 @@ impl Store {
         id: &str,
         handed: HandedIn,
         version: u64,
+        order: Order,
         now_ms: i64,
-    ) -> Result<TakenIn, StoreError> {
+    ) -> Result<(TakenIn, Option<Inserted>), StoreError> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
-        self.write(move |connection| take_in(connection, &tenant, &id, &handed, version, now_ms)).await
+        self.write(move |connection| {
+            let taken = take_in(connection, &tenant, &id, &handed, version, now_ms)?;
+            if taken != TakenIn::New {
+                return Ok((taken, None));
+            }
+            let inserted = actions::insert(connection, &tenant, &order, now_ms)?;
+            ordered(connection, &tenant, &id, inserted.id(), now_ms)?;
+            Ok((taken, Some(inserted)))
+        })
+        .await
     }
 
     /// The order of a request has this action.
@@ -87,15 +100,7 @@ impl Store {
         now_ms: i64,
     ) -> Result<(), StoreError> {
         let (tenant, id, action) = (tenant.to_owned(), id.to_owned(), action.to_owned());
-        self.write(move |connection| {
-            connection
-                .prepare_cached(
-                    "UPDATE certificate_requests SET action = ?3, changed_ms = ?4 WHERE tenant = ?1 AND id = ?2",
-                )?
-                .execute(params![tenant, id, action, now_ms])?;
-            Ok(())
-        })
-        .await
+        self.write(move |connection| ordered(connection, &tenant, &id, &action, now_ms)).await
     }
 
     /// An agent says how far the action of a request is. Gives the request when that is news.
@@ -137,43 +142,11 @@ impl Store {
     pub async fn request_issued(
         &self,
         tenant: &str,
-        id: &str,
-        certificate: NewCertificate,
-        identity: Option<Vec<u8>>,
-        detail: String,
+        issued: IssuedRequest,
         now_ms: i64,
     ) -> Result<Option<CertificateRequest>, StoreError> {
-        let (tenant, id) = (tenant.to_owned(), id.to_owned());
-        self.write(move |connection| {
-            let Some(request) = one(connection, &tenant, &id)? else { return Ok(None) };
-            let waits = request.certificate.is_none() && still_waits(connection, &tenant, &request)?;
-            let status = if waits { certificates::ISSUED } else { certificates::UNUSED };
-            certificates::insert(connection, &tenant, &request, &certificate, status, now_ms)?;
-            connection
-                .prepare_cached("UPDATE certificate_requests SET settled = 1 WHERE tenant = ?1 AND id = ?2")?
-                .execute(params![tenant, id])?;
-            if waits {
-                connection
-                    .prepare_cached(
-                        "UPDATE certificate_requests SET is_open = 1, stage = 'issued', certificate = ?3, \
-                         identity = ?4, error = NULL, changed_ms = ?5, ended_ms = NULL WHERE tenant = ?1 AND id = ?2",
-                    )?
-                    .execute(params![tenant, id, certificate.sha256, identity, now_ms])?;
-                note(connection, &tenant, &id, now_ms, stages::ISSUED, &detail)?;
-            } else if request.certificate.as_deref() != Some(certificate.sha256.as_str()) {
-                certificates::want_revoked(
-                    connection,
-                    &tenant,
-                    &certificate.sha256,
-                    RevocationReason::CessationOfOperation,
-                    now_ms,
-                )?;
-                let detail = "the authority had issued a certificate that nobody waits for any more";
-                note(connection, &tenant, &id, now_ms, "orphan", detail)?;
-            }
-            one(connection, &tenant, &id)
-        })
-        .await
+        let tenant = tenant.to_owned();
+        self.write(move |connection| issue(connection, &tenant, &issued, now_ms)).await
     }
 
     /// A request came to nothing. `retry_ms` is when the next one may follow.
@@ -373,6 +346,53 @@ fn take_in(
     }
     note(connection, tenant, id, now_ms, stages::ORDERED, "")?;
     Ok(TakenIn::New)
+}
+
+fn ordered(
+    connection: &Connection,
+    tenant: &str,
+    id: &str,
+    action: &str,
+    now_ms: i64,
+) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "UPDATE certificate_requests SET action = ?3, changed_ms = ?4 WHERE tenant = ?1 AND id = ?2",
+        )?
+        .execute(params![tenant, id, action, now_ms])?;
+    Ok(())
+}
+
+/// See [`Store::request_issued`].
+pub(in crate::store) fn issue(
+    connection: &Connection,
+    tenant: &str,
+    issued: &IssuedRequest,
+    now_ms: i64,
+) -> Result<Option<CertificateRequest>, StoreError> {
+    let IssuedRequest { id, certificate, identity, detail } = issued;
+    let Some(request) = one(connection, tenant, id)? else { return Ok(None) };
+    let waits = request.certificate.is_none() && still_waits(connection, tenant, &request)?;
+    let status = if waits { certificates::ISSUED } else { certificates::UNUSED };
+    certificates::insert(connection, tenant, &request, certificate, status, now_ms)?;
+    connection
+        .prepare_cached("UPDATE certificate_requests SET settled = 1 WHERE tenant = ?1 AND id = ?2")?
+        .execute(params![tenant, id])?;
+    if waits {
+        connection
+            .prepare_cached(
+                "UPDATE certificate_requests SET is_open = 1, stage = 'issued', certificate = ?3, \
+                 identity = ?4, error = NULL, changed_ms = ?5, ended_ms = NULL WHERE tenant = ?1 AND id = ?2",
+            )?
+            .execute(params![tenant, id, certificate.sha256, identity, now_ms])?;
+        note(connection, tenant, id, now_ms, stages::ISSUED, detail)?;
+    } else if request.certificate.as_deref() != Some(certificate.sha256.as_str()) {
+        let reason = RevocationReason::CessationOfOperation;
+        certificates::want_revoked(connection, tenant, &certificate.sha256, reason, now_ms)?;
+        let detail = "the authority had issued a certificate that nobody waits for any more";
+        note(connection, tenant, id, now_ms, "orphan", detail)?;
+    }
+    one(connection, tenant, id)
 }
 
 /// Whether a certificate that comes now is of use: the device is there, and nothing newer was begun for it.

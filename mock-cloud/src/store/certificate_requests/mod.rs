@@ -3,6 +3,8 @@
 mod course;
 mod look;
 
+pub(super) use course::issue;
+
 use causeway_protocol::action::ErrorReport;
 use causeway_protocol::certificate::SealTo;
 use rusqlite::{Connection, Row, params};
@@ -10,6 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::StoreError;
+use super::certificates::NewCertificate;
 use super::rows::{json_opt, unsigned};
 
 /// How far a request is.
@@ -142,6 +145,19 @@ pub struct RequestParts {
     pub seal: Option<(SealTo, String)>,
     /// The identity, encrypted for the device.
     pub identity: Option<Vec<u8>>,
+}
+
+/// What an order has brought for a request.
+#[derive(Clone, Debug)]
+pub struct IssuedRequest {
+    /// The request's id.
+    pub id: String,
+    /// The certificate.
+    pub certificate: NewCertificate,
+    /// The identity, encrypted for the device.
+    pub identity: Option<Vec<u8>>,
+    /// A few words for the timeline.
+    pub detail: String,
 }
 
 /// A request to open.
