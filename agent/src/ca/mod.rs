@@ -21,11 +21,11 @@ use std::time::Duration;
 
 use causeway_protocol::Secret;
 use causeway_protocol::certificate::{CertificateId, RevocationReason};
+use causeway_protocol::pkix::Key;
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use thiserror::Error;
 use tokio::sync::OwnedSemaphorePermit;
-use zeroize::Zeroizing;
 
 use self::settings::{CaSettings, Kind};
 use crate::directory::Net;
@@ -155,9 +155,9 @@ pub struct Order {
     pub variables: std::collections::BTreeMap<String, String>,
     /// The authority's own name of the template or profile.
     pub template: Option<String>,
-    /// PKCS#8 of the key that signs messages about this order and opens the answers: the order's own RSA key. Made once
-    /// and kept (sealed) until the order ends, because an authority answers a poll only to the key that asked first.
-    pub message_key: Zeroizing<Vec<u8>>,
+    /// Signs messages about this order and opens the answers: RSA. Made once and kept (sealed) until the order ends,
+    /// because an authority answers a poll only to the key that asked first.
+    pub message_key: Arc<Key>,
     /// [`Challenge::at`] of the challenge in the request.
     pub at: Option<String>,
     /// The certificate this one takes the place of, when it is a renewal.

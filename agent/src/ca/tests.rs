@@ -16,7 +16,6 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::time::timeout;
-use zeroize::Zeroizing;
 
 use super::{Answer, Authority, CaError, Keep, Order, Revocation, open};
 use crate::clock::Clock;
@@ -190,7 +189,7 @@ fn order(template: &str) -> Order {
         alternative_names: names,
         variables: variables.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
         template: Some(template.to_owned()),
-        message_key: Zeroizing::new(Vec::new()),
+        message_key: Arc::new(Key::generate(KeyKind::P256).unwrap()),
         at: None,
         renews: None,
     }

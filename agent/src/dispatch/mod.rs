@@ -20,6 +20,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
@@ -197,10 +198,17 @@ impl Dispatcher {
         let deadline = inner.clock.now() + ttl;
         let deadline_ms = accepted_ms.saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX));
         let row = Row { action: (*action).clone(), accepted_ms, deadline_ms, report: None };
-        if let Err(error) = inner.inbox.accept(&row).await {
-            return Err(self.forget(&action.id, &error));
+        let (id, work) = (action.id.clone(), || self.spawn(action.clone(), given, accepted_ms, deadline));
+        let module = inner.modules.find(&action.module);
+        if module.is_ok_and(|(module, _)| module.keeps(&action)) {
+            let begun = work();
+            return inner.inbox.accept(&row).await.map_err(|error| {
+                begun.abort();
+                self.forget(&id, &error)
+            });
         }
-        self.spawn(action, given, accepted_ms, deadline);
+        inner.inbox.accept(&row).await.map_err(|error| self.forget(&id, &error))?;
+        work();
         Ok(())
     }
 
@@ -210,7 +218,13 @@ impl Dispatcher {
         storage_busy(error)
     }
 
-    fn spawn(&self, action: Arc<Action>, given: Given, accepted_ms: i64, deadline: Instant) {
+    fn spawn(
+        &self,
+        action: Arc<Action>,
+        given: Given,
+        accepted_ms: i64,
+        deadline: Instant,
+    ) -> JoinHandle<()> {
         let this = self.clone();
         tokio::spawn(async move {
             let stop = this.0.stop.clone();
@@ -220,7 +234,7 @@ impl Dispatcher {
                 () = stop.cancelled() => {}
                 () = this.carry_out(action, given, accepted_ms, deadline) => {}
             }
-        });
+        })
     }
 
     async fn carry_out(&self, action: Arc<Action>, given: Given, accepted_ms: i64, deadline: Instant) {

@@ -60,6 +60,12 @@ pub trait Module: Send + Sync + 'static {
     /// then lead to the same end. The caller enforces the deadline by dropping the future.
     fn act(&self, cx: ModuleContext, action: Action) -> BoxFuture<'_, Outcome>;
 
+    /// Whether it commits what it needs to find the action's work again before anything of it leaves the agent. Then the
+    /// work begins while the disk still takes the action itself: a crash in between leads to the same end as any other.
+    fn keeps(&self, _action: &Action) -> bool {
+        false
+    }
+
     /// Answers a request. Never stored, never repeated; the caller enforces the deadline by dropping the future.
     fn answer(&self, cx: ModuleContext, request: Request) -> BoxFuture<'_, Result<Value, ErrorReport>>;
 

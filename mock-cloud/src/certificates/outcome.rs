@@ -42,14 +42,12 @@ async fn brought(
     result: &Value,
 ) -> Result<Brought, StoreError> {
     let Some(id) = orders::request_in(&action.params) else { return Ok(Brought::Nothing) };
-    let Some((request, _)) = cloud.store.certificate_request(tenant, id).await? else {
-        return Ok(Brought::Nothing);
-    };
-    let Some(row) = cloud.store.certificate_profile(tenant, &request.profile).await? else {
+    let found = cloud.store.request_with_profile(tenant, id).await?;
+    let Some((request, parts, profile)) = found else { return Ok(Brought::Nothing) };
+    let Some(row) = profile else {
         let error = ErrorReport::new("unknown_profile", "the profile was removed meanwhile", "Nothing to do");
         return Ok(Brought::Wrong(request, error));
     };
-    let parts = cloud.store.request_parts(tenant, id).await?;
     let read = Issued::deserialize(result).map_err(|_| "the answer is none".to_owned()).and_then(|issued| {
         reading::read(&issued, id, &row.profile, parts.csr_key.as_deref()).map(|read| (issued, read))
     });
@@ -124,6 +122,8 @@ pub(crate) async fn recorded(
     certified: Certified,
     request: Option<CertificateRequest>,
 ) -> Result<(), StoreError> {
+    let sha256 = certified.issued.certificate.sha256;
+    let is_its_own = request.as_ref().is_some_and(|it| it.certificate.as_ref() == Some(&sha256));
     if let Some(request) = request {
         request_changed(cloud, tenant, &request);
     }
@@ -144,8 +144,10 @@ pub(crate) async fn recorded(
         };
         say_once(cloud, tenant, notice).await?;
     }
-    // The certificate may be one nobody waits for.
-    cloud.certificates.touch(tenant);
+    if !is_its_own {
+        // Nobody waits for it, so it is to be revoked.
+        cloud.certificates.touch(tenant);
+    }
     Ok(())
 }
 

@@ -110,6 +110,7 @@ async fn finish(
         Err(_) => None,
     };
     let issued = certified.as_ref().map(|it| it.issued.clone());
+    let is_settled = certified.is_some();
     // What comes after the end is kept nowhere else: a certificate that exists must not be forgotten.
     let late = certificates::is_about(action).then(|| ended.as_ref().ok().cloned()).flatten();
     let now_ms = cloud.now_ms();
@@ -129,7 +130,7 @@ async fn finish(
         }
         Finish::Unknown => {}
     }
-    if certificates::is_about(action) {
+    if certificates::is_about(action) && !is_settled {
         cloud.certificates.touch(&action.tenant);
     }
     let duplicate = finish != Finish::Done;

@@ -169,7 +169,7 @@ impl Store {
     }
 }
 
-fn one(connection: &Connection, tenant: &str, id: &str) -> Result<Option<ProfileRow>, StoreError> {
+pub(super) fn one(connection: &Connection, tenant: &str, id: &str) -> Result<Option<ProfileRow>, StoreError> {
     let mut query = connection.prepare_cached(
         "SELECT name, shape, profile, users, changed_ms FROM certificate_profiles WHERE tenant = ?1 AND id = ?2",
     )?;

@@ -1,5 +1,7 @@
 //! The client's machine: one certificate from one authority, from the request to the answer.
 
+use std::sync::Arc;
+
 use super::authority::CaCertificates;
 use super::caps::Suite;
 use super::error::ScepError;
@@ -39,7 +41,7 @@ pub struct Enrollment {
     suite: Suite,
     authority: CaCertificates,
     csr: Csr,
-    key: Key,
+    key: Arc<Key>,
     certificate: Certificate,
     transaction: TransactionId,
     renewal: bool,
@@ -54,7 +56,7 @@ impl Enrollment {
         suite: Suite,
         authority: CaCertificates,
         csr: Csr,
-        key: Key,
+        key: Arc<Key>,
         certificate: Certificate,
         transaction: TransactionId,
     ) -> Self {

@@ -9,12 +9,12 @@ mod page;
 mod successor;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
 use causeway_protocol::certificate::{CertificateId, RevocationReason};
-use causeway_protocol::pkix::{Accept, Certificate, Csr, Key, PkixError, self_signed};
+use causeway_protocol::pkix::{Accept, Certificate, Csr, PkixError, self_signed};
 use causeway_protocol::scep::{
     CaCertificates, Caps, Enrollment, FailInfo, Operation, Outcome, ScepError, ScepRandom, Suite,
     TransactionId, encode_get, url,
@@ -162,7 +162,7 @@ impl Scep {
     fn enrollment(&self, net: &Net, known: &Known, order: &Order) -> Result<Enrollment, CaError> {
         let broken =
             |what: &str, error: &PkixError| CaError::Settings { detail: format!("{what}: {}", Chain(error)) };
-        let key = Key::from_pkcs8(&order.message_key).map_err(|error| broken("the order's key", &error))?;
+        let key = Arc::clone(&order.message_key);
         let csr = Csr::read(&order.csr).map_err(|error| broken("the signing request", &error))?;
         // Made of the order, so that they are the same after a restart.
         let named = digest(&SHA256, &[order.request.as_bytes(), &[0], csr.public_key().spki()].concat());

@@ -24,7 +24,7 @@ pub(super) struct Keyring {
 
 /// The key that messages share for a while.
 struct Message {
-    key: Zeroizing<Vec<u8>>,
+    key: Arc<Key>,
     orders: u32,
     since: Instant,
 }
@@ -43,17 +43,17 @@ impl Keyring {
     }
 
     /// A key to sign and open messages with; several orders may have the same one.
-    pub(super) async fn message(&self) -> Result<Zeroizing<Vec<u8>>, CertError> {
+    pub(super) async fn message(&self) -> Result<Arc<Key>, CertError> {
         let mut message = self.message.lock().await;
         if let Some(Message { key, orders, since }) = &mut *message
             && *orders < limits::MESSAGE_KEY_ORDERS
             && since.elapsed() < limits::MESSAGE_KEY_HOLDS
         {
             *orders += 1;
-            return Ok(key.clone());
+            return Ok(Arc::clone(key));
         }
-        let key = self.fresh(KeyKind::Rsa2048).await?;
-        *message = Some(Message { key: key.clone(), orders: 1, since: Instant::now() });
+        let key = read(&*self.fresh(KeyKind::Rsa2048).await?)?;
+        *message = Some(Message { key: Arc::clone(&key), orders: 1, since: Instant::now() });
         Ok(key)
     }
 
@@ -78,6 +78,11 @@ impl Keyring {
     }
 }
 
+/// The key behind PKCS#8 that was made here.
+pub(super) fn read(pkcs8: &[u8]) -> Result<Arc<Key>, CertError> {
+    Key::from_pkcs8(pkcs8).map(Arc::new).map_err(|_| CertError::BadState)
+}
+
 async fn make(kind: KeyKind) -> Result<Zeroizing<Vec<u8>>, CertError> {
     let made = tokio::task::spawn_blocking(move || Key::generate(kind).map(|key| key.pkcs8().clone())).await;
     let failed = |problem: String| CertError::Identity { problem };
@@ -94,12 +99,12 @@ mod tests {
         let fresh = [
             keyring.fresh(KeyKind::Rsa2048).await.unwrap(),
             keyring.fresh(KeyKind::P256).await.unwrap(),
-            keyring.message().await.unwrap(),
+            keyring.message().await.unwrap().pkcs8().clone(),
         ];
         assert!(fresh[0] != fresh[1] && fresh[0] != fresh[2]);
         assert!(
             Key::from_pkcs8(&fresh[0]).unwrap().is_rsa() && !Key::from_pkcs8(&fresh[1]).unwrap().is_rsa()
         );
-        assert_eq!(keyring.message().await.unwrap(), fresh[2]);
+        assert_eq!(*keyring.message().await.unwrap().pkcs8(), fresh[2]);
     }
 }

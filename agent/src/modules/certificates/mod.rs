@@ -160,6 +160,10 @@ impl Module for CertificatesModule {
         })
     }
 
+    fn keeps(&self, action: &Action) -> bool {
+        action.action == ISSUE
+    }
+
     fn act(&self, cx: ModuleContext, action: Action) -> BoxFuture<'_, Outcome> {
         Box::pin(async move {
             let failed = |error: CertError| Outcome::Failure(error.report());

@@ -7,12 +7,13 @@
 use std::sync::Arc;
 
 use causeway_protocol::certificate::Issued;
+use causeway_protocol::pkix::Key;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::error::CertError;
-use super::limits;
+use super::{keys, limits};
 use crate::storage::{Batch, Storage, Table};
 use crate::vault::Vault;
 
@@ -63,8 +64,8 @@ pub(super) struct Open {
 /// The keys of an order that is on its way.
 #[derive(Clone)]
 pub(super) struct Keys {
-    /// Signs the messages about the order and opens the answers. PKCS#8.
-    pub(super) message: Zeroizing<Vec<u8>>,
+    /// Signs the messages about the order and opens the answers.
+    pub(super) message: Arc<Key>,
     /// The identity's own key, when the agent makes it. PKCS#8. The same as `message` where that is possible.
     pub(super) identity: Option<Zeroizing<Vec<u8>>>,
 }
@@ -73,10 +74,11 @@ impl Keys {
     /// Lengths before the parts; encrypted before it leaves this function's caller.
     pub(super) fn seal(&self, vault: &Vault, request: &str) -> Result<Vec<u8>, CertError> {
         let identity: &[u8] = self.identity.as_ref().map_or(&[], |key| key.as_slice());
-        let length = u32::try_from(self.message.len()).expect("a key is shorter than 4 GB");
-        let mut plain = Zeroizing::new(Vec::with_capacity(4 + self.message.len() + identity.len()));
+        let message = self.message.pkcs8();
+        let length = u32::try_from(message.len()).expect("a key is shorter than 4 GB");
+        let mut plain = Zeroizing::new(Vec::with_capacity(4 + message.len() + identity.len()));
         plain.extend_from_slice(&length.to_be_bytes());
-        plain.extend_from_slice(&self.message);
+        plain.extend_from_slice(message);
         plain.extend_from_slice(identity);
         Ok(vault.seal(&purpose(request), &plain)?)
     }
@@ -87,7 +89,7 @@ impl Keys {
         let length = usize::try_from(u32::from_be_bytes(*length)).map_err(|_| CertError::BadState)?;
         let (message, identity) = rest.split_at_checked(length).ok_or(CertError::BadState)?;
         Ok(Self {
-            message: Zeroizing::new(message.to_vec()),
+            message: keys::read(message)?,
             identity: (!identity.is_empty()).then(|| Zeroizing::new(identity.to_vec())),
         })
     }
@@ -188,6 +190,7 @@ fn key(request: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use causeway_protocol::certificate::KeyKind;
     use serde_json::json;
 
     use super::*;
@@ -197,13 +200,16 @@ mod tests {
     fn keys_come_back_for_their_own_order_only() {
         let vault = Vault::default();
         let keys = Keys {
-            message: Zeroizing::new(b"canary one".to_vec()),
+            message: Arc::new(Key::generate(KeyKind::P256).unwrap()),
             identity: Some(Zeroizing::new(b"canary two".to_vec())),
         };
         let sealed = keys.seal(&vault, "r1").unwrap();
-        assert!(!sealed.windows(6).any(|part| part == b"canary"));
+        for canary in [b"canary".as_slice(), &keys.message.pkcs8()[40..60]] {
+            assert!(!sealed.windows(canary.len()).any(|part| part == canary));
+        }
         let back = Keys::open(&vault, "r1", &sealed).unwrap();
-        assert_eq!((&*back.message, back.identity.as_deref()), (&*keys.message, keys.identity.as_deref()));
+        assert_eq!(back.message.pkcs8(), keys.message.pkcs8());
+        assert_eq!(back.identity, keys.identity);
         assert!(matches!(Keys::open(&vault, "r2", &sealed), Err(CertError::Vault { .. })));
         let none = Keys { identity: None, ..keys };
         assert!(Keys::open(&vault, "r1", &none.seal(&vault, "r1").unwrap()).unwrap().identity.is_none());

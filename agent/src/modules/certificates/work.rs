@@ -2,6 +2,7 @@
 //! up again asks before handing in.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -19,7 +20,7 @@ use zeroize::Zeroizing;
 use super::error::CertError;
 use super::relay::{Office, Plan, Relay};
 use super::state::{Keys, Open, Row, Standing, Store};
-use super::{identity, limits, millis, rules};
+use super::{identity, keys, limits, millis, rules};
 use crate::ca::{Answer, CaError, Challenge, Keep, Order};
 use crate::chain::Chain;
 use crate::clock::Clock;
@@ -118,7 +119,7 @@ impl Work<'_> {
             alternative_names: open.alternative_names.clone(),
             variables: self.order.variables.clone(),
             template: open.template.clone(),
-            message_key: keys.message.clone(),
+            message_key: Arc::clone(&keys.message),
             at: None,
             renews: self.order.renews.clone(),
         };
@@ -197,7 +198,7 @@ impl Work<'_> {
             alternative_names: open.alternative_names.clone(),
             variables: plan.values.clone(),
             template: open.template.clone(),
-            message_key: made.keys.message.clone(),
+            message_key: Arc::clone(&made.keys.message),
             at,
             renews: self.order.renews.clone(),
         };
@@ -248,10 +249,11 @@ impl Work<'_> {
             return Ok((Made { keys, csr, public: read.public_key().clone() }, claim));
         }
         let own = keyring.fresh(plan.profile.key).await?;
+        let key = keys::read(&own)?;
         let message = match plan.profile.key {
             KeyKind::P256 => keyring.message().await?,
             // RFC 8894 section 2.3: the message is best signed by the key the request is for.
-            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => own.clone(),
+            KeyKind::Rsa2048 | KeyKind::Rsa3072 | KeyKind::Rsa4096 => Arc::clone(&key),
         };
         timing.step("keys");
         let challenge = plan.office.challenge(net).await?;
@@ -269,7 +271,6 @@ impl Work<'_> {
             extensions: Vec::new(),
         };
         let failed = |error: &PkixError| CertError::Identity { problem: Chain(error).to_string() };
-        let key = Key::from_pkcs8(&own).map_err(|error| failed(&error))?;
         let csr = Zeroizing::new(draft.sign(&key, Digest::Sha256).map_err(|error| failed(&error))?);
         let keys = Keys { message, identity: Some(own) };
         Ok((Made { keys, csr, public: key.public_key().clone() }, claim))

@@ -2,11 +2,11 @@
 
 use causeway_protocol::action::ErrorReport;
 use causeway_protocol::certificate::SealTo;
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::super::actions;
 use super::super::rows::{Page, json_opt, one_more};
-use super::super::{ActionRow, Store, StoreError};
+use super::super::{ActionRow, ProfileRow, Store, StoreError};
+use super::super::{actions, certificate_profiles};
 use super::{COLUMNS, CertificateRequest, RequestFilter, RequestParts, RequestStep, collect, one, stages};
 use crate::limits::CERTIFICATE_TURN_MAX;
 
@@ -96,21 +96,23 @@ impl Store {
     /// When the store fails.
     pub async fn request_parts(&self, tenant: &str, id: &str) -> Result<RequestParts, StoreError> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
+        self.read(move |connection| parts(connection, &tenant, &id)).await
+    }
+
+    /// A request with its parts and its profile, where there is one still.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn request_with_profile(
+        &self,
+        tenant: &str,
+        id: &str,
+    ) -> Result<Option<(CertificateRequest, RequestParts, Option<ProfileRow>)>, StoreError> {
+        let (tenant, id) = (tenant.to_owned(), id.to_owned());
         self.read(move |connection| {
-            let mut query = connection.prepare_cached(
-                "SELECT csr, csr_key, device_key, identity, seal, seal_agent FROM certificate_requests \
-                 WHERE tenant = ?1 AND id = ?2",
-            )?;
-            let mut rows = query.query(params![tenant, id])?;
-            let Some(row) = rows.next()? else { return Ok(RequestParts::default()) };
-            let seal: Option<SealTo> = json_opt("seal of a certificate request", row.get(4)?)?;
-            Ok(RequestParts {
-                csr: row.get(0)?,
-                csr_key: row.get(1)?,
-                device_key: row.get(2)?,
-                identity: row.get(3)?,
-                seal: seal.zip(row.get(5)?),
-            })
+            let Some(request) = one(connection, &tenant, &id)? else { return Ok(None) };
+            let profile = certificate_profiles::one(connection, &tenant, &request.profile)?;
+            Ok(Some((request, parts(connection, &tenant, &id)?, profile)))
         })
         .await
     }
@@ -208,4 +210,21 @@ impl Store {
         })
         .await
     }
+}
+
+fn parts(connection: &Connection, tenant: &str, id: &str) -> Result<RequestParts, StoreError> {
+    let mut query = connection.prepare_cached(
+        "SELECT csr, csr_key, device_key, identity, seal, seal_agent FROM certificate_requests \
+         WHERE tenant = ?1 AND id = ?2",
+    )?;
+    let mut rows = query.query(params![tenant, id])?;
+    let Some(row) = rows.next()? else { return Ok(RequestParts::default()) };
+    let seal: Option<SealTo> = json_opt("seal of a certificate request", row.get(4)?)?;
+    Ok(RequestParts {
+        csr: row.get(0)?,
+        csr_key: row.get(1)?,
+        device_key: row.get(2)?,
+        identity: row.get(3)?,
+        seal: seal.zip(row.get(5)?),
+    })
 }

@@ -1,5 +1,7 @@
 //! Whole exchanges between a client and a server, and answers that are not the server's.
 
+use std::sync::Arc;
+
 use causeway_protocol::certificate::CertificateId;
 use causeway_protocol::cms::{self, ContentCipher, write_bag};
 use causeway_protocol::pkix::{Accept, Certificate, Csr, Digest, Extension, KeyUsage, Name, der, oid};
@@ -19,7 +21,7 @@ fn enrollment(suite: Suite, with_ra: bool) -> Enrollment {
     let key = client();
     let certificate = transient(&key, "CN=alice,O=Acme");
     let transaction = TransactionId::new("order 17");
-    Enrollment::new(suite, authority(with_ra), request(&device()), key, certificate, transaction)
+    Enrollment::new(suite, authority(with_ra), request(&device()), Arc::new(key), certificate, transaction)
 }
 
 /// What a server does with a request that it likes.
@@ -115,7 +117,7 @@ fn renewal_is_signed_with_the_old_certificate() {
             suite(caps),
             authority(false),
             request(&client()),
-            client(),
+            Arc::new(client()),
             old.clone(),
             transaction.clone(),
         )

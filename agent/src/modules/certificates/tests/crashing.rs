@@ -154,7 +154,7 @@ async fn no_secret_is_stored() {
     let own = keys.identity.unwrap();
     let secrets: [&[u8]; 6] = [
         b"canary-challenge",
-        &keys.message[30..],
+        &keys.message.pkcs8()[30..],
         &own[30..],
         identity.passphrase.as_bytes(),
         &pkcs12[..64],
