@@ -48,6 +48,10 @@ impl Module for PatientModule {
         })
     }
 
+    fn keeps(&self, action: &Action) -> bool {
+        action.action == "keep"
+    }
+
     fn act(&self, _: ModuleContext, _: Action) -> BoxFuture<'_, Outcome> {
         self.0.acts.fetch_add(1, Ordering::SeqCst);
         let outcome = if self.0.done.load(Ordering::SeqCst) {
@@ -109,17 +113,7 @@ impl Bench {
     }
 
     async fn give(&self, attempt: u32, fence: Option<u64>) {
-        let action = Action {
-            id: "a".to_owned(),
-            module: "patient".to_owned(),
-            action: "wait".to_owned(),
-            target: Value::Null,
-            params: Value::Null,
-            ttl_ms: 600_000,
-            attempt,
-            fence,
-        };
-        self.dispatcher.accept(action).await.unwrap();
+        self.dispatcher.accept(action("wait", attempt, fence)).await.unwrap();
     }
 
     /// Status and fence of every terminal report that is on its way, once there are so many.
@@ -149,6 +143,19 @@ impl Bench {
 
     fn wake(&self) {
         self.modules.find("patient").unwrap().1.wake.call();
+    }
+}
+
+fn action(verb: &str, attempt: u32, fence: Option<u64>) -> Action {
+    Action {
+        id: "a".to_owned(),
+        module: "patient".to_owned(),
+        action: verb.to_owned(),
+        target: Value::Null,
+        params: Value::Null,
+        ttl_ms: 600_000,
+        attempt,
+        fence,
     }
 }
 
@@ -204,4 +211,20 @@ async fn a_pending_action_says_the_same_once_and_looks_again_when_it_is_called()
     assert_eq!(bench.ends(1).await, [(Status::Success, None)]);
     assert_eq!(bench.dispatcher.outbox().waiting(), 1);
     watch.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_that_began_with_its_acceptance_ends_with_its_refusal() {
+    let bench = Bench::new().await;
+    bench.storage.set_full(true);
+    assert!(bench.dispatcher.accept(action("keep", 1, None)).await.is_err());
+    bench.storage.set_full(false);
+    bench.patient.done.store(true, Ordering::SeqCst);
+    bench.dispatcher.accept(action("keep", 2, Some(1))).await.unwrap();
+    assert_eq!(bench.ends(1).await, [(Status::Success, Some(1))]);
+    bench.wake();
+    tokio::task::yield_now().await;
+    assert_eq!(bench.dispatcher.outbox().waiting(), 1, "the first try has not gone on");
+    let dump = bench.storage.crash().dump();
+    assert!(dump.iter().any(|(table, ..)| *table == Table::Inbox), "the acceptance is on the disk");
 }
