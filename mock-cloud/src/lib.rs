@@ -25,6 +25,7 @@ pub mod port;
 pub mod portal;
 pub mod state;
 pub mod store;
+mod unread;
 mod world;
 
 pub use config::Config;

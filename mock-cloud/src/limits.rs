@@ -57,6 +57,13 @@ pub const BATCH_MAX: usize = 1_000;
 /// Body of one API call. Desired configs are the largest; `BODY_MAX_BYTES` of the channel is the real limit behind it.
 pub const API_BODY_MAX_BYTES: usize = 256 * 1024;
 
+/// What is read of a body that nobody wants, so that whoever sends it gets to the answer. People take a file for a body by
+/// mistake; what is larger than this is no mistake, and is interrupted.
+pub const UNREAD_MAX_BYTES: usize = 32 << 20;
+
+/// The time that may take: such a body comes in a few seconds over a line of tens of megabits.
+pub const UNREAD_WITHIN: Duration = Duration::from_secs(10);
+
 /// Longest `wait_ms` of an API call, below the idle cut of common proxies.
 pub const WAIT_MAX: Duration = Duration::from_secs(60);
 

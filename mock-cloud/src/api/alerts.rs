@@ -27,8 +27,10 @@ enum AlertState {
 #[into_params(parameter_in = Query)]
 pub(crate) struct AlertQuery {
     /// Only open or only closed ones
+    #[param(inline)]
     state: Option<AlertState>,
     /// Rows on the page, 1 to 1,000; 100 when missing
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// `next` of the page before
     after: Option<String>,

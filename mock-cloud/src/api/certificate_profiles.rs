@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use super::Problem;
 use super::extract::{Body, Item, Listing, Scope, check_word};
-use super::problem::Problems;
+use super::problem::{Conflicts, Problems};
 use crate::certificates::{MODULE, publish_profiles};
 use crate::limits::{
     ALTERNATIVE_NAMES_MAX, CERTIFICATE_PROFILES_MAX, NAME_MAX_BYTES, PATTERN_MAX_BYTES, PROFILE_USERS_MAX,
@@ -131,7 +131,7 @@ pub(super) async fn show(
 /// replaced over the next days
 #[utoipa::path(put, path = "/tenants/{tenant}/certificate-profiles/{profile}", tag = "certificates",
     params(("tenant" = String, Path), ("profile" = String, Path)), request_body = NewProfile,
-    responses((status = 200, body = ProfileView), Problems))]
+    responses((status = 200, body = ProfileView), Problems, Conflicts))]
 pub(super) async fn put(
     State(cloud): State<Arc<Cloud>>,
     Scope(tenant): Scope,

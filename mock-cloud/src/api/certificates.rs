@@ -13,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::Problem;
 use super::extract::{Body, Item, Listing, Params, Scope, limit, number_after};
-use super::problem::Problems;
+use super::problem::{Conflicts, Problems};
 use crate::certificates;
 use crate::state::Cloud;
 use crate::store::{CertificateRequest, CertificateSearch, DeviceCertificate, RequestFilter, RequestStep};
@@ -35,6 +35,7 @@ pub(crate) struct CertificateQuery {
     /// Only those that end before this moment, Unix milliseconds
     ends_before_ms: Option<i64>,
     /// Rows on the page, 1 to 1,000; 100 when missing
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// `next` of the page before
     after: Option<String>,
@@ -54,6 +55,7 @@ pub(crate) struct RequestQuery {
     /// Only by this profile
     profile: Option<String>,
     /// Rows on the page, 1 to 1,000; 100 when missing
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// `next` of the page before
     after: Option<String>,
@@ -156,7 +158,7 @@ pub(super) async fn chain(
 /// Renew a certificate now: the device is told, and gets a new one in its place
 #[utoipa::path(post, path = "/tenants/{tenant}/certificates/{certificate}/renew", tag = "certificates",
     params(("tenant" = String, Path), ("certificate" = String, Path)),
-    responses((status = 202, body = CertificateRequest), Problems))]
+    responses((status = 202, body = CertificateRequest), Problems, Conflicts))]
 pub(super) async fn renew(
     State(cloud): State<Arc<Cloud>>,
     Scope(tenant): Scope,

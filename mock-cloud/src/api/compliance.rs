@@ -44,6 +44,7 @@ pub(crate) struct FindingQuery {
     /// Only phones the rule wants something of that it has not ordered: what a dry run would do
     wanted: bool,
     /// Rows on the page, 1 to 1,000; 100 when missing
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// `next` of the page before
     after: Option<String>,

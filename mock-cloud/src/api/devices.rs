@@ -26,6 +26,7 @@ pub(crate) struct DeviceQuery {
     /// Only with this policy, by name
     policy: Option<String>,
     /// Rows on the page, 1 to 1,000; 100 when missing
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// `next` of the page before
     after: Option<String>,
@@ -39,6 +40,7 @@ pub(crate) struct PolicyQuery {
     /// Part of a name, any case
     q: Option<String>,
     /// Rows on the page, 1 to 1,000; 100 when missing
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// `next` of the page before
     after: Option<String>,

@@ -23,6 +23,7 @@ pub(crate) struct SearchQuery {
     /// Only directly in this unit (for units: below it), by stable id
     ou: Option<String>,
     /// Rows on the page, 1 to 1,000; 100 when missing
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// `next` of the page before
     after: Option<String>,

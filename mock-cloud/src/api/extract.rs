@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::body::Bytes;
+use axum::body::{Bytes, HttpBody as _};
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -15,29 +15,56 @@ use crate::limits::{API_BODY_MAX_BYTES, PAGE_DEFAULT, PAGE_MAX};
 use crate::state::Cloud;
 use crate::store::{Cursor, Page, Tenant};
 
-/// A JSON body.
+/// A JSON object as body.
 pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-                Problem::too_large(API_BODY_MAX_BYTES)
-            } else {
-                Problem::invalid("body", "the body could not be read to its end")
-            }
-        })?;
-        let mut reader = serde_json::Deserializer::from_slice(&bytes);
-        let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let path = error.path().to_string();
-            let path = if path == "." { "body".to_owned() } else { path };
-            Problem::invalid(path, safe_words(error.inner()))
-        })?;
-        reader.end().map_err(|_| Problem::invalid("body", "there is text behind the JSON value"))?;
-        Ok(Self(value))
+        object(&whole(request, state).await?).map(Self)
     }
+}
+
+/// A JSON object as body, or no body, which says the same as an empty object.
+pub(crate) struct OptionalBody<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let bytes = whole(request, state).await?;
+        if bytes.is_empty() { Ok(Self(T::default())) } else { object(&bytes).map(Self) }
+    }
+}
+
+async fn whole<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    // Whoever asks before sending (`Expect: 100-continue`) can keep it.
+    if request.body().size_hint().lower() > API_BODY_MAX_BYTES as u64 {
+        return Err(Problem::too_large(API_BODY_MAX_BYTES));
+    }
+    Bytes::from_request(request, state).await.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            Problem::too_large(API_BODY_MAX_BYTES)
+        } else {
+            Problem::invalid("body", "the body could not be read to its end")
+        }
+    })
+}
+
+fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    // Serde would fill a struct from an array too, by the order of its fields.
+    if bytes.trim_ascii_start().first().is_some_and(|first| *first != b'{') {
+        return Err(Problem::invalid("body", "wrong type, expected a JSON object"));
+    }
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path().to_string();
+        let path = if path == "." { "body".to_owned() } else { path };
+        Problem::invalid(path, safe_words(error.inner()))
+    })?;
+    reader.end().map_err(|_| Problem::invalid("body", "there is text behind the JSON value"))?;
+    Ok(value)
 }
 
 /// Serde's message without the value it quotes: that value might be a password in the wrong place.

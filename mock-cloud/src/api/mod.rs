@@ -33,6 +33,7 @@ use utoipa_axum::routes;
 
 use crate::limits::API_BODY_MAX_BYTES;
 use crate::state::Cloud;
+use crate::unread;
 
 pub(crate) use actions::refused;
 pub(crate) use agents::{AgentView, revoke_agent, view as agent_view, views as agent_views};
@@ -95,6 +96,7 @@ pub fn router(cloud: Arc<Cloud>) -> Router {
     let (routes, mut document) = routes().split_for_parts();
     let (devices, of_devices) = device_routes().split_for_parts();
     document.merge(of_devices);
+    complete(&mut document);
     let paths = std::mem::take(&mut document.paths.paths);
     document.paths.paths = paths.into_iter().map(|(path, item)| (format!("{BASE}{path}"), item)).collect();
     let json: Arc<str> = document.to_json().expect("an OpenAPI document is plain JSON").into();
@@ -105,12 +107,38 @@ pub fn router(cloud: Arc<Cloud>) -> Router {
         // Devices show tokens of their own.
         .merge(devices)
         .layer(DefaultBodyLimit::max(API_BODY_MAX_BYTES))
+        .layer(middleware::from_fn(unread::throw_away))
         .with_state(cloud);
     let document = get(move || {
         let json = json.to_string();
         async move { ([(header::CONTENT_TYPE, "application/json")], json) }
     });
     Router::new().route(&format!("{BASE}/openapi.json"), document).nest(BASE, guarded)
+}
+
+/// Says of every operation what follows from its path and its kind: a name of its own, as many are called `list` or
+/// `show`, and that whatever takes a body refuses one that is too large.
+fn complete(document: &mut utoipa::openapi::OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete];
+        for operation in operations.into_iter().flatten() {
+            if let Some(name) = &mut operation.operation_id {
+                *name = format!("{}_{name}", group(path));
+            }
+            if operation.request_body.is_some() {
+                let (status, response) = problem::too_large();
+                operation.responses.responses.insert(status, response);
+            }
+        }
+    }
+}
+
+/// What a path is about: `agents` of `/tenants/{tenant}/agents/{agent}`.
+fn group(path: &str) -> String {
+    let mut words = path.split('/').filter(|word| !word.is_empty() && !word.starts_with('{'));
+    let first = words.next().unwrap_or_default();
+    let group = if first == "tenants" { words.next().unwrap_or(first) } else { first };
+    group.replace('-', "_")
 }
 
 fn routes() -> OpenApiRouter<Arc<Cloud>> {

@@ -146,18 +146,59 @@ pub(crate) struct Problems;
 
 impl IntoResponses for Problems {
     fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
-        let documented = [
+        documented(&[
             ("400", "Something in the request does not fit; `path` says what"),
             ("401", "No token, or a wrong one"),
             ("404", "No such thing in this tenant"),
             ("500", "The cloud could not do it; its log says why"),
-        ];
-        let response = |(status, description): (&str, &str)| {
-            let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-            let response =
-                ResponseBuilder::new().description(description).content("application/problem+json", content);
-            (status.to_owned(), response.build().into())
-        };
-        documented.into_iter().map(response).collect()
+        ])
     }
+}
+
+/// For routes that depend on where something stands.
+pub(crate) struct Conflicts;
+
+impl IntoResponses for Conflicts {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        documented(&[("409", "It contradicts what is there; `code` says how")])
+    }
+}
+
+/// For routes that are full at times, or ask somebody to try again later.
+pub(crate) struct Busy;
+
+impl IntoResponses for Busy {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        documented(&[("503", "Not now; `Retry-After` says when to try again")])
+    }
+}
+
+/// For routes that ask an agent, or what stands behind it.
+pub(crate) struct Behind;
+
+impl IntoResponses for Behind {
+    fn responses() -> BTreeMap<String, RefOr<openapi::Response>> {
+        documented(&[
+            ("502", "An agent, or what stands behind it, says no"),
+            (
+                "503",
+                "An agent, or what stands behind it, cannot answer now; `Retry-After` says when to try again",
+            ),
+        ])
+    }
+}
+
+/// For routes that take a body.
+pub(super) fn too_large() -> (String, RefOr<openapi::Response>) {
+    documented(&[("413", "The body is larger than 256 KiB")]).pop_first().expect("one is made of one")
+}
+
+fn documented(problems: &[(&str, &str)]) -> BTreeMap<String, RefOr<openapi::Response>> {
+    let response = |(status, description): &(&str, &str)| {
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+        let response =
+            ResponseBuilder::new().description(*description).content("application/problem+json", content);
+        ((*status).to_owned(), response.build().into())
+    };
+    problems.iter().map(response).collect()
 }

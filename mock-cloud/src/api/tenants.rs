@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Problem;
-use super::extract::{Body, Listing, PageQuery, Params, Scope, limit, number_after};
-use super::problem::Problems;
+use super::extract::{Body, Listing, OptionalBody, PageQuery, Params, Scope, limit, number_after};
+use super::problem::{Conflicts, Problems};
 use crate::limits::{ENROLLMENT_KEY_TTL, NAME_MAX_BYTES};
 use crate::state::Cloud;
 use crate::store::{AuditRow, AuditVerdict, Tenant, TenantCounts};
@@ -71,7 +71,7 @@ pub(super) async fn list(
 
 /// Create a tenant
 #[utoipa::path(post, path = "/tenants", tag = "tenants", request_body = NewTenant,
-    responses((status = 201, body = NewTenantId), Problems))]
+    responses((status = 201, body = NewTenantId), Problems, Conflicts))]
 pub(super) async fn create(
     State(cloud): State<Arc<Cloud>>,
     Body(new): Body<NewTenant>,
@@ -134,12 +134,8 @@ pub(super) async fn show(
 pub(super) async fn create_key(
     State(cloud): State<Arc<Cloud>>,
     Scope(tenant): Scope,
-    body: axum::body::Bytes,
+    OptionalBody(NewKey {}): OptionalBody<NewKey>,
 ) -> Result<(StatusCode, Json<KeyView>), Problem> {
-    if !body.is_empty() {
-        serde_json::from_slice::<NewKey>(&body)
-            .map_err(|error| Problem::invalid("body", error.to_string()))?;
-    }
     let (key, expires_ms) = new_key(&cloud, &tenant.id, "api").await?;
     Ok((StatusCode::CREATED, Json(KeyView { key, expires_ms })))
 }

@@ -1,5 +1,7 @@
 //! The API keeps what its document promises: every route is documented, every error is a problem document.
 
+use std::collections::BTreeSet;
+
 use http::Method;
 use serde_json::{Value, json};
 
@@ -122,8 +124,104 @@ async fn what_does_not_fit_is_named() {
     api.call(Method::POST, "/tenants", Some(format!("\"{}\"", "x".repeat(300_000))))
         .await
         .problem(413, "too_large");
+    let keys = format!("{tenant}/enrollment-keys");
+    api.call(Method::POST, &keys, Some("x".repeat(300_000))).await.problem(413, "too_large");
     api.call(Method::DELETE, &tenant, None).await.problem(405, "method_not_allowed");
     api.get("/no/such/thing").await.problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn an_array_is_not_an_object() {
+    let world = World::start().await;
+    let api = Api(&world);
+    let tenant = format!("/tenants/{}", world.tenant);
+    let rule = json!({"enabled": true, "grace_secs": 3_600});
+    api.put(&format!("{tenant}/compliance"), rule).await.ok();
+    let before = api.of_tenant("/compliance").await["rule"].take();
+    for (method, path, body) in [
+        (Method::PUT, format!("{tenant}/compliance"), "[]"),
+        (Method::POST, "/tenants".to_owned(), "[\"Array Inc\"]"),
+        (Method::POST, format!("{tenant}/authenticate"), " [\"asmith\", \"wrong\"]"),
+        (Method::POST, format!("{tenant}/enrollment-keys"), "[]"),
+        (Method::POST, format!("{tenant}/enrollment-keys"), "null"),
+    ] {
+        let problem = api.call(method, &path, Some(body.to_owned())).await.problem(400, "invalid_request");
+        assert_eq!(problem["path"], "body", "{path}: {problem}");
+        assert!(!problem.to_string().contains("wrong\""), "{problem}");
+    }
+    assert_eq!(api.of_tenant("/compliance").await["rule"], before, "the rule is still on");
+    for body in [None, Some("{}".to_owned())] {
+        api.call(Method::POST, &format!("{tenant}/enrollment-keys"), body).await.ok();
+    }
+    let order = json!({"module": "user_auth", "action": "check_now", "target": ["a"]});
+    api.post(&format!("{tenant}/actions"), order).await.problem(400, "invalid_request");
+}
+
+/// Every `$ref` below a value.
+fn references<'a>(value: &'a Value, named: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(fields) => {
+            named.extend(fields.get("$ref").and_then(Value::as_str));
+            fields.values().for_each(|value| references(value, named));
+        }
+        Value::Array(items) => items.iter().for_each(|value| references(value, named)),
+        _ => {}
+    }
+}
+
+#[tokio::test]
+async fn the_document_says_what_may_be_asked_and_answered() {
+    let world = World::start().await;
+    let document = document(&world).await;
+    let (mut limits, mut names) = (0, BTreeSet::new());
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let name = operation["operationId"].as_str().unwrap();
+            assert!(names.insert(name), "{name} is the name of two operations");
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                if parameter["name"] == "limit" {
+                    let schema = &parameter["schema"];
+                    let bounds = (&schema["minimum"], &schema["maximum"]);
+                    assert_eq!(bounds, (&json!(1), &json!(1_000)), "{method} {path}");
+                    limits += 1;
+                }
+            }
+            let says_too_large = operation["responses"].get("413").is_some();
+            assert_eq!(operation.get("requestBody").is_some(), says_too_large, "{method} {path}");
+        }
+    }
+    assert!(limits >= 10, "only {limits} operations have pages");
+    let at = |method: &str, path: &str| &document["paths"][format!("/api/v1{path}")][method]["responses"];
+    for (method, path, statuses) in [
+        ("post", "/device/enroll", &["403", "413", "503"][..]),
+        ("post", "/device/requests", &["409", "503"]),
+        ("post", "/device/requests/{request}/challenge", &["409", "502", "503"]),
+        ("post", "/device/requests/{request}/csr", &["409", "413"]),
+        ("post", "/device/requests/{request}/key", &["409", "413"]),
+        ("post", "/device/requests/{request}/installed", &["409"]),
+        ("put", "/tenants/{tenant}/certificate-profiles/{profile}", &["409"]),
+        ("get", "/tenants/{tenant}/events", &["503"]),
+    ] {
+        for status in statuses {
+            let kind = &at(method, path)[status]["content"]["application/problem+json"];
+            assert!(kind.is_object(), "{method} {path} does not document {status}");
+        }
+    }
+    let mut named = Vec::new();
+    references(&document, &mut named);
+    assert!(named.len() > 100, "{named:?}");
+    for name in named {
+        let place = name.strip_prefix('#').expect("everything is in the document");
+        assert!(document.pointer(place).is_some(), "{name} is nowhere");
+    }
+    let fields = &document["components"]["schemas"]["ActionView"]["properties"];
+    for field in ["target", "params"] {
+        assert_eq!(
+            fields[field]["type"],
+            json!(["object", "null"]),
+            "{field} of an action is null for sync_now"
+        );
+    }
 }
 
 #[tokio::test]
