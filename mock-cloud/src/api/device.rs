@@ -20,7 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::Problem;
 use super::enrolled::{changed, identifier, new_token};
 use super::extract::{Body, Listing, Params};
-use super::problem::Problems;
+use super::problem::{Behind, Busy, Conflicts, Problems};
 use crate::certificates::{self, Assignment, HandInError, Handover, MODULE};
 use crate::limits::{CSR_MAX_BYTES, DEVICE_KEY_MAX_BYTES, WAIT_MAX};
 use crate::state::Cloud;
@@ -43,7 +43,8 @@ impl FromRequestParts<Arc<Cloud>> for Caller {
     }
 }
 
-/// A device that enrols, and the password its owner types. No `Debug`.
+/// A device that enrols, and the password its owner types. At least one of its four identifiers tells it from the other
+/// devices of its owner. No `Debug`.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct DeviceEnrolment {
@@ -76,7 +77,7 @@ pub(crate) struct DeviceEnrolment {
 pub(crate) struct DeviceEnrolled {
     /// Names the enrolment
     device: String,
-    /// Whose it is
+    /// Whose it is: the login in the company's directory, whichever of their names was typed
     user: String,
     /// Bearer token of the other routes of a device; shown once
     token: String,
@@ -172,19 +173,21 @@ pub(crate) struct DeviceWait {
 
 /// Enrol a device with the company's password. The same device again is the same one, with a new token
 #[utoipa::path(post, path = "/device/enroll", tag = "device", security(()), request_body = DeviceEnrolment,
-    responses((status = 201, body = DeviceEnrolled), (status = 403, body = Problem), Problems))]
+    responses((status = 201, body = DeviceEnrolled), Problems, Busy,
+              (status = 403, body = Problem, content_type = "application/problem+json",
+               description = "The company does not let this person in; `code` is the verdict")))]
 pub(super) async fn enroll(
     State(cloud): State<Arc<Cloud>>,
     Body(body): Body<DeviceEnrolment>,
 ) -> Result<(StatusCode, Json<DeviceEnrolled>), Problem> {
     let tenant = cloud.store.tenant(&body.tenant).await?;
     let tenant = tenant.ok_or_else(|| Problem::not_found("tenant", &body.tenant))?.id;
-    let user = body.username.trim().to_owned();
-    if user.is_empty() || user.len() > USERNAME_MAX_BYTES {
+    let typed = body.username.trim().to_owned();
+    if typed.is_empty() || typed.len() > USERNAME_MAX_BYTES {
         return Err(Problem::invalid("username", format!("1 to {USERNAME_MAX_BYTES} bytes")));
     }
-    let new = NewEnrolled {
-        user: user.clone(),
+    let mut new = NewEnrolled {
+        user: typed,
         device_id: identifier("device_id", body.device_id)?,
         imei: identifier("imei", body.imei)?,
         serial: identifier("serial", body.serial)?,
@@ -192,7 +195,12 @@ pub(super) async fn enroll(
         model: identifier("model", body.model)?,
         compliant: true,
     };
-    let guesser = format!("{tenant}/{}", user.to_lowercase());
+    if !new.is_identified() {
+        let detail = "give at least one of device_id, imei, serial and udid: without any, two devices of one person cannot \
+                      be told apart";
+        return Err(Problem::invalid("body", detail));
+    }
+    let guesser = format!("{tenant}/{}", new.user.to_lowercase());
     if let Some(wait) = cloud.device_sign_ins.must_wait(&guesser) {
         return Err(Problem::busy_for("too many attempts; wait a little", wait.as_secs().max(1)));
     }
@@ -207,6 +215,10 @@ pub(super) async fn enroll(
             cloud.device_sign_ins.failed(&guesser);
             return Err(Problem::forbidden(refused.as_str(), "the company does not let this person in"));
         }
+    }
+    // Whatever its owner has typed this time: one device is one enrolment, with one token and one certificate of a profile.
+    if let Some(person) = verdict.user.filter(|person| !person.login.is_empty()) {
+        new.user = person.login;
     }
     let now_ms = cloud.now_ms();
     let (device, _) = cloud.store.enrol_device(&tenant, new, "device", now_ms).await?;
@@ -265,7 +277,7 @@ fn assigned_view(it: Assignment) -> AssignedProfile {
 
 /// Begin to get a certificate. There is one request at a time for a profile: repeating the call gives the same one
 #[utoipa::path(post, path = "/device/requests", tag = "device", security(("device" = [])), request_body = DeviceWish,
-    responses((status = 201, body = DeviceRequest), (status = 200, body = DeviceRequest), Problems))]
+    responses((status = 201, body = DeviceRequest), (status = 200, body = DeviceRequest), Problems, Conflicts, Busy))]
 pub(super) async fn want(
     State(cloud): State<Arc<Cloud>>,
     caller: Caller,
@@ -319,7 +331,7 @@ async fn view(cloud: &Cloud, caller: &Caller, request: CertificateRequest) -> Re
 /// Fetch the challenge and the names for the signing request. Make the request at once: the challenge is good for a short
 /// time, and asking again makes the one before worthless
 #[utoipa::path(post, path = "/device/requests/{request}/challenge", tag = "device", security(("device" = [])),
-    params(("request" = String, Path)), responses((status = 200, body = DeviceChallenge), Problems))]
+    params(("request" = String, Path)), responses((status = 200, body = DeviceChallenge), Problems, Conflicts, Behind))]
 pub(super) async fn challenge(
     State(cloud): State<Arc<Cloud>>,
     caller: Caller,
@@ -338,7 +350,7 @@ pub(super) async fn challenge(
 /// Hand in the signing request; the same one again changes nothing
 #[utoipa::path(post, path = "/device/requests/{request}/csr", tag = "device", security(("device" = [])),
     params(("request" = String, Path)), request_body = DeviceCsr,
-    responses((status = 202, body = DeviceRequest), Problems))]
+    responses((status = 202, body = DeviceRequest), Problems, Conflicts, Behind))]
 pub(super) async fn csr(
     State(cloud): State<Arc<Cloud>>,
     caller: Caller,
@@ -352,7 +364,7 @@ pub(super) async fn csr(
 /// Hand in the public key the identity is to be encrypted to; the same one again changes nothing
 #[utoipa::path(post, path = "/device/requests/{request}/key", tag = "device", security(("device" = [])),
     params(("request" = String, Path)), request_body = DeviceKey,
-    responses((status = 202, body = DeviceRequest), Problems))]
+    responses((status = 202, body = DeviceRequest), Problems, Conflicts, Behind))]
 pub(super) async fn key(
     State(cloud): State<Arc<Cloud>>,
     caller: Caller,
@@ -376,7 +388,7 @@ async fn take(
 
 /// Say that the certificate is installed: it is in use from now on, and the one it replaces is revoked
 #[utoipa::path(post, path = "/device/requests/{request}/installed", tag = "device", security(("device" = [])),
-    params(("request" = String, Path)), responses((status = 200, body = DeviceRequest), Problems))]
+    params(("request" = String, Path)), responses((status = 200, body = DeviceRequest), Problems, Conflicts))]
 pub(super) async fn installed(
     State(cloud): State<Arc<Cloud>>,
     caller: Caller,
@@ -408,7 +420,7 @@ fn decode(path: &str, text: &str, max: usize) -> Result<Vec<u8>, Problem> {
 /// What a caller sees when a device does not get on.
 pub(crate) fn problem(error: HandInError) -> Problem {
     match error {
-        HandInError::NotForDevice { what } => Problem::not_found(what, "for this device"),
+        HandInError::NotForDevice { what, id } => Problem::not_found(what, &id),
         HandInError::NothingDue => Problem::conflict("nothing_due", error.to_string()),
         HandInError::TooSoon { secs } => Problem::busy_for(error.to_string(), secs),
         HandInError::OutOfOrder { code, detail } => Problem::conflict(code, detail),

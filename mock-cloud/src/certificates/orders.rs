@@ -38,10 +38,12 @@ const SEALED_ELSEWHERE: &str = "request_sealed_elsewhere";
 #[non_exhaustive]
 pub(crate) enum HandInError {
     /// The device is wiped, or has no such profile or request.
-    #[error("there is no {what} for this device")]
+    #[error("there is no {what} {id:?} for this device")]
     NotForDevice {
         /// What was asked for.
         what: &'static str,
+        /// Its name, as it was asked for.
+        id: String,
     },
     /// The device has what it needs.
     #[error("the device has a certificate of this profile, and its renewal is not due")]
@@ -84,6 +86,10 @@ impl From<StoreError> for HandInError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
+}
+
+fn missing(what: &'static str, id: &str) -> HandInError {
+    HandInError::NotForDevice { what, id: id.to_owned() }
 }
 
 /// What a device hands in, as it came.
@@ -138,7 +144,7 @@ pub(crate) async fn want(
     let now_ms = cloud.now_ms();
     let assigned = super::assignments(cloud, tenant, device).await?;
     let found = assigned.into_iter().find(|it| it.profile.id == profile && device.wiped_ms.is_none());
-    let it = found.ok_or(HandInError::NotForDevice { what: "profile" })?;
+    let it = found.ok_or_else(|| missing("profile", profile))?;
     if let Some(request) = it.request.as_ref().filter(|request| request.open) {
         return Ok((request.clone(), false));
     }
@@ -181,11 +187,11 @@ pub(crate) async fn renew(
     certificate: DeviceCertificate,
     actor: &str,
 ) -> Result<CertificateRequest, HandInError> {
-    let gone = || HandInError::NotForDevice { what: "device" };
+    let gone = || missing("device", &certificate.device);
     let device = cloud.store.enrolled_device(tenant, &certificate.device).await?;
     let device = device.filter(|device| device.wiped_ms.is_none()).ok_or_else(gone)?;
     let row = cloud.store.certificate_profile(tenant, &certificate.profile).await?;
-    let row = row.ok_or(HandInError::NotForDevice { what: "profile" })?;
+    let row = row.ok_or_else(|| missing("profile", &certificate.profile))?;
     if certificate.replaced_by.is_some() || certificate.revocation.is_some() {
         let detail =
             "this certificate is not in use any more; look at the one that took its place".to_owned();
@@ -365,8 +371,8 @@ pub(super) async fn order(
     tenant: &str,
     request: &CertificateRequest,
 ) -> Result<(), HandInError> {
-    let gone = HandInError::NotForDevice { what: "device" };
-    let device = cloud.store.enrolled_device(tenant, &request.device).await?.ok_or(gone)?;
+    let device = cloud.store.enrolled_device(tenant, &request.device).await?;
+    let device = device.ok_or_else(|| missing("device", &request.device))?;
     let parts = cloud.store.request_parts(tenant, &request.id).await?;
     let order = order_of(cloud, tenant, &device, request, parts).await?;
     let action = known_before(dispatch::submit(cloud, tenant, order).await)?;
@@ -494,9 +500,10 @@ async fn of_device(
 ) -> Result<(CertificateRequest, ProfileRow), HandInError> {
     let found = cloud.store.certificate_request(tenant, id).await?;
     let request = found.map(|(request, _)| request).filter(|request| request.device == device.id);
-    let request = request.ok_or(HandInError::NotForDevice { what: "request" })?;
+    let request = request.ok_or_else(|| missing("request", id))?;
     let row = cloud.store.certificate_profile(tenant, &request.profile).await?;
-    Ok((request, row.ok_or(HandInError::NotForDevice { what: "profile" })?))
+    let row = row.ok_or_else(|| missing("profile", &request.profile))?;
+    Ok((request, row))
 }
 
 async fn announce(cloud: &Cloud, tenant: &str, id: &str) -> Result<(), StoreError> {

@@ -55,6 +55,13 @@ pub struct NewEnrolled {
     pub compliant: bool,
 }
 
+impl NewEnrolled {
+    /// Whether anything tells it from other phones of its owner.
+    pub fn is_identified(&self) -> bool {
+        [&self.device_id, &self.imei, &self.serial, &self.udid].into_iter().any(Option::is_some)
+    }
+}
+
 const COLUMNS: &str = "id, owner, device_id, imei, serial, udid, model, compliant, enrolled_ms, wiped_ms";
 
 impl Store {

@@ -73,7 +73,7 @@ async fn a_phone_enrols_with_the_company_password_and_gets_its_certificate() {
 
     let sha256 = issued["certificate"].as_str().unwrap();
     let certificate = has_status(&world, sha256, "active").await;
-    assert_eq!(certificate["user"], "asmith@acme.example");
+    assert_eq!(certificate["user"], "asmith", "as the directory calls who has typed a mail address");
     assert_eq!(certificate["device"], device.id);
     let detail = api.of_tenant(&format!("/certificate-requests/{id}")).await;
     let events: Vec<&str> =
@@ -96,6 +96,48 @@ async fn a_phone_enrols_with_the_company_password_and_gets_its_certificate() {
 }
 
 #[tokio::test]
+async fn a_device_is_one_device_however_its_owner_is_spelled_and_two_are_two() {
+    let world = World::start().await;
+    let authority = Authority::start(&world, 90).await;
+    authority.ledger.lock().unwrap().password = Some("correct horse".into());
+    let api = Api(&world);
+    let enrol = async |username: &str, identifiers: Value| {
+        let mut body = json!({ "tenant": world.tenant, "username": username, "password": "correct horse" });
+        body.as_object_mut().unwrap().extend(identifiers.as_object().unwrap().clone());
+        api.send(Method::POST, "/device/enroll", body.to_string(), &[]).await
+    };
+    let profiles = async |token: &Value| {
+        let token = format!("Bearer {}", token.as_str().unwrap());
+        api.send(Method::GET, "/device/profiles", String::new(), &[("authorization", &token)]).await
+    };
+    let mut enrolled = Vec::new();
+    for spelling in ["ACME\\asmith", "asmith@acme.example", "alice.smith@acme.example", "ASMITH"] {
+        let answer = enrol(spelling, json!({ "serial": "C39XK1TJN72M" })).await.ok();
+        assert_eq!(answer["user"], "asmith", "{spelling}");
+        enrolled.push(answer);
+    }
+    assert!(enrolled.iter().all(|it| it["device"] == enrolled[0]["device"]), "{enrolled:?}");
+    let (last, before) = enrolled.split_last().unwrap();
+    for old in before {
+        profiles(&old["token"]).await.problem(401, "unauthorized");
+    }
+    profiles(&last["token"]).await.ok();
+
+    // Nothing tells this one from the next phone of the same person.
+    let nameless = enrol("asmith", json!({ "model": "phone 1" })).await.problem(400, "invalid_request");
+    assert!(nameless["detail"].as_str().unwrap().contains("serial"), "{nameless}");
+    let second = enrol("asmith", json!({ "serial": "C39XK1TJN72N" })).await.ok();
+    assert_ne!(second["device"], last["device"]);
+    profiles(&last["token"]).await.ok();
+
+    let token = format!("Bearer {}", last["token"].as_str().unwrap());
+    let wish = json!({ "profile": "no-such-profile" }).to_string();
+    let asked = api.send(Method::POST, "/device/requests", wish, &[("authorization", &token)]).await;
+    let missing = asked.problem(404, "not_found");
+    assert_eq!(missing["detail"], "there is no profile \"no-such-profile\" here");
+}
+
+#[tokio::test]
 async fn a_challenge_and_a_password_are_stored_nowhere() {
     let folder = tempfile::tempdir().unwrap();
     let world = World::on(folder.path(), None, |_| {}).await;
@@ -103,7 +145,7 @@ async fn a_challenge_and_a_password_are_stored_nowhere() {
     authority.ledger.lock().unwrap().password = Some("canary-password-4711".into());
     authority.will([Turn::Keeps]);
     put_profile(&world, "wifi", wifi()).await;
-    let body = json!({ "tenant": world.tenant, "username": "asmith", "password": "canary-password-4711" });
+    let body = json!({ "tenant": world.tenant, "username": "asmith", "password": "canary-password-4711", "imei": "1" });
     Api(&world).send(Method::POST, "/device/enroll", body.to_string(), &[]).await.ok();
     let device = Device::enrolled(&world, "bjones").await;
     let request = device.post(&world, "/requests", json!({ "profile": "wifi" })).await.ok();

@@ -58,7 +58,7 @@ pub(crate) struct Ledger {
     pub(crate) kept: Vec<(String, IssueOrder)>,
     /// Whether revocations are possible.
     pub(crate) cannot_revoke: bool,
-    /// Whether it has passwords to say yes to.
+    /// The password of its one person, if it has one.
     pub(crate) password: Option<String>,
 }
 
@@ -196,7 +196,13 @@ fn answer(ledger: &Mutex<Ledger>, issuer: &CertificateMaker, request: &Request) 
     let body: Value = serde_json::from_str(request.body.expose()).unwrap();
     if request.request == "authenticate" {
         let right = ledger.password.as_deref() == body["password"].as_str();
-        return Reply::Answer(json!({ "outcome": if right { "ok" } else { "bad_credentials" } }));
+        if !right {
+            return Reply::Answer(json!({ "outcome": "bad_credentials" }));
+        }
+        // Whatever of their names was typed, it is this person.
+        let person =
+            json!({ "id": "person-1", "login": "asmith", "dn": "CN=Alice Smith,DC=acme,DC=example" });
+        return Reply::Answer(json!({ "outcome": "ok", "user": person }));
     }
     assert_eq!((request.module.as_str(), request.request.as_str()), ("certificates", "challenge"));
     if let Some(error) = ledger.no_challenge.clone() {
