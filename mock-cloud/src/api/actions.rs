@@ -30,14 +30,15 @@ pub(crate) struct Order {
     action: String,
     /// What to do it to; its shape belongs to the module
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     target: Value,
     /// How to do it; its shape belongs to the module. `sync_now` takes `{"allow_mass_delete": true}` to confirm
     /// deletions that the guard has held, and `{"dry_run": true}`
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     params: Value,
-    /// The same key with the same order gives the same id; with another order it is refused
+    /// The same key with the same order gives the same id; with another order it is refused. 1 to 200 bytes without control
+    /// characters
     #[serde(default)]
     idempotency_key: Option<String>,
     /// Milliseconds until it is over, whatever happened; an hour when missing, at most 30 days
@@ -65,9 +66,9 @@ pub(crate) struct OrderForMany {
     targets: Vec<Value>,
     /// How to do it
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     params: Value,
-    /// The same key with the same targets in the same order gives the same ids
+    /// The same key with the same targets in the same order gives the same ids; with others, fewer or more it is refused
     #[serde(default)]
     idempotency_key: Option<String>,
     /// Milliseconds until it is over, whatever happened; an hour when missing, at most 30 days
@@ -105,10 +106,10 @@ pub(crate) struct ActionView {
     /// What to do
     pub(crate) action: String,
     /// What to do it to
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub(crate) target: Value,
     /// How to do it
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub(crate) params: Value,
     /// `pending`, `success` or `failure`; the last two never change again
     #[schema(value_type = String)]
@@ -169,6 +170,7 @@ pub(crate) struct ActionQuery {
     /// Only about the phone with this id
     key: Option<String>,
     /// Rows on the page, 1 to 1,000; 100 when missing
+    #[param(minimum = 1, maximum = 1000)]
     limit: Option<usize>,
     /// `next` of the page before
     after: Option<String>,
@@ -234,13 +236,13 @@ pub(super) async fn create_many(
     if targets.is_empty() || targets.len() > BATCH_MAX {
         return Err(Problem::invalid("targets", format!("1 to {BATCH_MAX}")));
     }
-    let order = |(n, target): (usize, Value)| {
-        let idempotency_key = idempotency_key.as_ref().map(|key| format!("{key}/{n}"));
+    check_key(idempotency_key.as_deref())?;
+    let order = |target: Value| {
         let (module, action, params) = (module.clone(), action.clone(), params.clone());
-        read(Order { module, action, target, params, idempotency_key, ttl_ms }, "api")
+        read(Order { module, action, target, params, idempotency_key: None, ttl_ms }, "api")
     };
-    let new = targets.into_iter().enumerate().map(order).collect::<Result<Vec<_>, _>>()?;
-    let ids = dispatch::submit_many(&cloud, &tenant.id, new).await.map_err(refused)?;
+    let new = targets.into_iter().map(order).collect::<Result<Vec<_>, _>>()?;
+    let ids = dispatch::submit_many(&cloud, &tenant.id, idempotency_key, new).await.map_err(refused)?;
     Ok((StatusCode::ACCEPTED, Json(OrderIds { ids })))
 }
 
@@ -254,11 +256,12 @@ fn read(order: Order, actor: &str) -> Result<NewAction, Problem> {
             format!("with target larger than {} bytes", BODY_MAX_BYTES / 2),
         ));
     }
-    if let Some(key) = &order.idempotency_key
-        && (key.is_empty() || key.len() > KEY_MAX_BYTES)
-    {
-        return Err(Problem::invalid("idempotency_key", format!("1 to {KEY_MAX_BYTES} bytes")));
+    for (path, value) in [("target", &order.target), ("params", &order.params)] {
+        if !value.is_object() && !value.is_null() {
+            return Err(Problem::invalid(path, "wrong type, expected a JSON object"));
+        }
     }
+    check_key(order.idempotency_key.as_deref())?;
     let ttl = order.ttl_ms.map_or(ACTION_TTL_DEFAULT, Duration::from_millis);
     if ttl.is_zero() || ttl > ACTION_TTL_MAX {
         return Err(Problem::invalid("ttl_ms", format!("between 1 and {}", ACTION_TTL_MAX.as_millis())));
@@ -273,6 +276,17 @@ fn read(order: Order, actor: &str) -> Result<NewAction, Problem> {
         actor: actor.to_owned(),
         reason: String::new(),
     })
+}
+
+/// The store joins keys and numbers by a control character.
+fn check_key(key: Option<&str>) -> Result<(), Problem> {
+    match key {
+        Some(key) if key.is_empty() || key.len() > KEY_MAX_BYTES || key.chars().any(char::is_control) => {
+            let detail = format!("1 to {KEY_MAX_BYTES} bytes without control characters");
+            Err(Problem::invalid("idempotency_key", detail))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Why dispatch did not take it, for the caller.

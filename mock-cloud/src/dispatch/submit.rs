@@ -100,17 +100,18 @@ impl First {
 /// Takes the same order for many targets: all of them are on the disk when this returns, or none is.
 ///
 /// # Errors
-/// When an idempotency key belongs to another order, or the store fails.
+/// When the idempotency key belongs to another order, or the store fails.
 pub async fn submit_many(
     cloud: &Arc<Cloud>,
     tenant: &str,
+    key: Option<String>,
     new: Vec<NewAction>,
 ) -> Result<Vec<String>, DispatchError> {
     let Some(first) = new.first() else { return Ok(Vec::new()) };
     let (module, verb) = (first.module.clone(), first.action.clone());
     let deadline_ms = cloud.now_ms().saturating_add(i64::try_from(first.ttl_ms).unwrap_or(i64::MAX));
     let inserted =
-        cloud.store.insert_actions(tenant, new, cloud.now_ms()).await.map_err(DispatchError::Store)?;
+        cloud.store.insert_actions(tenant, key, new, cloud.now_ms()).await.map_err(DispatchError::Store)?;
     let mut ids = Vec::with_capacity(inserted.len());
     let mut fresh = Vec::new();
     let mut reused = None;

@@ -1,12 +1,12 @@
 //! Actions: durable from the moment the API answers, with exactly one terminal status by compare-and-set.
 
-use aws_lc_rs::digest;
 use causeway_protocol::action::{ErrorReport, Status};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde_json::Value;
 
 use super::audit::{self, Entry};
 use super::certificate_requests::{CertificateRequest, IssuedRequest, issue};
+use super::order_keys::{digest_of, earlier, earlier_many, key_of_part};
 use super::rows::{Page, json, json_opt, one_more, signed, to_json, unsigned};
 use super::{Store, StoreError};
 use crate::limits::TIMELINE_MAX;
@@ -208,25 +208,29 @@ impl Store {
         self.write(move |connection| insert(connection, &tenant, &order, now_ms)).await
     }
 
-    /// Records many orders, all or none; what became of each. When a key of one belongs to another order, only that is
-    /// returned and none is recorded.
+    /// Records many orders under one key, all or none; what became of each. When the key belongs to another order, or to
+    /// another list, only that is returned and none is recorded.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn insert_actions(
         &self,
         tenant: &str,
+        key: Option<String>,
         new: Vec<NewAction>,
         now_ms: i64,
     ) -> Result<Vec<Inserted>, StoreError> {
         let tenant = tenant.to_owned();
-        let orders: Vec<_> =
-            new.into_iter().map(|new| Order { id: self.action_id(), new, given: None }).collect();
+        let order = |(n, new): (usize, NewAction)| {
+            let idempotency_key = key.as_deref().map(|key| key_of_part(key, n));
+            Order { id: self.action_id(), new: NewAction { idempotency_key, ..new }, given: None }
+        };
+        let orders: Vec<_> = new.into_iter().enumerate().map(order).collect();
         self.write(move |connection| {
-            for order in &orders {
-                if let Some(other @ Inserted::OtherBody(_)) = earlier(connection, &tenant, &order.new)? {
-                    return Ok(vec![other]);
-                }
+            if let Some(key) = &key
+                && let Some(known) = earlier_many(connection, &tenant, key, &orders)?
+            {
+                return Ok(known);
             }
             orders.iter().map(|order| insert(connection, &tenant, order, now_ms)).collect()
         })
@@ -466,26 +470,6 @@ fn give(
         note(connection, tenant, id, now_ms, "dispatched", Some(agent), &detail)?;
     }
     Ok(attempt)
-}
-
-/// The order that was given before under the same key.
-fn earlier(connection: &Connection, tenant: &str, new: &NewAction) -> Result<Option<Inserted>, StoreError> {
-    let Some(key) = &new.idempotency_key else { return Ok(None) };
-    let earlier: Option<(String, Vec<u8>)> = connection
-        .prepare_cached("SELECT id, body_digest FROM actions WHERE tenant = ?1 AND idempotency_key = ?2")?
-        .query_row(params![tenant, key], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    Ok(earlier.map(
-        |(id, digest)| {
-            if digest == digest_of(new) { Inserted::Same(id) } else { Inserted::OtherBody(id) }
-        },
-    ))
-}
-
-/// What makes two orders the same one. Object keys are sorted by `serde_json`, so their order does not matter.
-fn digest_of(new: &NewAction) -> Vec<u8> {
-    let text = to_json(&(&new.module, &new.action, &new.target, &new.params, new.ttl_ms));
-    digest::digest(&digest::SHA256, text.as_bytes()).as_ref().to_vec()
 }
 
 fn finish(

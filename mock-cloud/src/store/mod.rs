@@ -25,6 +25,7 @@ mod events;
 mod inline;
 mod leases;
 mod mobile_rows;
+mod order_keys;
 mod people;
 mod rows;
 mod tenants;

@@ -349,8 +349,30 @@ async fn one_order_for_many_is_taken_as_a_whole_or_not_at_all() {
     other["targets"][4] = json!({"n": "another"});
     other["targets"].as_array_mut().unwrap().push(json!({"n": 5}));
     api.post(&path, other).await.problem(409, "idempotency_key_reused");
+    let mut longer = order.clone();
+    longer["targets"].as_array_mut().unwrap().push(json!({"n": 5}));
+    api.post(&path, longer).await.problem(409, "idempotency_key_reused");
+    let mut shorter = order.clone();
+    shorter["targets"].as_array_mut().unwrap().pop();
+    api.post(&path, shorter).await.problem(409, "idempotency_key_reused");
+    // A key is one order's, whether it is one for many or not.
+    let actions = format!("/tenants/{}/actions", world.tenant);
+    let single =
+        json!({"module": "user_auth", "action": "check_now", "target": {"n": 0}, "idempotency_key": "k"});
+    api.post(&actions, single.clone()).await.problem(409, "idempotency_key_reused");
     let all = api.of_tenant("/actions?limit=100").await;
-    assert_eq!(all["items"].as_array().unwrap().len(), 5, "nothing of the refused order is kept");
+    assert_eq!(all["items"].as_array().unwrap().len(), 5, "nothing of the refused orders is kept");
+    let mut single = single;
+    for key in ["k/1", "single"] {
+        single["idempotency_key"] = json!(key);
+        let id = api.post(&actions, single.clone()).await.ok()["id"].as_str().unwrap().to_owned();
+        assert!(!ids.contains(&id), "{key} has nothing to do with k");
+    }
+    let mut many = order.clone();
+    many["idempotency_key"] = json!("single");
+    api.post(&path, many).await.problem(409, "idempotency_key_reused");
+    single["idempotency_key"] = json!("k\u{1f}1");
+    api.post(&actions, single.clone()).await.problem(400, "invalid_request");
     for targets in [json!([]), json!(vec![1; 1_001])] {
         let order = json!({"module": "user_auth", "action": "check_now", "targets": targets});
         api.post(&path, order).await.problem(400, "invalid_request");
