@@ -1,5 +1,6 @@
 //! Emptying a node: its agents are sent to another address before it goes.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,8 +46,7 @@ async fn drain(
     State(cloud): State<Arc<Cloud>>,
     Json(order): Json<Drain>,
 ) -> Result<Json<Drained>, AdminError> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']');
-    if order.to.is_empty() || order.to.len() > HOST_MAX_BYTES || !order.to.chars().all(plain) {
+    if !is_address(&order.to) {
         return Err(AdminError::invalid("/to", "write it as host or host:port"));
     }
     let over = Duration::from_millis(order.over_ms);
@@ -54,4 +54,83 @@ async fn drain(
         return Err(AdminError::invalid("/over_ms", format!("at most {}", DRAIN_OVER_MAX.as_millis())));
     }
     Ok(Json(Drained { agents: channel::drain(&cloud, &order.to, over) }))
+}
+
+/// `host` or `host:port`, where the host is a name as RFC 1123 section 2.1 has them, or an address (RFC 3986 section
+/// 3.2.2). Whether it exists is for the agents to find out: they may have another DNS.
+fn is_address(text: &str) -> bool {
+    let (host, port) = match text.rsplit_once(':') {
+        // A colon inside brackets belongs to the address.
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let is_host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => is_name(host),
+    };
+    let is_port = |port: &str| {
+        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port > 0)
+    };
+    is_host && port.is_none_or(is_port)
+}
+
+/// A name, or an IPv4 address: what ends in a number is no name (WHATWG URL, "ends in a number").
+fn is_name(host: &str) -> bool {
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = host.rsplit('.').next().unwrap_or_default();
+    if last.bytes().all(|byte| byte.is_ascii_digit()) {
+        return host.parse::<Ipv4Addr>().is_ok();
+    }
+    host.len() <= HOST_MAX_BYTES && host.split('.').all(is_label)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_address;
+
+    #[test]
+    fn agents_are_sent_to_a_host_or_nowhere() {
+        for good in [
+            "node2.cloud.example",
+            "node2",
+            "node2.cloud.example:443",
+            "192.0.2.7:5223",
+            "[2001:db8::7]",
+            "[::1]:443",
+        ] {
+            assert!(is_address(good), "{good}");
+        }
+        let long = format!("{}.example", "x".repeat(64));
+        for bad in [
+            "",
+            ":",
+            ":443",
+            "...",
+            "a..b",
+            "-a.example",
+            "a-.example",
+            "https://node2",
+            "node2:",
+            "node2:0",
+            "node2:65536",
+            "node2:443:443",
+            "node2:+443",
+            "192.0.2.256",
+            "1.2.3",
+            "::1",
+            "[::1",
+            "[node2]",
+            "[::1]443",
+            "node2 ",
+            "n\u{f6}de",
+            &long,
+        ] {
+            assert!(!is_address(bad), "{bad}");
+        }
+    }
 }
