@@ -91,30 +91,48 @@
     }
   };
 
+  // A browser has six connections to a host over HTTP/1.1, and every stream holds one: only the tabs that are looked at
+  // have a stream, or the seventh tab could not even load its page.
   const listen = (url) => {
     const feed = document.querySelector("[data-feed]");
-    const after = feed ? `?after=${feed.dataset.last}` : "";
-    const stream = new EventSource(url + after);
+    let stream = null;
     let wasLost = false;
-    stream.onopen = () => {
-      say("good", "Live");
-      // A feed names the last event it shows and gets what came since; other parts may have missed something between
-      // the making of the page and now.
-      if (feed && !wasLost) return;
-      wasLost = false;
-      for (const part of document.querySelectorAll("[data-live]")) wanted.add(part.id);
-      schedule(250);
+    const open = () => {
+      if (stream) return;
+      stream = new EventSource(feed ? `${url}?after=${feed.dataset.last}` : url);
+      stream.onopen = () => {
+        say("good", "Live");
+        // A feed names the last event it shows and gets what came since; other parts may have missed something between
+        // the making of the page and now.
+        if (feed && !wasLost) return;
+        wasLost = false;
+        for (const part of document.querySelectorAll("[data-live]")) wanted.add(part.id);
+        schedule(250);
+      };
+      stream.onerror = () => {
+        wasLost = true;
+        say("warn", stream?.readyState === EventSource.CLOSED ? "Ended; reload the page" : "Reconnecting");
+      };
+      stream.onmessage = (message) => {
+        const line = JSON.parse(message.data);
+        concern(line.kind, line.href);
+        if (!feed) return;
+        feed.dataset.last = line.seq;
+        feed.prepend(feedLine(line));
+        while (feed.children.length > Number(feed.dataset.max)) feed.lastElementChild.remove();
+        for (const empty of document.querySelectorAll(".feed-empty")) empty.hidden = true;
+      };
     };
-    stream.onerror = () => { wasLost = true; say("warn", "Reconnecting"); };
-    stream.onmessage = (message) => {
-      const line = JSON.parse(message.data);
-      concern(line.kind, line.href);
-      if (!feed) return;
-      feed.prepend(feedLine(line));
-      while (feed.children.length > Number(feed.dataset.max)) feed.lastElementChild.remove();
-      for (const empty of document.querySelectorAll(".feed-empty")) empty.hidden = true;
+    const close = () => {
+      stream?.close();
+      stream = null;
+      wasLost = true;
     };
-    addEventListener("pagehide", () => stream.close());
+    const follow = () => (document.hidden ? close() : open());
+    document.addEventListener("visibilitychange", follow);
+    addEventListener("pagehide", close);
+    addEventListener("pageshow", (event) => { if (event.persisted) follow(); });
+    follow();
   };
 
   addEventListener("click", async (event) => {

@@ -7,8 +7,8 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::sse::{self, KeepAlive, Sse};
-use futures_util::Stream;
 use futures_util::stream::unfold;
+use futures_util::{Stream, StreamExt as _};
 use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::{self, error::RecvError};
@@ -16,7 +16,7 @@ use utoipa::IntoParams;
 
 use super::Problem;
 use super::extract::{Params, Scope};
-use super::problem::Problems;
+use super::problem::{Busy, Problems};
 use crate::limits::EVENTS_PAGE;
 use crate::state::Cloud;
 use crate::store::Event;
@@ -39,7 +39,7 @@ pub(crate) struct EventQuery {
 #[utoipa::path(get, path = "/tenants/{tenant}/events", tag = "watching",
     params(("tenant" = String, Path), EventQuery,
            ("Last-Event-ID" = Option<i64>, Header, description = "Number of the last event seen")),
-    responses((status = 200, content_type = "text/event-stream", body = Event), Problems))]
+    responses((status = 200, content_type = "text/event-stream", body = Event), Problems, Busy))]
 pub(super) async fn events(
     State(cloud): State<Arc<Cloud>>,
     Scope(tenant): Scope,
@@ -47,7 +47,7 @@ pub(super) async fn events(
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
     let after = last_seen(&headers)?.or(query.after);
-    live(cloud, tenant.id, after, frame).await
+    live(cloud, tenant.id, after, frame, std::future::pending()).await
 }
 
 /// Number of the last event a reconnecting client saw.
@@ -60,7 +60,7 @@ pub(crate) fn last_seen(headers: &HeaderMap) -> Result<Option<i64>, Problem> {
     number.map(Some).ok_or_else(|| Problem::invalid("Last-Event-ID", "not the number of an event"))
 }
 
-/// Opens a feed behind `after`, or from now on; `frame` writes an event down.
+/// Opens a feed behind `after`, or from now on; `frame` writes an event down. It ends when `over` does.
 ///
 /// # Errors
 /// Too many feeds.
@@ -69,6 +69,7 @@ pub(crate) async fn live(
     tenant: String,
     after: Option<i64>,
     frame: fn(&Event) -> sse::Event,
+    over: impl Future<Output = ()> + Send + 'static,
 ) -> Result<Sse<impl Stream<Item = Result<sse::Event, Infallible>>>, Problem> {
     let permit = Arc::clone(&cloud.feeds)
         .try_acquire_owned()
@@ -84,6 +85,7 @@ pub(crate) async fn live(
         let event = feed.next().await?;
         Some((Ok(frame(&event)), feed))
     });
+    let stream = stream.take_until(over);
     Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_EVERY)))
 }
 

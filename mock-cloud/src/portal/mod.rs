@@ -4,6 +4,7 @@
 //! by the templates, and the content security policy allows no inline script or style, so that a person called
 //! `<script>` stays a name.
 
+mod forms;
 mod pages;
 mod session;
 mod shell;
@@ -20,6 +21,7 @@ use axum::routing::{get, post};
 
 use crate::limits::API_BODY_MAX_BYTES;
 use crate::state::Cloud;
+use crate::unread;
 pub(crate) use session::SignInLimits;
 use session::SignIns;
 pub(crate) use shell::PortalError;
@@ -106,6 +108,7 @@ fn router(portal: Portal) -> Router {
         .route("/assets/mark.svg", get(|| async { asset("image/svg+xml", MARK) }))
         .fallback(|| async { PortalError::NotFound { what: "page".to_owned() } })
         .layer(DefaultBodyLimit::max(API_BODY_MAX_BYTES))
+        .layer(middleware::from_fn(unread::throw_away))
         .layer(middleware::from_fn_with_state(portal.clone(), harden))
         .with_state(portal)
 }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aws_lc_rs::constant_time;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::access::{AccessError, random_text};
 use crate::limits::{
@@ -32,11 +33,22 @@ impl SignedIn {
     pub(super) fn owns(&self, csrf: &str) -> bool {
         constant_time::verify_slices_are_equal(self.csrf.as_bytes(), csrf.as_bytes()).is_ok()
     }
+
+    /// When the session is over unless it is used again.
+    fn ends(&self) -> Instant {
+        (self.last + PORTAL_IDLE).min(self.since + PORTAL_SESSION_MAX)
+    }
 }
 
 /// Sign-ins by the digest of their cookie.
 #[derive(Default)]
-pub(super) struct SignIns(Mutex<HashMap<Vec<u8>, SignedIn>>);
+pub(super) struct SignIns(Mutex<HashMap<Vec<u8>, Session>>);
+
+/// A sign-in, and who wants to know when it goes.
+struct Session {
+    signed_in: SignedIn,
+    gone: DropGuard,
+}
 
 impl SignIns {
     /// Begins a session and returns the cookie's value.
@@ -45,14 +57,15 @@ impl SignIns {
         let now = Instant::now();
         let signed_in = SignedIn { user: user.to_owned(), csrf: random_text(24)?, since: now, last: now };
         let mut all = self.lock();
-        all.retain(|_, session| alive(session, now));
+        all.retain(|_, session| now < session.signed_in.ends());
         if all.len() >= PORTAL_SESSIONS_MAX
             && let Some(oldest) =
-                all.iter().min_by_key(|(_, session)| session.last).map(|(key, _)| key.clone())
+                all.iter().min_by_key(|(_, session)| session.signed_in.last).map(|(key, _)| key.clone())
         {
             all.remove(&oldest);
         }
-        all.insert(token_hash(&cookie), signed_in);
+        let gone = CancellationToken::new().drop_guard();
+        all.insert(token_hash(&cookie), Session { signed_in, gone });
         Ok(cookie)
     }
 
@@ -62,12 +75,33 @@ impl SignIns {
         let mut all = self.lock();
         let key = token_hash(cookie);
         let session = all.get_mut(&key)?;
-        if !alive(session, now) {
+        if now >= session.signed_in.ends() {
             all.remove(&key);
             return None;
         }
-        session.last = now;
-        Some(session.clone())
+        session.signed_in.last = now;
+        Some(session.signed_in.clone())
+    }
+
+    /// Waits until this cookie is good for nothing: its owner has signed out, was idle for too long, or is signed in for too
+    /// long. Watching is no use of the session.
+    pub(super) async fn over(&self, cookie: &str) {
+        let key = token_hash(cookie);
+        loop {
+            let found = {
+                let all = self.lock();
+                all.get(&key).map(|session| (session.signed_in.ends(), session.gone.token().clone()))
+            };
+            let Some((ends, gone)) = found else { return };
+            if Instant::now() >= ends {
+                return;
+            }
+            tokio::select! {
+                () = gone.cancelled() => return,
+                // It may have been used since, and then ends later.
+                () = tokio::time::sleep_until(ends) => {}
+            }
+        }
     }
 
     /// Ends a session.
@@ -75,13 +109,9 @@ impl SignIns {
         self.lock().remove(&token_hash(cookie));
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<u8>, SignedIn>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Vec<u8>, Session>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn alive(session: &SignedIn, now: Instant) -> bool {
-    now - session.last < PORTAL_IDLE && now - session.since < PORTAL_SESSION_MAX
 }
 
 /// Recent failures to sign in, and recent password checks.
@@ -176,5 +206,39 @@ mod tests {
         tokio::time::advance(PORTAL_IDLE).await;
         assert!(sign_ins.find(&cookie).is_none());
         assert!(sign_ins.find("made-up").is_none());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_watches_a_session_hears_of_its_end_and_does_not_prolong_it() {
+        let sign_ins = SignIns::default();
+        sign_ins.over("made-up").await;
+        let cookie = sign_ins.begin("admin").unwrap();
+        let begun = Instant::now();
+        let use_it_once = async {
+            tokio::time::sleep(PORTAL_IDLE / 2).await;
+            assert!(sign_ins.find(&cookie).is_some());
+        };
+        tokio::join!(sign_ins.over(&cookie), use_it_once);
+        let took = begun.elapsed();
+        assert!(took >= PORTAL_IDLE * 3 / 2 && took < PORTAL_IDLE * 2, "{took:?}");
+
+        let cookie = sign_ins.begin("admin").unwrap();
+        let begun = Instant::now();
+        let keep_it = async {
+            while sign_ins.find(&cookie).is_some() {
+                tokio::time::sleep(PORTAL_IDLE / 2).await;
+            }
+        };
+        tokio::join!(sign_ins.over(&cookie), keep_it);
+        assert!(begun.elapsed() >= PORTAL_SESSION_MAX, "however often it is used");
+
+        let cookie = sign_ins.begin("admin").unwrap();
+        let begun = Instant::now();
+        let sign_out = async {
+            tokio::task::yield_now().await;
+            sign_ins.end(&cookie);
+        };
+        tokio::join!(sign_ins.over(&cookie), sign_out);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 }

@@ -100,6 +100,11 @@ pub(super) fn count(n: u64) -> String {
     text
 }
 
+/// `1 policy`, `12,345 policies`.
+pub(super) fn counted(n: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(n), if n == 1 { one } else { many })
+}
+
 /// `14.2 MiB`.
 pub(super) fn bytes(n: u64) -> String {
     match n {
@@ -341,7 +346,9 @@ impl Line {
 
 fn sentence(kind: &str, body: &Value) -> (Tone, String, String) {
     let field = |name: &str| text(body, name);
-    let number = |name: &str| count(body.get(name).and_then(Value::as_u64).unwrap_or(0));
+    let figure = |name: &str| body.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let number = |name: &str| count(figure(name));
+    let rows = |name: &str| counted(figure(name), "row", "rows");
     let named = |title: &str, detail: String| (title.to_owned(), detail);
     let (tone, (title, detail)) = match kind {
         kinds::AGENT_ONLINE => (
@@ -370,7 +377,7 @@ fn sentence(kind: &str, body: &Value) -> (Tone, String, String) {
             Tone::Good,
             (
                 format!("{} received", if field("mode") == "snapshot" { "Full picture" } else { "Changes" }),
-                format!("{} rows written, {} deleted", number("upserts"), number("deletes")),
+                format!("{} written, {} deleted", rows("upserts"), number("deletes")),
             ),
         ),
         kinds::UPLOAD_REFUSED => {
@@ -418,9 +425,9 @@ fn sentence(kind: &str, body: &Value) -> (Tone, String, String) {
             let held = body.get("held").and_then(Value::as_u64).unwrap_or(0);
             let tone = if held > 0 { Tone::Warn } else { Tone::Calm };
             let detail = format!(
-                "{} findings changed, {} orders given, {} held",
-                number("changes"),
-                number("ordered"),
+                "{} changed, {} given, {} held",
+                counted(figure("changes"), "finding", "findings"),
+                counted(figure("ordered"), "order", "orders"),
                 number("held")
             );
             (tone, named("Compliance rule", detail))
@@ -450,11 +457,12 @@ fn progress(body: &Value, resource: &str, phase: &str, done: &str) -> (Tone, (St
             .filter_map(|(_, n)| n.as_u64())
             .sum();
         let detail = match (phase, changes) {
-            ("done", 0) => "no change".to_owned(),
-            ("done", n) => format!("{} records", count(n)),
+            ("done" | "listed", 0) => "no change".to_owned(),
+            ("done" | "listed", n) => counted(n, "record", "records"),
             (other, _) => other.replace('_', " "),
         };
-        let tone = if phase == "done" { Tone::Good } else { Tone::Warn };
+        let is_good = matches!(phase, "done" | "listed" | "dry run done");
+        let tone = if is_good { Tone::Good } else { Tone::Warn };
         return (tone, ("Collection finished".to_owned(), join([resource.to_owned(), detail])));
     }
     let of = body
@@ -476,8 +484,7 @@ fn verdicts(body: &Value) -> (Tone, (String, String)) {
     let only_good = counts.iter().all(|(outcome, _)| outcome == "ok");
     let detail: Vec<String> = counts.iter().map(|(outcome, n)| format!("{} {outcome}", count(*n))).collect();
     let tone = if only_good { Tone::Good } else { Tone::Calm };
-    let title =
-        if total == 1 { "1 password check".to_owned() } else { format!("{} password checks", count(total)) };
+    let title = counted(total, "password check", "password checks");
     (tone, (title, detail.join(", ")))
 }
 
@@ -530,5 +537,22 @@ mod tests {
         let body = serde_json::json!({ "ok": 3, "bad_credentials": 1 });
         let (_, title, detail) = sentence(kinds::AUTHENTICATE, &body);
         assert_eq!((title.as_str(), detail.as_str()), ("4 password checks", "1 bad credentials, 3 ok"));
+    }
+
+    #[test]
+    fn a_collection_that_went_well_is_no_warning() {
+        let ended = |phase: &str, devices: u64| {
+            let body = serde_json::json!({ "resource": "exchange/acme", "phase": phase, "finished": true,
+                                           "counts": { "devices": devices } });
+            let (tone, _, detail) = sentence(kinds::PROGRESS, &body);
+            (tone, detail)
+        };
+        // A directory and an Exchange organisation say it in words of their own.
+        for phase in ["done", "listed"] {
+            assert_eq!(ended(phase, 0), (Tone::Good, "exchange/acme \u{b7} no change".to_owned()));
+            assert_eq!(ended(phase, 1), (Tone::Good, "exchange/acme \u{b7} 1 record".to_owned()));
+        }
+        assert_eq!(ended("dry run done", 3).0, Tone::Good);
+        assert_eq!(ended("given_up", 3), (Tone::Warn, "exchange/acme \u{b7} given up".to_owned()));
     }
 }

@@ -76,6 +76,65 @@ async fn forms_need_the_token_of_their_session() {
 }
 
 #[tokio::test]
+async fn a_live_stream_ends_with_its_session() {
+    let world = World::start().await;
+    let (browser, other) = (Browser::signed_in(&world).await, Browser::signed_in(&world).await);
+    let path = format!("/t/{}/live/stream", world.tenant);
+    let mut stream = browser.stream(&path).await;
+    let mut others = other.stream(&path).await;
+    world.cloud().events.emit(&world.tenant, "agent_online", json!({ "host": "first" }));
+    assert_eq!(stream.next().await["detail"], "first");
+    let csrf = Browser::csrf(&browser.get(&format!("/t/{}", world.tenant)).await);
+    assert_eq!(browser.post("/sign-out", &[("csrf", &csrf)]).await.status, 303);
+    stream.ended().await;
+    assert_eq!(browser.get(&path).await.status, 401);
+    world.cloud().events.emit(&world.tenant, "agent_online", json!({ "host": "second" }));
+    assert_eq!(others.next().await["detail"], "first");
+    assert_eq!(others.next().await["detail"], "second", "the stream of another session goes on");
+}
+
+#[tokio::test]
+async fn a_form_that_cannot_be_read_is_answered_with_a_page() {
+    let world = World::start().await;
+    let browser = Browser::signed_in(&world).await;
+    let profiles = format!("/t/{}/certificate-profiles", world.tenant);
+    let form = browser.get(&profiles).await;
+    let field = form.text.split("<input").find(|input| input.contains("name=\"renew_days\"")).unwrap();
+    assert!(field.split('>').next().unwrap().ends_with(" required"), "{field}");
+    let csrf = Browser::csrf(&form);
+    let filled = [
+        ("csrf", csrf.as_str()),
+        ("id", "wifi"),
+        ("authority", "default"),
+        ("subject", "/CN=%uname%"),
+        ("key_mode", "device"),
+        ("key", "p256"),
+        ("renew_days", ""),
+    ];
+    let answer = browser.post(&profiles, &filled).await;
+    assert_eq!(answer.status, 422);
+    assert!(answer.header("content-type").starts_with("text/html"), "{}", answer.text);
+    assert!(
+        answer.text.contains("data-testid=\"error-page\"") && answer.text.contains("renew_days"),
+        "{}",
+        answer.text
+    );
+    for (path, body) in [
+        (format!("/t/{}/modules/user_auth", world.tenant), "x=1".to_owned()),
+        (format!("/t/{}/actions", world.tenant), "%ff=%".to_owned()),
+        ("/sign-in".to_owned(), "user=a".to_owned()),
+        ("/".to_owned(), format!("name={}", "x".repeat(300_000))),
+    ] {
+        let kind = [("content-type", "application/x-www-form-urlencoded")];
+        let answer = browser.send(Method::POST, &path, body, &kind).await;
+        assert!(answer.status.is_client_error(), "{path}: {}", answer.status);
+        assert!(answer.text.contains("data-testid=\"error-page\""), "{path}: {}", answer.text);
+    }
+    let twice = browser.get(&format!("/t/{}/people?q=a&q=b", world.tenant)).await;
+    assert!(twice.status == 400 && twice.text.contains("data-testid=\"error-page\""), "{}", twice.text);
+}
+
+#[tokio::test]
 async fn every_page_shows_hard_names_as_names() {
     let world = World::start().await;
     let mut agent = Agent::online(&world).await;

@@ -3,18 +3,19 @@
 use std::collections::HashMap;
 
 use askama::Template;
-use axum::Form;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect};
 use causeway_protocol::action::Status;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::Portal;
+use super::super::forms::{Form, Query};
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
 use super::super::words::{Tone, When, action_status, action_title, duration, short_id, step};
-use super::next_query;
+use super::{next_query, once_key};
 use crate::api::refused;
+use crate::certificates;
 use crate::dispatch;
 use crate::limits::{ACTION_TTL_DEFAULT, PAGE_MAX, PORTAL_PAGE};
 use crate::state::Cloud;
@@ -90,6 +91,12 @@ fn subject(row: &ActionRow) -> String {
         let params = row.params.as_object().into_iter().flatten();
         words.extend(params.filter_map(|(_, value)| Some(value.as_str()?.replace('_', " "))));
         return words.join(", ");
+    }
+    // Orders of certificates are full of names nobody knows; whose it is and by which profile says which one it is.
+    if row.module == certificates::MODULE {
+        let known = ["/variables/uname", "/profile", "/id/serial"];
+        let named = known.iter().filter_map(|place| row.params.pointer(place)?.as_str());
+        return named.collect::<Vec<_>>().join(", ");
     }
     for value in [&row.target, &row.params] {
         for (name, value) in value.as_object().into_iter().flatten() {
@@ -227,7 +234,7 @@ pub(in super::super) async fn order(
         action: form.action,
         target: Value::Null,
         params: if params.is_empty() { Value::Null } else { Value::Object(params) },
-        idempotency_key: Some(form.once).filter(|once| !once.is_empty() && once.len() <= 64),
+        idempotency_key: once_key(form.once),
         ttl_ms: u64::try_from(ACTION_TTL_DEFAULT.as_millis()).unwrap_or(u64::MAX),
         actor: seen.visitor.actor(),
         reason: String::new(),

@@ -1,14 +1,14 @@
 //! Agents and their health.
 
 use askama::Template;
-use axum::Form;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect};
 use serde::Deserialize;
 
 use super::super::Portal;
+use super::super::forms::{Form, Query};
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
-use super::super::words::{Tone, When, bytes, count, module_state, short_id};
+use super::super::words::{Tone, When, bytes, count, duration, module_state, short_id};
 use super::{TokenOnly, next_query};
 use crate::api::{AgentView, agent_view, agent_views};
 use crate::limits::PORTAL_PAGE;
@@ -32,7 +32,30 @@ pub(in super::super) struct ModuleLine {
     pub(in super::super) detail: String,
     pub(in super::super) revision: u64,
     pub(in super::super) restarts: u32,
-    pub(in super::super) figures: Vec<(String, String)>,
+    pub(in super::super) figures: Vec<Figure>,
+}
+
+/// A figure of a module, ready to show.
+pub(in super::super) struct Figure {
+    pub(in super::super) name: String,
+    pub(in super::super) text: String,
+    /// The moment, when it is one.
+    pub(in super::super) at: Option<When>,
+}
+
+impl Figure {
+    /// Figures are named as fields of the API are: what ends in `_took_ms` is a span, any other `_ms` a moment.
+    fn new(name: &str, value: i64, now_ms: i64) -> Self {
+        let (name, text, at) = match (name.strip_suffix("_took_ms"), name.strip_suffix("_ms")) {
+            (Some(what), _) => (format!("{what} took"), duration(value), None),
+            (_, Some(what)) => (what.to_owned(), "never".to_owned(), When::at(value, now_ms)),
+            _ => {
+                let sign = if value < 0 { "-" } else { "" };
+                (name.to_owned(), format!("{sign}{}", count(value.unsigned_abs())), None)
+            }
+        };
+        Self { name: name.replace('_', " "), text, at }
+    }
 }
 
 impl AgentCard {
@@ -47,8 +70,7 @@ impl AgentCard {
             let (tone, state) = module_state(module.state);
             // What an agent said before it went away is no statement about now.
             let (tone, state) = if view.online { (tone, state) } else { (Tone::Calm, "Unknown") };
-            let figure =
-                |(name, value): (&String, &i64)| (name.replace('_', " "), count(value.unsigned_abs()));
+            let figure = |(name, value): (&String, &i64)| Figure::new(name, *value, now_ms);
             ModuleLine {
                 module: module.module.clone(),
                 tone,
@@ -180,4 +202,24 @@ pub(in super::super) async fn revoke(
     seen.visitor.check(&form.csrf)?;
     crate::api::revoke_agent(&portal.cloud, &seen.tenant.id, &agent, &seen.visitor.actor()).await?;
     Ok(Redirect::to(&format!("/t/{}/agents/{agent}", seen.tenant.id)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Figure;
+
+    #[test]
+    fn figures_are_moments_spans_or_numbers() {
+        let now_ms = 1_795_451_246_503;
+        let shown = |name: &str, value: i64| {
+            let figure = Figure::new(name, value, now_ms);
+            (figure.name, figure.at.map_or(figure.text, |at| at.relative))
+        };
+        let pair = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        assert_eq!(shown("last_run_ms", 1_795_451_186_503), pair("last run", "1 min ago"));
+        assert_eq!(shown("last_run_ms", 0), pair("last run", "never"));
+        assert_eq!(shown("last_run_took_ms", 2_460), pair("last run took", "2.4 s"));
+        assert_eq!(shown("servers_well", 1_234), pair("servers well", "1,234"));
+        assert_eq!(shown("drift", -1_234), pair("drift", "-1,234"));
+    }
 }

@@ -1,13 +1,13 @@
 //! Alerts: open ones first, with what to do.
 
 use askama::Template;
-use axum::Form;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect};
 use causeway_protocol::action::codes;
 use serde::Deserialize;
 
 use super::super::Portal;
+use super::super::forms::{Form, Query};
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
 use super::super::words::{Tone, When, sentence_case, severity};
 use super::{TokenOnly, next_query};

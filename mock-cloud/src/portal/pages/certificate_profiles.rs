@@ -1,13 +1,13 @@
 //! Certificate profiles: the list, and one to read and change.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect};
 use causeway_protocol::certificate::{KeyKind, KeyMode, MissingVariable, Profile};
 use serde::Deserialize;
 
 use super::super::Portal;
+use super::super::forms::Form;
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
 use super::super::words::When;
 use super::query_value;

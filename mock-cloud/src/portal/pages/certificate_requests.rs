@@ -1,10 +1,11 @@
 //! Requests for certificates: the list by stage, and one with its timeline.
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use serde::Deserialize;
 
 use super::super::Portal;
+use super::super::forms::Query;
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
 use super::super::words::{Tone, When, request_stage, sentence_case};
 use super::{next_query, query_value};

@@ -1,14 +1,14 @@
 //! Certificates of devices: the inventory by expiry, and one certificate with what can be done about it.
 
 use askama::Template;
-use axum::Form;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Redirect};
 use causeway_protocol::certificate::RevocationReason;
 use serde::Deserialize;
 
 use super::super::Portal;
+use super::super::forms::{Form, Query};
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
 use super::super::words::{Tone, When, certificate_status, count, initials, revocation_reason};
 use super::certificate_requests::{RequestRow, StepDot, request_rows, step_dots};

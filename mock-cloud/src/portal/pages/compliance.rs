@@ -1,13 +1,13 @@
 //! The compliance rule: what it does, what it would do, and what waits for a person.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect};
 use serde::Deserialize;
 
 use super::super::Portal;
+use super::super::forms::Form;
 use super::super::shell::{InTenant, PageResult, PortalError, Shell};
 use super::super::words::{Tone, When, action_title, count, sentence_case};
 use super::{TokenOnly, query_value};

@@ -1,7 +1,6 @@
 //! One phone: what is known of it, why it is in its state, and what can be done.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect};
 use causeway_protocol::mobile::{WipeScope, access};
@@ -9,10 +8,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::super::Portal;
+use super::super::forms::Form;
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
 use super::super::words::{Tone, When, access_state, action_title, initials, sentence_case, wipe_status};
 use super::actions::{ActionLine, action_lines};
 use super::devices::{model_of, moment};
+use super::once_key;
 use crate::api::refused;
 use crate::dispatch;
 use crate::limits::PAGE_DEFAULT;
@@ -148,7 +149,7 @@ pub(in super::super) async fn order(
     let actor = seen.visitor.actor();
     let mut new = mobile::order(module, &device.id, &device.device_id, &device.mailbox, &form.action, actor);
     new.params = if params.is_empty() { Value::Null } else { Value::Object(params) };
-    new.idempotency_key = Some(form.once).filter(|once| !once.is_empty() && once.len() <= 64);
+    new.idempotency_key = once_key(form.once);
     let action = dispatch::submit(&portal.cloud, &seen.tenant.id, new).await.map_err(refused)?;
     Ok(Redirect::to(&format!("/t/{}/actions/{action}", seen.tenant.id)).into_response())
 }

@@ -1,11 +1,12 @@
 //! Phones: the list with states, search and paging.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use causeway_protocol::mobile::access;
 use serde::Deserialize;
 
 use super::super::Portal;
+use super::super::forms::Query;
 use super::super::shell::{InTenant, PageResult, Shell, page};
 use super::super::words::{Tone, When, access_state, count, initials, wipe_status};
 use super::people::{SourceCard, source_cards};

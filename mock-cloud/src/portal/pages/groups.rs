@@ -1,9 +1,10 @@
 //! Groups: the list, one group with members and the groups it is in.
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 
 use super::super::Portal;
+use super::super::forms::Query;
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
 use super::super::words::{count, initials};
 use super::next_query;

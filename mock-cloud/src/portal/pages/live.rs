@@ -1,13 +1,14 @@
 //! The live feed.
 
 use askama::Template;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response, sse};
 use serde::Deserialize;
 
 use super::super::Portal;
-use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
+use super::super::forms::Query;
+use super::super::shell::{InTenant, PageResult, PortalError, Shell, cookie, page};
 use super::super::words::{Line, When};
 use crate::api::{last_seen_event, live_events};
 use crate::store::Event;
@@ -48,7 +49,11 @@ pub(in super::super) async fn stream(
     headers: HeaderMap,
 ) -> Result<Response, PortalError> {
     let after = last_seen_event(&headers)?.or(query.after);
-    Ok(live_events(portal.cloud, seen.tenant.id, after, frame).await?.into_response())
+    // The visitor has a cookie, or there would be none.
+    let value = cookie(&headers, &portal).unwrap_or_default();
+    let sign_ins = portal.sign_ins;
+    let over = async move { sign_ins.over(&value).await };
+    Ok(live_events(portal.cloud, seen.tenant.id, after, frame, over).await?.into_response())
 }
 
 /// The sentence is made here, so that the script only shows it.

@@ -30,6 +30,11 @@ pub(super) struct TokenOnly {
     csrf: String,
 }
 
+/// The key a form was made with, so that a double click is one order.
+fn once_key(once: String) -> Option<String> {
+    Some(once).filter(|once| !once.is_empty() && once.len() <= 64 && !once.contains(char::is_control))
+}
+
 /// What may stand in a query value as it is.
 const QUERY_VALUE: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
 

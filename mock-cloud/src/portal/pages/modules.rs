@@ -1,7 +1,6 @@
 //! Desired config: which modules run, and with which settings.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect};
@@ -9,6 +8,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::Portal;
+use super::super::forms::Form;
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
 use crate::api::{ModuleView, change_module, check_word, module_views};
 

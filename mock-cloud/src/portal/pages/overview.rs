@@ -1,12 +1,12 @@
 //! All tenants at a glance.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use serde::Deserialize;
 
 use super::super::Portal;
+use super::super::forms::Form;
 use super::super::shell::{PageResult, Shell, Visitor, page};
 use super::super::words::count;
 use crate::limits::PAGE_DEFAULT;

@@ -1,13 +1,13 @@
 //! Trying a password, to see what people will meet.
 
 use askama::Template;
-use axum::Form;
 use axum::extract::State;
 use causeway_protocol::Secret;
 use causeway_protocol::auth::AuthRequest;
 use serde::Deserialize;
 
 use super::super::Portal;
+use super::super::forms::Form;
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
 use super::super::words::{Tone, verdict};
 use crate::api::{Verdict, check_password};

@@ -1,13 +1,14 @@
 //! People: the list with search and paging, one person with groups, and what is collected.
 
 use askama::Template;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::Portal;
+use super::super::forms::Query;
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
-use super::super::words::{Tone, When, count, initials};
+use super::super::words::{Tone, When, count, counted, initials};
 use super::next_query;
 use crate::limits::PORTAL_PAGE;
 use crate::state::Cloud;
@@ -73,16 +74,20 @@ pub(in super::super) async fn source_cards(
 fn holds(held: &SourceCounts) -> String {
     let mail = [held.devices, held.device_policies, held.mail_organizations];
     if mail.iter().any(|n| *n > 0) {
-        let [devices, policies, organizations] = mail.map(count);
-        return format!("{devices} phones · {policies} policies · {organizations} organisations");
+        return [
+            counted(held.devices, "phone", "phones"),
+            counted(held.device_policies, "policy", "policies"),
+            counted(held.mail_organizations, "organisation", "organisations"),
+        ]
+        .join(" · ");
     }
-    format!(
-        "{} people · {} groups · {} units · {} memberships",
-        count(held.users),
-        count(held.groups),
-        count(held.ous),
-        count(held.members)
-    )
+    [
+        counted(held.users, "person", "people"),
+        counted(held.groups, "group", "groups"),
+        counted(held.ous, "unit", "units"),
+        counted(held.members, "membership", "memberships"),
+    ]
+    .join(" · ")
 }
 
 /// Searching and paging of the portal's lists.

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use askama::Template;
-use axum::Form;
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Redirect};
 use causeway_protocol::mobile::access;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::super::Portal;
+use super::super::forms::{Form, Query};
 use super::super::shell::{InTenant, PageResult, PortalError, Shell, page};
 use super::super::words::{Tone, access_state, count};
 use super::people::ListQuery;
-use super::{next_query, query_value};
+use super::{next_query, once_key, query_value};
 use crate::api::refused;
 use crate::dispatch;
 use crate::limits::{DEVICE_ACTION_TTL, PAGE_DEFAULT};
@@ -113,7 +113,7 @@ pub(in super::super) async fn quarantine(
         action: form.action,
         target: serde_json::json!({ "source": source }),
         params: Value::Null,
-        idempotency_key: Some(form.once).filter(|once| !once.is_empty() && once.len() <= 64),
+        idempotency_key: once_key(form.once),
         ttl_ms: u64::try_from(DEVICE_ACTION_TTL.as_millis()).unwrap_or(u64::MAX),
         actor: seen.visitor.actor(),
         reason: String::new(),

@@ -1,14 +1,14 @@
 //! Signing in and out.
 
 use askama::Template;
-use axum::Form;
-use axum::extract::{Query, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use causeway_protocol::Secret;
 use serde::Deserialize;
 
 use super::super::Portal;
+use super::super::forms::{Form, Query};
 use super::super::shell::{PageResult, PortalError, Visitor, cookie, cookie_name};
 use super::TokenOnly;
 use crate::limits::{NAME_MAX_BYTES, PORTAL_SESSION_MAX};
@@ -44,11 +44,12 @@ pub(in super::super) async fn show(Query(query): Query<NextQuery>) -> PageResult
 
 pub(in super::super) async fn sign_in(
     State(portal): State<Portal>,
+    uri: Uri,
     headers: HeaderMap,
     Form(form): Form<SignInForm>,
 ) -> PageResult {
     // There is no session yet and so no token: another site must not sign someone in to an account of its choice.
-    if foreign_origin(&headers) {
+    if foreign_origin(&uri, &headers) {
         return Err(PortalError::ForeignForm);
     }
     if form.user.len() > NAME_MAX_BYTES || form.password.expose().len() > PASSWORD_MAX_BYTES {
@@ -101,13 +102,13 @@ fn local(next: &str) -> &str {
     if ours && !next.chars().any(char::is_control) { next } else { "/" }
 }
 
-fn foreign_origin(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    match (text(header::ORIGIN), text(header::HOST)) {
-        (Some(origin), Some(host)) => origin.split_once("://").is_none_or(|(_, origin)| origin != host),
-        // Programs send no origin; HTTP/2 carries the host elsewhere, and there SameSite cookies do this work.
-        _ => false,
-    }
+/// Whether a page of another site sends this. Programs name no origin.
+fn foreign_origin(uri: &Uri, headers: &HeaderMap) -> bool {
+    let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or_default());
+    let Some(origin) = text(header::ORIGIN) else { return false };
+    // HTTP/2 names the host in `:authority` (RFC 9113 section 8.3.1).
+    let host = uri.authority().map(|authority| authority.as_str()).or_else(|| text(header::HOST));
+    origin.split_once("://").is_none_or(|(_, origin)| Some(origin) != host)
 }
 
 fn render(status: StatusCode, user: &str, next: &str, error: &str) -> PageResult {
@@ -117,7 +118,25 @@ fn render(status: StatusCode, user: &str, next: &str, error: &str) -> PageResult
 
 #[cfg(test)]
 mod tests {
-    use super::local;
+    use super::*;
+
+    #[test]
+    fn a_page_of_another_site_is_known_by_its_origin_over_every_http() {
+        let foreign = |uri: &str, host: Option<&str>, origin: Option<&str>| {
+            let named = [(header::HOST, host), (header::ORIGIN, origin)];
+            let named = named.into_iter().filter_map(|(name, value)| Some((name, value?.parse().unwrap())));
+            foreign_origin(&uri.parse().unwrap(), &named.collect())
+        };
+        let (h1, h2) = (("/sign-in", Some("cloud:8443")), ("https://cloud:8443/sign-in", None));
+        for (uri, host) in [h1, h2] {
+            assert!(!foreign(uri, host, None), "a program");
+            assert!(!foreign(uri, host, Some("https://cloud:8443")));
+            for origin in ["https://evil.example", "https://cloud", "null", ""] {
+                assert!(foreign(uri, host, Some(origin)), "{origin:?}");
+            }
+        }
+        assert!(foreign("/sign-in", None, Some("https://evil.example")), "without any host");
+    }
 
     #[test]
     fn nobody_is_led_elsewhere_after_signing_in() {

@@ -135,6 +135,14 @@ impl Feed {
     }
 }
 
+impl Feed {
+    /// Waits until the other side ends it.
+    pub(crate) async fn ended(mut self) {
+        let rest = async { while self.body.frame().await.is_some_and(|frame| frame.is_ok()) {} };
+        tokio::time::timeout(PATIENCE, rest).await.expect("the feed ends in time");
+    }
+}
+
 /// A browser without scripts, on the portal's loopback port.
 pub(crate) struct Browser {
     address: String,
@@ -183,6 +191,17 @@ impl Browser {
         let mut headers = headers.to_vec();
         headers.push(("cookie", &self.cookie));
         exchange(&mut send, method, path, body, &headers).await
+    }
+
+    /// Opens a stream of events, as the script of a page does.
+    pub(crate) async fn stream(&self, path: &str) -> Feed {
+        let tcp = TcpStream::connect(&self.address).await.unwrap();
+        let (mut send, connection) = http1::handshake(TokioIo::new(tcp)).await.unwrap();
+        tokio::spawn(connection);
+        let request = Request::get(path).header("host", "cloud").header("cookie", &self.cookie);
+        let response = send.send_request(request.body(Full::default()).unwrap()).await.unwrap();
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
+        Feed { body: response.into_body(), text: String::new(), _send: send }
     }
 
     /// The token in a page's forms.
