@@ -211,7 +211,7 @@ impl SettingsFile {
 
     /// An error at the place of a key, for example `limits.requests_at_once`.
     pub fn error_at(&self, key: &str, problem: impl Into<String>, advice: impl Into<String>) -> FileError {
-        let (line, column) = place(&self.text, locate(&self.text, key).unwrap_or(0));
+        let (line, column) = place(&self.text, locate(&self.text, key).map_or(0, |(offset, _)| offset));
         FileError::Invalid {
             path: self.path.clone(),
             line,
@@ -241,6 +241,11 @@ impl SettingsFile {
                 "unusable",
                 "choose 1 to 100 printable characters",
             ));
+        }
+        if let Some(file) = &log.file
+            && (file.file_name().is_none() || file.to_string_lossy().ends_with(std::path::is_separator))
+        {
+            return Err(self.error_at("log.file", "names no file", "write a name such as agent.log"));
         }
         if !(64 << 10..=1 << 30).contains(&log.file_max_bytes) {
             return Err(self.error_at("log.file_max_bytes", "out of range", "choose 65536 to 1073741824"));
@@ -315,22 +320,9 @@ impl SettingsFile {
     /// The line (from 1) where the file sets a dotted key; none when it does not. A part of an array is where the array
     /// is.
     pub fn line_of(&self, key: &str) -> Option<usize> {
-        let root = DeTable::parse(&self.text).ok()?;
-        let mut table = root.get_ref();
-        let mut rest = key;
-        loop {
-            // A key may hold dots itself: the longest one that exists is meant.
-            let mut ends: Vec<usize> = rest.match_indices('.').map(|(at, _)| at).collect();
-            ends.push(rest.len());
-            let (end, value) =
-                ends.into_iter().rev().find_map(|end| Some((end, table.get(&rest[..end])?)))?;
-            match value.get_ref() {
-                DeValue::Table(inner) if end < rest.len() => {
-                    table = inner;
-                    rest = &rest[end + 1..];
-                }
-                _ => return Some(place(&self.text, value.span().start).0),
-            }
+        match locate(&self.text, key)? {
+            (offset, true) => Some(place(&self.text, offset).0),
+            (_, false) => None,
         }
     }
 }
@@ -343,20 +335,27 @@ fn place(text: &str, offset: usize) -> (usize, usize) {
     (line, column)
 }
 
-/// Byte offset of the value at a dotted key, or of its nearest table that exists.
-fn locate(text: &str, key: &str) -> Option<usize> {
+/// Byte offset of the value at a dotted key, or of its nearest table that exists, and which of the two it is.
+fn locate(text: &str, key: &str) -> Option<(usize, bool)> {
     let root = DeTable::parse(text).ok()?;
     let mut table = root.get_ref();
-    let mut found = None;
-    for part in key.split('.') {
-        let Some(value) = table.get(part) else { break };
-        found = Some(value.span().start);
+    let (mut rest, mut found) = (key, None);
+    loop {
+        // A key may hold dots itself: the longest one that exists is meant.
+        let mut ends: Vec<usize> = rest.match_indices('.').map(|(at, _)| at).collect();
+        ends.push(rest.len());
+        let longest = ends.into_iter().rev().find_map(|end| Some((end, table.get(&rest[..end])?)));
+        let Some((end, value)) = longest else { return found };
+        let offset = value.span().start;
         match value.get_ref() {
-            DeValue::Table(inner) => table = inner,
-            _ => break,
+            DeValue::Table(inner) if end < rest.len() => {
+                table = inner;
+                rest = &rest[end + 1..];
+                found = Some((offset, false));
+            }
+            _ => return Some((offset, true)),
         }
     }
-    found
 }
 
 fn advice(message: &str) -> String {
@@ -415,6 +414,10 @@ mod tests {
         assert!(text.starts_with("agent.toml:2:7: cloud.url: does not begin with https://"), "{text}");
         let text = parse("\n[limits]\n  requests_at_once = 0\n").unwrap_err().to_string();
         assert!(text.starts_with("agent.toml:3:22: limits.requests_at_once"), "{text}");
+        for file in ["/", "", "logs/", "logs/.."] {
+            let text = parse(&format!("[log]\nfile = {file:?}\n")).unwrap_err().to_string();
+            assert!(text.starts_with("agent.toml:2:8: log.file: names no file"), "{text}");
+        }
         let text = parse("[proxy]\nurl = \"http://user:canary@p:1\"\n").unwrap_err().to_string();
         assert!(text.contains("must not hold credentials") && !text.contains("canary"), "{text}");
     }
@@ -427,6 +430,8 @@ mod tests {
         assert_eq!(file.line_of("directory.a.b.servers"), Some(4));
         assert_eq!(file.line_of("directory.a.b.base_dn"), None);
         assert_eq!(file.line_of("limits.actions_at_once"), None);
+        let error = file.error_at("directory.a.b.servers", "unusable", "correct it").to_string();
+        assert!(error.starts_with("agent.toml:4:11: directory.a.b.servers: unusable"), "{error}");
     }
 
     #[test]

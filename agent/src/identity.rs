@@ -51,7 +51,7 @@ pub enum IdentityError {
         source: SecretsError,
     },
     /// The file is not what `enroll` wrote.
-    #[error("{} is damaged; enrol again with a new key", .path.display())]
+    #[error("{} is damaged; remove it and enrol again with a new key", .path.display())]
     Damaged {
         /// Which file.
         path: PathBuf,
@@ -158,6 +158,18 @@ impl Identity {
             chain_pem: disk.chain_pem,
             key_pem: disk.key_pem,
         })
+    }
+
+    /// The same where there may be none yet.
+    ///
+    /// # Errors
+    /// When there is one that cannot be used.
+    pub fn find(data_dir: &Path, sealer: &dyn Sealer) -> Result<Option<Self>, IdentityError> {
+        match Self::load(data_dir, sealer) {
+            Ok(identity) => Ok(Some(identity)),
+            Err(IdentityError::NotEnrolled { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Replaces the data directory's identity in one step.
@@ -279,6 +291,15 @@ mod tests {
         let back = Identity::load(dir.path(), &FileModeSealer).unwrap();
         assert_eq!((back.instance, back.chain_pem), (identity.instance.clone(), identity.chain_pem.clone()));
         assert_eq!(identity.certificate().unwrap().chain.len(), 1);
+    }
+
+    #[test]
+    fn a_damaged_identity_is_not_a_missing_one() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(Identity::find(dir.path(), &FileModeSealer).unwrap().is_none());
+        write_private(&dir.path().join(FILE_NAME), b"").unwrap();
+        let Err(error) = Identity::find(dir.path(), &FileModeSealer) else { panic!("accepted") };
+        assert!(error.to_string().contains("identity.sealed is damaged; remove it"), "{error}");
     }
 
     #[test]

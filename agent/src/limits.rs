@@ -143,6 +143,17 @@ pub const STORAGE_CACHE_BYTES: usize = 2 << 20;
 /// Largest `agent.toml`, secrets and identity file; they are written by hand or by us.
 pub const SETTINGS_FILE_MAX_BYTES: u64 = 1 << 20;
 
+/// Longest secret read from standard input or a file. A PEM file with a key of 4,096 bits and a chain of certificates has
+/// some 10 KB.
+pub const SECRET_MAX_BYTES: usize = 64 << 10;
+
+/// Room on the disk made sure of before an enrolment key is spent, besides that for settings and secrets: the identity has
+/// some 3 KB, and every file is rounded up to whole blocks.
+pub const ENROLMENT_ROOM_BYTES: usize = 16 << 10;
+
+/// Most pairs of lines compared to show what `configure` changes: 8 MB of counts.
+pub const DIFF_PAIRS_MAX: usize = 1 << 21;
+
 /// Iqs of ours, and answers to requests, waiting for the channel's task.
 pub const CHANNEL_QUEUE_MAX: usize = 256;
 

@@ -302,10 +302,12 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()?;
     drop(file);
     crate::platform::replace(&fresh, path)?;
-    if let Some(parent) = path.parent() {
-        sync_directory(parent)?;
-    }
-    Ok(())
+    sync_directory(folder_of(path))
+}
+
+/// The folder a file is in; that of a bare name is the current one.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 #[cfg(unix)]
@@ -330,6 +332,12 @@ mod tests {
         let back = SecretStore::load(dir.path(), &FileModeSealer).unwrap();
         assert_eq!(back.get("password").unwrap().expose(), "canary \"x\" \u{1F600}");
         assert_eq!(back.names().collect::<Vec<_>>(), ["password"]);
+    }
+
+    #[test]
+    fn a_file_by_a_bare_name_is_in_the_current_folder() {
+        assert_eq!(folder_of(Path::new("bundle.json")), Path::new("."));
+        assert_eq!(folder_of(Path::new("a/bundle.json")), Path::new("a"));
     }
 
     #[cfg(unix)]

@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use causeway_protocol::Secret;
 
-use super::edit::Document;
+use super::edit::{Document, parts};
 use crate::config::{FILE_NAME, FileError, SettingsFile};
+use crate::limits::DIFF_PAIRS_MAX;
 use crate::platform::PlatformSealer;
 use crate::secrets::{SecretStore, write_private};
 
@@ -44,8 +45,8 @@ impl Draft {
     pub(super) fn get(&self, table: &str, key: &str) -> anyhow::Result<Option<toml::Value>> {
         let root: toml::Table = self.document.text().parse().context("read agent.toml")?;
         let mut current = &root;
-        for part in table.split('.') {
-            match current.get(part) {
+        for part in parts(table) {
+            match current.get(&part) {
                 Some(toml::Value::Table(inner)) => current = inner,
                 _ => return Ok(None),
             }
@@ -99,6 +100,14 @@ impl Draft {
         lines
     }
 
+    /// How much room all of it takes on the disk, at most.
+    pub(super) fn bytes_max(&self) -> usize {
+        let secret = |name: &str| self.secrets.get(name).map_or(0, |secret| secret.expose().len());
+        // Line ends of keys are escaped in the file of secrets.
+        let secrets: usize = self.secrets.names().map(|name| name.len() + 2 * secret(name)).sum();
+        self.document.text().len() + secrets
+    }
+
     fn changed_secrets(&self) -> Vec<String> {
         let text = |store: &SecretStore, name: &str| store.get(name).map(|secret| secret.expose().to_owned());
         let mut changes = Vec::new();
@@ -134,10 +143,28 @@ impl Draft {
     }
 }
 
-/// Lines that went (`-`) and came (`+`), by their longest common subsequence; settings files are short.
+/// Lines that went (`-`) and came (`+`). Where two long files differ in many places, all between the first and the last
+/// of them goes and comes.
 fn diff(before: &str, after: &str) -> Vec<String> {
     let (a, b): (Vec<&str>, Vec<&str>) = (before.lines().collect(), after.lines().collect());
-    let mut common = vec![vec![0_usize; b.len() + 1]; a.len() + 1];
+    let same = |(x, y): &(&&str, &&str)| x == y;
+    let head = a.iter().zip(&b).take_while(same).count();
+    let (a, b) = (&a[head..], &b[head..]);
+    let tail = a.iter().rev().zip(b.iter().rev()).take_while(same).count();
+    let (a, b) = (&a[..a.len() - tail], &b[..b.len() - tail]);
+    let mut lines = if a.len().saturating_mul(b.len()) > DIFF_PAIRS_MAX {
+        let gone = a.iter().map(|line| format!("- {line}"));
+        gone.chain(b.iter().map(|line| format!("+ {line}"))).collect()
+    } else {
+        changes(a, b)
+    };
+    lines.retain(|line| line.len() > 2);
+    lines
+}
+
+/// The same by the longest common subsequence.
+fn changes(a: &[&str], b: &[&str]) -> Vec<String> {
+    let mut common = vec![vec![0_u32; b.len() + 1]; a.len() + 1];
     for i in (0..a.len()).rev() {
         for j in (0..b.len()).rev() {
             common[i][j] =
@@ -157,7 +184,6 @@ fn diff(before: &str, after: &str) -> Vec<String> {
             j += 1;
         }
     }
-    lines.retain(|line| line.len() > 2);
     lines
 }
 
@@ -169,6 +195,17 @@ mod tests {
     fn a_diff_shows_what_goes_and_what_comes() {
         assert_eq!(diff("a\nb\nc\n", "a\nx\nc\nd\n"), ["- b", "+ x", "+ d"]);
         assert_eq!(diff("a\n", "a\n"), Vec::<String>::new());
+        assert_eq!(diff("a\na\n", "a\n"), ["- a"]);
+    }
+
+    #[test]
+    fn a_diff_of_long_files_takes_little_memory() {
+        // A table of all pairs of these lines would have 40,000,000,000 numbers.
+        let lines = |n: std::ops::Range<u32>| n.map(|n| format!("{n}\n")).collect::<String>();
+        let one = format!("{}x\n{}", lines(0..100_000), lines(100_001..200_000));
+        assert_eq!(diff(&lines(0..200_000), &one), ["- 100000", "+ x"]);
+        let all = diff(&lines(0..20_000), &lines(20_000..40_000));
+        assert_eq!((all.len(), &*all[0], &*all[20_000]), (40_000, "- 0", "+ 20000"));
     }
 
     #[test]

@@ -25,7 +25,7 @@ impl Document {
         &self.0
     }
 
-    /// Removes `key` from `[table]` (dotted), with its line. Does nothing when it is not there.
+    /// Removes `key` from `[table]` (a path, see [`child`]), with its line. Does nothing when it is not there.
     ///
     /// # Errors
     /// When the text does not parse, or the key shares its line with others.
@@ -35,7 +35,7 @@ impl Document {
         let end = self.0[value.end..].find('\n').map_or(self.0.len(), |at| value.end + at + 1);
         let before = self.0[start..value.start].trim();
         let after = self.0[value.end..end].trim();
-        let alone = before.strip_suffix('=').is_some_and(|name| plain_path(name) == [key.to_owned()])
+        let alone = before.strip_suffix('=').is_some_and(|name| parts(name.trim()) == [key])
             && (after.is_empty() || after.starts_with('#'));
         if !alone {
             bail!("agent.toml writes {table}.{key} in a form that cannot be removed; edit it by hand");
@@ -44,7 +44,7 @@ impl Document {
         Ok(())
     }
 
-    /// Sets `key` in `[table]` (dotted). Other lines stay as they are.
+    /// Sets `key` in `[table]` (a path, see [`child`]). Other lines stay as they are.
     ///
     /// # Errors
     /// When the text does not parse, or a part of the path is no table.
@@ -62,7 +62,7 @@ impl Document {
                     self.0.push('\n');
                 }
                 let gap = if self.0.is_empty() { "" } else { "\n" };
-                self.0.push_str(&format!("{gap}[{}]\n{line}", quoted_path(table)));
+                self.0.push_str(&format!("{gap}[{table}]\n{line}"));
             }
         }
         // Inline tables and dotted keys can make an addition impossible; better to say so than to write it.
@@ -79,8 +79,8 @@ impl Document {
         let root =
             DeTable::parse(&self.0).map_err(|error| anyhow::anyhow!("agent.toml: {}", error.message()))?;
         let mut current = root.get_ref();
-        for part in table.split('.') {
-            match current.get(part).map(|value| value.get_ref()) {
+        for part in parts(table) {
+            match current.get(part.as_str()).map(|value| value.get_ref()) {
                 Some(DeValue::Table(inner)) => current = inner,
                 Some(_) => bail!("agent.toml: {table} is not a table"),
                 None => return Ok(None),
@@ -91,14 +91,15 @@ impl Document {
 
     /// Where a line can be added to `[table]`: behind its last line that is neither blank nor a comment.
     fn end_of_table(&self, table: &str) -> Option<usize> {
+        let values = self.values();
+        let wanted = parts(table);
         let (mut offset, mut inside, mut end) = (0, false, None);
         for line in self.0.split_inclusive('\n') {
             let start = offset;
             offset += line.len();
             let trimmed = line.trim();
-            if trimmed.starts_with('[') && self.is_top_level(start) {
-                let name = trimmed.trim_start_matches('[').split(']').next().unwrap_or_default();
-                inside = plain_path(name) == plain_path(table);
+            if trimmed.starts_with('[') && is_outside(&values, start) {
+                inside = header(trimmed) == wanted;
                 if inside {
                     end = Some(offset);
                 }
@@ -109,29 +110,72 @@ impl Document {
         end.filter(|end| self.0[..*end].ends_with('\n'))
     }
 
-    /// Whether a line begins outside every value: a line of a list may begin with a bracket too.
-    fn is_top_level(&self, offset: usize) -> bool {
-        fn within(table: &DeTable<'_>, offset: usize) -> bool {
-            table.iter().any(|(_, value)| match value.get_ref() {
-                DeValue::Table(inner) => within(inner, offset),
-                _ => value.span().contains(&offset),
-            })
+    /// Where values are, tables excepted, by their beginning.
+    fn values(&self) -> Vec<Range<usize>> {
+        fn collect(table: &DeTable<'_>, into: &mut Vec<Range<usize>>) {
+            for (_, value) in table.iter() {
+                match value.get_ref() {
+                    DeValue::Table(inner) => collect(inner, into),
+                    _ => into.push(value.span()),
+                }
+            }
         }
-        DeTable::parse(&self.0).is_ok_and(|root| !within(root.get_ref(), offset))
+        let mut values = Vec::new();
+        if let Ok(root) = DeTable::parse(&self.0) {
+            collect(root.get_ref(), &mut values);
+        }
+        values.sort_by_key(|value| value.start);
+        values
     }
+}
+
+/// Whether a line begins outside every value: a line of a list may begin with a bracket too.
+fn is_outside(values: &[Range<usize>], offset: usize) -> bool {
+    let before = values.partition_point(|value| value.start <= offset);
+    before.checked_sub(1).is_none_or(|last| !values[last].contains(&offset))
+}
+
+/// The path of a table within another, as TOML writes it: `directory.default`, `directory."corp.example"`.
+pub fn child(table: &str, name: &str) -> String {
+    format!("{table}.{}", quoted(name))
 }
 
 fn quoted(key: &str) -> String {
     let bare = !key.is_empty() && key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
-    if bare { key.to_owned() } else { toml::Value::from(key).to_string() }
+    if bare {
+        return key.to_owned();
+    }
+    let mut text = String::from('"');
+    for c in key.chars() {
+        match c {
+            '"' | '\\' => text.extend(['\\', c]),
+            c if c.is_control() => text.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => text.push(c),
+        }
+    }
+    text.push('"');
+    text
 }
 
-fn quoted_path(path: &str) -> String {
-    path.split('.').map(quoted).collect::<Vec<_>>().join(".")
+/// The parts of a path.
+pub fn parts(path: &str) -> Vec<String> {
+    header(&format!("[{path}]"))
 }
 
-fn plain_path(path: &str) -> Vec<String> {
-    path.split('.').map(|part| part.trim().trim_matches(['"', '\'']).to_owned()).collect()
+/// The parts of the path in the line that begins a table; the parser itself knows quotes and comments best.
+fn header(line: &str) -> Vec<String> {
+    let mut parts = Vec::new();
+    let Ok(root) = DeTable::parse(line) else { return parts };
+    let mut current = Some(root.get_ref());
+    while let Some((key, value)) = current.and_then(|table| table.iter().next()) {
+        parts.push(key.get_ref().to_string());
+        let value = match value.get_ref() {
+            DeValue::Array(tables) => tables.iter().next().map(|table| table.get_ref()),
+            other => Some(other),
+        };
+        current = value.and_then(DeValue::as_table);
+    }
+    parts
 }
 
 #[cfg(test)]
@@ -179,6 +223,26 @@ mod tests {
         document.unset("proxy", "absent").unwrap();
         assert!(document.unset("a.b", "c").is_err());
         assert_eq!(document.into_text(), "[proxy]\nx = 1\n[a]\nb = { c = 1 }\n");
+    }
+
+    #[test]
+    fn a_name_may_hold_dots_and_anything_else() {
+        for name in ["corp.example", "a]b # c", "\"quoted\\\"", "with\ttab", "gr\u{fc}n"] {
+            let table = child("directory", name);
+            let before = "[log]\nlevel = \"warn\"\n".to_owned();
+            let mut document = Document::new(before.clone());
+            document.set(&table, "page_size", &5.into()).unwrap();
+            // The second key finds the table of the first one.
+            document.set(&table, "base_dn", &"x".into()).unwrap();
+            document.set(&table, "page_size", &6.into()).unwrap();
+            let back: toml::Table = document.text().parse().unwrap();
+            let directories = back["directory"].as_table().unwrap();
+            assert_eq!(directories.keys().collect::<Vec<_>>(), [name], "{}", document.text());
+            assert_eq!(directories[name]["page_size"].as_integer(), Some(6));
+            assert_eq!(directories[name].as_table().unwrap().len(), 2);
+            document.unset(&table, "page_size").unwrap();
+            assert!(document.text().starts_with(&before) && !document.text().contains("page_size"));
+        }
     }
 
     #[test]

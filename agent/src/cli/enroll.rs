@@ -5,17 +5,20 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use causeway_protocol::Secret;
 use clap::Args;
 
 use super::DataDir;
 use super::draft::Draft;
-use crate::channel::enrol::{EnrolmentKey, enrol};
-use crate::cloud::CloudConnector;
+use crate::channel::enrol::{EnrolError, EnrolmentKey, enrol};
+use crate::cloud::{CloudConnector, CloudError};
 use crate::config::Endpoint;
-use crate::dial::tls::read_certificates;
+use crate::dial::connect_proxy::Credentials;
+use crate::dial::proxy::environment::credentials;
+use crate::dial::tls::{TlsError, Trust, read_certificates};
 use crate::identity::{self, Identity};
+use crate::limits::{ENROLMENT_ROOM_BYTES, SECRET_MAX_BYTES};
 use crate::platform::{self, PlatformSealer};
 use crate::random::RandomSource;
 use crate::secrets::write_private;
@@ -23,8 +26,8 @@ use crate::secrets::write_private;
 /// The cloud's authorities, copied beside the settings so that the original file may go.
 pub(super) const CA_FILE: &str = "cloud-ca.pem";
 
-/// Longest enrolment key read from standard input or a file, in bytes.
-const KEY_MAX_BYTES: u64 = 4096;
+/// Keeps room on the disk while the key is being spent.
+const ROOM_FILE: &str = "enroll.room";
 
 /// Arguments of `enroll`.
 #[derive(Args)]
@@ -130,20 +133,64 @@ fn outcome(identity: &Identity, cloud: &str, changed: bool) -> serde_json::Value
 /// nobody has enrolled.
 ///
 /// # Errors
-/// Says what went wrong; nothing but copies of authorities is on disk then.
+/// Says what went wrong; nothing but copies of authorities is on disk then, unless it says that the key is spent.
 pub(super) async fn join(draft: &Draft, key: Secret) -> anyhow::Result<Identity> {
     let data_dir = &draft.data_dir;
     let key = EnrolmentKey::parse(&key)?;
     let settings = draft.settings()?;
+    let room = Room::keep(data_dir, ENROLMENT_ROOM_BYTES + draft.bytes_max())?;
     let endpoint = crate::endpoint(&settings)?;
     let dial = crate::dialer(&settings, &draft.secrets, &RandomSource::system())?;
     let trust = crate::trust(&settings, data_dir);
     let domain = endpoint.host.clone();
-    let connector = CloudConnector::new(dial, endpoint, trust, None)?.remembering(data_dir);
-    let enrolled = enrol(&connector, &domain, settings.settings.cloud.shown_name(), key).await?;
-    draft.save()?;
-    enrolled.save(data_dir, &PlatformSealer)?;
+    let connector = CloudConnector::new(dial, endpoint, trust.clone(), None)?.remembering(data_dir);
+    let name = settings.settings.cloud.shown_name();
+    let enrolled =
+        enrol(&connector, &domain, name, key).await.map_err(|error| with_authorities(error, &trust))?;
+    drop(room);
+    let kept = draft.save().and_then(|()| Ok(enrolled.save(data_dir, &PlatformSealer)?));
+    kept.context("the enrolment key is spent and nothing came of it; make a new one in the cloud's portal")?;
     Ok(enrolled)
+}
+
+/// Room on the disk, given back when dropped: a key that is spent for an identity which cannot be written is lost.
+struct Room(PathBuf);
+
+impl Room {
+    fn keep(data_dir: &Path, bytes: usize) -> anyhow::Result<Self> {
+        let room = Self(data_dir.join(ROOM_FILE));
+        write_private(&room.0, &vec![0; bytes])
+            .with_context(|| format!("make sure of {bytes} bytes in {}", data_dir.display()))?;
+        Ok(room)
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// Before the first login nothing shows yet that the authorities given are the cloud's: somebody between us may have signed
+/// what we see, or the file may be the wrong one.
+fn with_authorities(error: EnrolError, trust: &Trust) -> anyhow::Error {
+    let EnrolError::Connect { source } = &error else { return error.into() };
+    let (host, issuer) = match source.source.downcast_ref::<CloudError>() {
+        Some(CloudError::Inspected { host, issuer }) => (host, issuer),
+        Some(CloudError::Tls { host, source }) => match &**source {
+            TlsError::Untrusted { problem, .. } if problem.is_foreign() => (host, &problem.issuer),
+            _ => return error.into(),
+        },
+        _ => return error.into(),
+    };
+    let (known, advice) = match trust {
+        Trust::File(path) => (path.display().to_string(), "give the cloud's own authority"),
+        Trust::System => ("this machine's store".to_owned(), "name the file with the cloud's own authority"),
+    };
+    anyhow!(
+        "the certificate shown for {host} is signed by {issuer}, which is not in {known}; {advice} (--ca, ca_file in a file \
+         of answers), or exclude {host} from TLS inspection where that is what {issuer} does"
+    )
 }
 
 /// Copies a file of authorities beside the settings.
@@ -181,16 +228,16 @@ pub(super) fn set_proxy(draft: &mut Draft, spec: &str) -> anyhow::Result<()> {
         draft.set("proxy", "mode", "manual")?;
     }
     let (scheme, bare) = spec.split_once("://").unwrap_or(("http", spec));
-    let (url, credentials) = match bare.rsplit_once('@') {
-        Some((user, at)) => (format!("{scheme}://{at}"), Some(user.split_once(':').unwrap_or((user, "")))),
+    let (url, user) = match bare.rsplit_once('@') {
+        Some((user, at)) => (format!("{scheme}://{at}"), Some(credentials(user))),
         None => (format!("{scheme}://{bare}"), None),
     };
     draft.set("proxy", "url", url)?;
-    if let Some((username, password)) = credentials {
+    if let Some(Credentials { username, password }) = user {
         draft.set("proxy", "username", username)?;
         // An address with a password in it is how Basic is written; nobody has to allow it twice.
         draft.set("proxy", "allow_basic", true)?;
-        draft.set_secret("proxy_password", Secret::new(password));
+        draft.set_secret("proxy_password", password);
     }
     Ok(())
 }
@@ -224,12 +271,63 @@ pub(super) fn from_stdin() -> anyhow::Result<Secret> {
 }
 
 fn one_line(source: impl Read) -> anyhow::Result<Secret> {
-    let mut text = zeroize::Zeroizing::new(String::new());
-    source.take(KEY_MAX_BYTES).read_to_string(&mut text)?;
+    // Room for all of it: a text that grows leaves copies behind.
+    let mut text = zeroize::Zeroizing::new(String::with_capacity(SECRET_MAX_BYTES + 1));
+    source.take(SECRET_MAX_BYTES as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > SECRET_MAX_BYTES {
+        bail!("it is longer than {SECRET_MAX_BYTES} bytes");
+    }
     let secret = text.strip_suffix('\n').unwrap_or(&text);
     let secret = secret.strip_suffix('\r').unwrap_or(secret);
     if secret.is_empty() {
         bail!("there is no secret in it");
     }
     Ok(Secret::new(secret))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_whole_or_refused() {
+        let long = "k".repeat(SECRET_MAX_BYTES);
+        assert_eq!(
+            one_line(format!("{long}\n").as_bytes()).map_err(|e| e.to_string()).err().as_deref(),
+            Some("it is longer than 65536 bytes")
+        );
+        assert_eq!(one_line(long.as_bytes()).unwrap().expose(), long);
+        assert_eq!(one_line(&b"one\ntwo\r\n"[..]).unwrap().expose(), "one\ntwo");
+        assert!(one_line(&b"\n"[..]).is_err());
+    }
+
+    #[test]
+    fn a_proxy_s_address_is_read_as_the_environment_s_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut draft = Draft::load(dir.path()).unwrap();
+        set_proxy(&mut draft, "http://CORP%5Cuser:Can%40ary%2F1@127.0.0.1:18999").unwrap();
+        let proxy = draft.settings().unwrap().settings.proxy.unwrap();
+        assert_eq!(proxy.url.as_deref(), Some("http://127.0.0.1:18999"));
+        assert_eq!(proxy.username.as_deref(), Some("CORP\\user"));
+        assert_eq!(draft.secrets.get("proxy_password").unwrap().expose(), "Can@ary/1");
+    }
+
+    #[tokio::test]
+    async fn without_room_for_the_identity_the_key_is_not_spent() {
+        let cloud = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        cloud.set_nonblocking(true).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let mut draft = Draft::load(dir.path()).unwrap();
+        draft.set("cloud", "url", format!("https://{}", cloud.local_addr().unwrap())).unwrap();
+        // Stands for a disk that is full: no file can be where this folder is.
+        fs::create_dir_all(dir.path().join(ROOM_FILE).join("x")).unwrap();
+        let Err(error) = join(&draft, Secret::new("cw1-k-s")).await else { panic!("joined") };
+        assert!(format!("{error:#}").contains("make sure of"), "{error:#}");
+        assert_eq!(cloud.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock, "the cloud was asked");
+        fs::remove_dir_all(dir.path().join(ROOM_FILE)).unwrap();
+        let room = Room::keep(dir.path(), 5_000).unwrap();
+        assert_eq!(fs::metadata(dir.path().join(ROOM_FILE)).unwrap().len(), 5_000);
+        drop(room);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
 }

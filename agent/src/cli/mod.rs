@@ -10,6 +10,7 @@ pub mod service;
 pub mod show_config;
 pub mod status;
 pub mod support_bundle;
+mod tables;
 mod wizard;
 
 use std::path::PathBuf;

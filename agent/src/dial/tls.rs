@@ -56,7 +56,7 @@ pub enum TlsError {
         name: String,
     },
     /// The peer's certificate is not trusted.
-    #[error("certificate of {name} refused: {problem}")]
+    #[error("certificate of {name} refused")]
     Untrusted {
         /// Whom we wanted to talk to.
         name: String,

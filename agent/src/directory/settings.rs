@@ -90,6 +90,9 @@ impl DirectorySettings {
                 "list servers, or name the domain",
             );
         }
+        if self.domain.as_ref().is_some_and(|domain| domain.trim().is_empty()) {
+            return wrong("domain", "it is empty".into(), "name the domain, or remove the key");
+        }
         for (n, server) in self.servers.iter().enumerate() {
             if let Err(problem) = self.endpoint(server) {
                 return wrong(&format!("servers[{n}]"), problem, "write ldaps://host:port");
@@ -194,6 +197,11 @@ mod tests {
             shown,
             [("dc1:636".to_owned(), Security::Tls), ("[::1]:1389".to_owned(), Security::StartTls)]
         );
+    }
+
+    #[test]
+    fn an_empty_domain_is_none() {
+        assert_eq!(read(json!({"domain": " "})).unwrap_err().path, "directory.default.domain");
     }
 
     #[test]

@@ -241,6 +241,21 @@ fn settings_are_checked_before_they_are_kept() {
         &["configure", "limits", "--set", "requests_at_once=0"],
         &["configure", "no_such_module", "--set", "a=1"],
         &["configure", "user_auth", "--set", "servers"],
+        &["configure", "directory", "--set", "serverz=x"],
+        &["configure", "directory", "--set", "servers=ftp://x"],
+        &["configure", "directory", "--set", "servers=ldaps://x", "--set", "page_size=hugo"],
+        &[
+            "configure",
+            "user_auth",
+            "--directory",
+            "b",
+            "--set",
+            "servers=ldaps://x",
+            "--set",
+            "page_size=-1",
+        ],
+        &["configure", "directory", "--directory", "", "--set", "servers=ldaps://x"],
+        &["configure", "log", "--set", "file=/"],
     ] {
         let output = run(dir.path(), words, None);
         assert!(!output.status.success(), "{words:?} was kept: {}", text(&output));
@@ -251,4 +266,88 @@ fn settings_are_checked_before_they_are_kept() {
     let shown = text(&run(dir.path(), &["show-config"], None));
     assert!(shown.contains("limits.requests_at_once = 8  # agent.toml:"), "{shown}");
     assert!(shown.contains("limits.actions_at_once = 32  # default\n"), "{shown}");
+}
+
+#[test]
+fn a_name_with_a_dot_is_one_name() {
+    let dir = enrolled();
+    for kind in ["directory", "ca"] {
+        let key =
+            if kind == "ca" { "urls=https://ca1.corp.example/scep" } else { "servers=ldaps://127.0.0.1:1" };
+        let flag = format!("--{kind}");
+        let words =
+            ["configure", kind, &flag, "corp.example", "--set", key, "--secret-from-stdin", "password"];
+        let output = run(dir.path(), &words, Some("canary"));
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    let settings = fs::read_to_string(dir.path().join(FILE_NAME)).unwrap();
+    assert!(settings.contains("[directory.\"corp.example\"]\n"), "{settings}");
+    let shown = text(&run(dir.path(), &["show-config"], None));
+    assert!(shown.contains("directory.corp.example.servers"), "{shown}");
+    let sealed = fs::read_to_string(dir.path().join(secrets::FILE_NAME)).unwrap();
+    for name in ["\"directory.corp.example\"", "\"ca.corp.example.password\""] {
+        assert!(sealed.contains(name), "{name}");
+    }
+    let said = text(&run(dir.path(), &["check", "installation"], None));
+    assert!(said.contains("ok    installation.settings"), "{said}");
+}
+
+#[test]
+fn answers_need_not_speak_of_every_system() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("new/data");
+    let file = dir.path().join("answers.toml");
+    let configure = |text: &str| {
+        fs::write(&file, text).unwrap();
+        run(&data_dir, &["configure", "--from-file", file.to_str().unwrap()], None)
+    };
+    let output = configure("[limits]\nactions_at_once = 4\n");
+    assert!(output.status.success(), "{}", text(&output));
+    let output = configure(
+        "[limits]\nmodules_forbidden = [\"user_auth\", \"user_visibility\", \"exchange\"]\n\
+         [ca.default]\nurls = [\"https://ndes1.corp.example/certsrv/mscep/mscep.dll\"]\n",
+    );
+    assert!(output.status.success(), "{}", text(&output));
+    // What is there has to work, whatever its name, and so has what a module is told to use.
+    for wrong in ["[directory.corp]\nserverz = 1\n", "[modules.certificates]\nca = \"other\"\n"] {
+        let output = configure(wrong);
+        assert!(!output.status.success(), "{wrong} was kept: {}", text(&output));
+    }
+    // An identity that is damaged is not one that is there.
+    secrets::write_private(&data_dir.join(identity::FILE_NAME), b"").unwrap();
+    let output = configure("[enroll]\ncloud = \"https://127.0.0.1:1\"\nkey = { env = \"NO_SUCH_KEY\" }\n");
+    assert!(
+        !output.status.success() && text(&output).contains("identity.sealed is damaged"),
+        "{}",
+        text(&output)
+    );
+}
+
+#[test]
+fn settings_make_their_folder() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("new/data");
+    let output = run(&data_dir, &["configure", "limits", "--set", "actions_at_once=4"], None);
+    assert!(output.status.success() && data_dir.join(FILE_NAME).exists(), "{}", text(&output));
+}
+
+#[test]
+fn a_bundle_is_written_where_the_person_stands() {
+    let (dir, here) = (enrolled(), tempfile::tempdir().unwrap());
+    for words in [&["support-bundle"][..], &["support-bundle", "--output", "b.json"]] {
+        let output = agent(dir.path(), words).current_dir(here.path()).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+    }
+    assert!(here.path().join("b.json").exists());
+    assert_eq!(fs::read_dir(here.path()).unwrap().count(), 2);
+}
+
+#[test]
+fn a_log_file_that_is_a_folder_is_found_before_the_start() {
+    let dir = enrolled();
+    fs::create_dir(dir.path().join("logs")).unwrap();
+    let words = ["configure", "log", "--set", "file=logs"];
+    assert!(run(dir.path(), &words, None).status.success());
+    let said = text(&run(dir.path(), &["check", "installation"], None));
+    assert!(said.contains("FAIL  installation.log_file"), "{said}");
 }

@@ -22,7 +22,7 @@ impl Terminal {
         let folder = tempfile::Builder::new().prefix("causeway-tmux-").tempdir()?;
         let quoted: Vec<String> = words.iter().map(|word| format!("'{word}'")).collect();
         let line = format!(
-            "trap : INT; '{}' {}; echo \"ended with $?\"; exec cat",
+            "trap : INT; '{}' {}; echo \"ended with $?\"; stty -a | grep -q -- ' echo ' && echo 'echo is on'; exec cat",
             program.display(),
             quoted.join(" ")
         );

@@ -110,6 +110,9 @@ async fn from_nothing() -> Result<()> {
     screen.answer("Name of this agent", "agent-berlin").await?;
     screen.answer("Enrolment key", &key).await?;
 
+    screen.answer("Is there a directory", "").await?;
+    screen.answer("Servers (ldaps://host", "").await?;
+    screen.shows("Please name servers").await?;
     screen.answer("Servers (ldaps://host", desk.company.ldap.url("ldaps")).await?;
     screen.answer("authority that signed the servers'", &desk.directory_ca).await?;
     screen.answer("Service account", &account.dn).await?;
@@ -209,6 +212,7 @@ async fn interrupted() -> Result<()> {
     screen.prompt("Enrolment key").await?;
     screen.key("C-c").await?;
     screen.shows("ended with 130").await?;
+    screen.shows("echo is on").await?;
     // The end of input is an end too.
     let ended = desk.agent(&["configure"], &[], "https://cloud.example\n").await?;
     ensure!(!ended.status.success() && said(&ended).contains("nothing was changed"), "{}", said(&ended));

@@ -228,7 +228,8 @@ fn untrusted(error: &TlsError, trust: &Trust, host: &str) -> CheckResult {
         (Some(issuer), _) => CheckResult::fail(
             &TLS,
             format!("TLS inspection: the certificate shown for {host} is signed by {issuer}"),
-            "exclude the cloud's host from TLS inspection at the proxy or firewall",
+            "exclude the cloud's host from TLS inspection at the proxy or firewall; if nobody inspects, cloud.ca_file is not the \
+             cloud's own authority",
         ),
         (None, TlsError::Untrusted { .. }) => CheckResult::fail(
             &TLS,

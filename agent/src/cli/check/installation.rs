@@ -7,6 +7,7 @@ use super::bench::Bench;
 use crate::ca::settings::CaSettings;
 use crate::chain::Chain;
 use crate::checks::{CheckResult, declare_checks};
+use crate::cli::tables;
 use crate::config;
 use crate::exchange::settings::ExchangeSettings;
 use crate::health::{self, Status};
@@ -95,9 +96,10 @@ pub(super) async fn run(bench: &Bench) -> Vec<CheckResult> {
 fn settings(bench: &Bench) -> CheckResult {
     match (bench.broken_settings(), bench.file()) {
         (Some(broken), _) => broken,
-        (None, Some(file)) if file.path.exists() => {
-            CheckResult::ok(&SETTINGS, file.path.display().to_string())
-        }
+        (None, Some(file)) if file.path.exists() => match tables::judge_all(file) {
+            Ok(()) => CheckResult::ok(&SETTINGS, file.path.display().to_string()),
+            Err(error) => CheckResult::fail(&SETTINGS, Chain(&error).to_string(), ""),
+        },
         (None, _) => CheckResult::warn(
             &SETTINGS,
             format!("there is no {} in {}", config::FILE_NAME, bench.data_dir.display()),
@@ -284,11 +286,12 @@ fn log(bench: &Bench) -> Vec<CheckResult> {
 fn log_file(path: &Path) -> CheckResult {
     let folder = path.parent().map_or_else(|| PathBuf::from("."), Path::to_owned);
     let probe = folder.join("causeway-check.tmp");
-    let tried = std::fs::OpenOptions::new()
-        .append(true)
-        .open(path)
-        .map(drop)
-        .or_else(|_| std::fs::write(&probe, b"probe").and_then(|()| std::fs::remove_file(&probe)));
+    // What is there is opened as `run` opens it; for what is not, its folder speaks.
+    let tried = if path.exists() {
+        std::fs::OpenOptions::new().append(true).open(path).map(drop)
+    } else {
+        std::fs::write(&probe, b"probe").and_then(|()| std::fs::remove_file(&probe))
+    };
     match tried {
         Ok(()) => CheckResult::ok(&LOG_FILE, path.display().to_string()),
         Err(error) => CheckResult::fail(&LOG_FILE, format!("write to {}: {error}", path.display()), ""),

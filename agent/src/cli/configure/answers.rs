@@ -26,12 +26,15 @@ use serde::Deserialize;
 
 use super::super::check::trial;
 use super::super::draft::Draft;
+use super::super::edit::child;
 use super::super::enroll::{from_environment, from_file, from_stdin, join, keep_authorities};
+use super::super::tables;
 use super::try_build;
 use crate::config::SettingsFile;
-use crate::identity;
+use crate::identity::Identity;
 use crate::limits::SETTINGS_FILE_MAX_BYTES;
 use crate::modules::FACTORIES;
+use crate::platform::PlatformSealer;
 
 /// Tables of `agent.toml` that answers may set.
 const TABLES: [&str; 9] =
@@ -91,7 +94,10 @@ pub(super) async fn apply(data_dir: &Path, file: &Path, check: bool) -> anyhow::
     for (name, source) in &own.secrets {
         draft.set_secret(name, source.read().with_context(|| format!("the secret {name}"))?);
     }
-    let enrolment = own.enroll.filter(|_| !data_dir.join(identity::FILE_NAME).exists());
+    let enrolment = match own.enroll {
+        Some(enrolment) if Identity::find(data_dir, &PlatformSealer)?.is_none() => Some(enrolment),
+        _ => None,
+    };
     if let Some(enrolment) = &enrolment {
         draft.set("cloud", "url", enrolment.cloud.as_str())?;
         if let Some(name) = &enrolment.name {
@@ -102,6 +108,7 @@ pub(super) async fn apply(data_dir: &Path, file: &Path, check: bool) -> anyhow::
         }
     }
     let settings = draft.settings()?;
+    tables::judge_all(&settings)?;
     for factory in FACTORIES {
         try_build(factory.kind(), &settings, &draft.secrets)?;
     }
@@ -126,7 +133,10 @@ pub(super) async fn apply(data_dir: &Path, file: &Path, check: bool) -> anyhow::
 }
 
 async fn works(draft: &Draft, settings: &SettingsFile) -> bool {
-    let report = trial(&draft.data_dir, settings, &draft.secrets, &["cloud", "directory"]).await;
+    // A file may prepare a machine that joins its cloud later.
+    let areas =
+        if settings.settings.cloud.url.is_empty() { &["directory"][..] } else { &["cloud", "directory"] };
+    let report = trial(&draft.data_dir, settings, &draft.secrets, areas).await;
     if report.failed() {
         eprint!("{}", report.to_text());
     }
@@ -172,7 +182,7 @@ fn merge(draft: &mut Draft, table: &str, value: toml::Value) -> anyhow::Result<(
     let toml::Value::Table(entries) = value else { return Ok(()) };
     for (key, value) in entries {
         if value.is_table() {
-            merge(draft, &format!("{table}.{key}"), value)?;
+            merge(draft, &child(table, &key), value)?;
         } else if draft.get(table, &key)?.as_ref() != Some(&value) {
             draft.set(table, &key, value)?;
         }

@@ -6,15 +6,15 @@ mod answers;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 
 use super::draft::Draft;
+use super::edit::child;
 use super::enroll::from_stdin;
+use super::tables::{self, Kind};
 use super::{DataDir, wizard};
-use crate::ca::settings::CaSettings;
 use crate::config::SettingsFile;
-use crate::exchange::settings::ExchangeSettings;
 use crate::modules::{FACTORIES, ModuleSettings, factory};
 use crate::secrets::SecretStore;
 
@@ -50,13 +50,13 @@ pub struct Configure {
     #[arg(long, value_name = "NAME")]
     forget_secret: Option<String>,
     /// The directory that directory settings are for
-    #[arg(long, default_value = "default")]
+    #[arg(long, default_value = "default", value_parser = name)]
     directory: String,
     /// The Exchange organisation that exchange settings are for
-    #[arg(long, default_value = "default")]
+    #[arg(long, default_value = "default", value_parser = name)]
     exchange: String,
     /// The certificate authority that ca settings are for
-    #[arg(long, default_value = "default")]
+    #[arg(long, default_value = "default", value_parser = name)]
     ca: String,
     /// Takes all answers from a TOML file, asks nothing, and changes nothing the second time
     #[arg(long, value_name = "FILE", conflicts_with_all = ["module", "forget_secret"])]
@@ -86,45 +86,54 @@ impl Configure {
             let Some((key, value)) = assignment.split_once('=') else {
                 bail!("--set {assignment}: write it as key=value");
             };
-            let (table, key) = self.place(module, key.trim())?;
-            draft.set(&table, &key, read_value(&key, value))?;
+            let place = self.place(module, key.trim())?;
+            draft.set(&place.table, &place.key, read_value(&place.key, value))?;
         }
         if let Some(key) = &self.secret_from_stdin {
-            let name = self.secret_name(module, key)?;
-            draft.set_secret(&name, from_stdin()?);
+            let place = self.place(module, key)?;
+            draft.set_secret(&place.secret, from_stdin()?);
         }
         let settings = draft.settings()?;
-        if module == "exchange" {
-            try_exchange(&self.exchange, &settings)?;
-        }
-        if module == "ca" {
-            try_ca(&self.ca, &settings)?;
+        let (kind, name) = self.table(module);
+        // A secret may be there before its table.
+        if !self.set.is_empty() && kind.names(&settings.settings).any(|defined| defined == name) {
+            tables::judge(kind, name, &settings)?;
         }
         try_build(module, &settings, &draft.secrets)?;
         if !draft.is_changed() {
             eprintln!("Nothing to change: it is set like this already.");
             return Ok(ExitCode::SUCCESS);
         }
+        crate::platform::create_private_dir(data_dir)
+            .with_context(|| format!("create {}", data_dir.display()))?;
         draft.save()?;
         eprintln!("Kept. A running agent uses it after a restart; `causeway-agent check` tries it now.");
         Ok(ExitCode::SUCCESS)
     }
 
-    /// Table and key of a setting.
-    fn place(&self, module: &str, key: &str) -> anyhow::Result<(String, String)> {
-        let directory = || format!("directory.{}", self.directory);
+    /// The table that settings of this module may be for.
+    fn table(&self, module: &str) -> (Kind, &str) {
         match module {
-            "directory" => Ok((directory(), key.to_owned())),
-            "exchange" => Ok((format!("exchange.{}", self.exchange), key.to_owned())),
-            "ca" => Ok((format!("ca.{}", self.ca), key.to_owned())),
-            "proxy" | "limits" | "log" | "dns" | "cloud" => Ok((module.to_owned(), key.to_owned())),
+            "exchange" => (Kind::Exchange, &self.exchange),
+            "ca" => (Kind::Ca, &self.ca),
+            _ => (Kind::Directory, &self.directory),
+        }
+    }
+
+    /// Where a setting belongs.
+    fn place(&self, module: &str, key: &str) -> anyhow::Result<Place> {
+        match module {
+            "directory" | "exchange" | "ca" => {
+                let (kind, name) = self.table(module);
+                Ok(Place::of(kind, name, key))
+            }
+            "proxy" => Ok(Place { secret: "proxy_password".to_owned(), ..Place::plain(module, key) }),
+            "limits" | "log" | "dns" | "cloud" => Ok(Place::plain(module, key)),
             kind if factory(kind).is_some() => {
-                if let Some(key) = key.strip_prefix("directory.") {
-                    Ok((directory(), key.to_owned()))
-                } else if DIRECTORY_KEYS.contains(&key) {
-                    Ok((directory(), key.to_owned()))
-                } else {
-                    Ok((format!("modules.{kind}"), key.to_owned()))
+                let of_directory = key.strip_prefix("directory.");
+                match of_directory.or(DIRECTORY_KEYS.contains(&key).then_some(key)) {
+                    Some(key) => Ok(Place::of(Kind::Directory, &self.directory, key)),
+                    None => Ok(Place::plain(&format!("modules.{kind}"), key)),
                 }
             }
             other => {
@@ -133,17 +142,36 @@ impl Configure {
             }
         }
     }
+}
 
-    fn secret_name(&self, module: &str, key: &str) -> anyhow::Result<String> {
-        let (table, key) = self.place(module, key)?;
-        Ok(match (table.as_str(), key.as_str()) {
-            ("proxy", _) => "proxy_password".to_owned(),
-            (table, "password") if table.starts_with("directory.") || table.starts_with("exchange.") => {
-                table.to_owned()
-            }
-            (table, key) => format!("{table}.{key}"),
-        })
+/// Where a setting belongs.
+struct Place {
+    /// The path of its table.
+    table: String,
+    key: String,
+    /// The name of the secret, where the setting is one.
+    secret: String,
+}
+
+impl Place {
+    fn plain(table: &str, key: &str) -> Self {
+        Self { table: table.to_owned(), key: key.to_owned(), secret: format!("{table}.{key}") }
     }
+
+    fn of(kind: Kind, name: &str, key: &str) -> Self {
+        let definition = format!("{}.{name}", kind.word());
+        let secret =
+            if key == "password" && kind != Kind::Ca { definition } else { format!("{definition}.{key}") };
+        Self { table: child(kind.word(), name), key: key.to_owned(), secret }
+    }
+}
+
+/// The name of a table, as a person may give it.
+fn name(text: &str) -> Result<String, &'static str> {
+    if text.is_empty() || text.chars().any(char::is_control) {
+        return Err("write a name such as default");
+    }
+    Ok(text.to_owned())
 }
 
 fn forget(mut draft: Draft, name: &str) -> anyhow::Result<ExitCode> {
@@ -157,8 +185,8 @@ fn forget(mut draft: Draft, name: &str) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Lets a module judge its local settings; what only the cloud's part lacks is not held against them, nor that there is
-/// no mail system in a file that does not speak of any.
+/// Lets a module judge its local settings. What only the cloud's part lacks is not held against them, nor that a system is
+/// not described which nobody has asked the module to work with, nor what a module lacks that never runs here.
 fn try_build(kind: &str, file: &SettingsFile, secrets: &SecretStore) -> anyhow::Result<()> {
     let Some(factory) = factory(kind) else { return Ok(()) };
     let settings = ModuleSettings {
@@ -171,32 +199,16 @@ fn try_build(kind: &str, file: &SettingsFile, secrets: &SecretStore) -> anyhow::
         secrets: secrets.clone(),
         ..ModuleSettings::default()
     };
-    let without_mail = settings.exchanges.is_empty() && settings.local.is_null();
+    let forbidden = settings.limits.modules_forbidden.iter().any(|name| name == kind);
     match factory.build(&settings) {
-        Err(error) if without_mail && error.path.starts_with("exchange.") => Ok(()),
+        Err(error) if forbidden && !error.path.starts_with("modules.") => Ok(()),
+        Err(error) if settings.local.is_null() && tables::is_absent(&error.path, &file.settings) => Ok(()),
         Err(error)
             if ["modules.", "directory.", "exchange.", "ca."].iter().any(|at| error.path.starts_with(at)) =>
         {
             Err(file.error_at(&error.path, error.problem, error.advice).into())
         }
         Ok(_) | Err(_) => Ok(()),
-    }
-}
-
-fn try_exchange(name: &str, file: &SettingsFile) -> anyhow::Result<()> {
-    let exchanges = file.settings.exchange.clone();
-    let settings = ModuleSettings { exchanges, ..ModuleSettings::default() };
-    match ExchangeSettings::read(name, &settings) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(file.error_at(&error.path, error.problem, error.advice).into()),
-    }
-}
-
-fn try_ca(name: &str, file: &SettingsFile) -> anyhow::Result<()> {
-    let authorities = file.settings.ca.clone();
-    match CaSettings::read(name, &ModuleSettings { authorities, ..ModuleSettings::default() }) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(file.error_at(&error.path, error.problem, error.advice).into()),
     }
 }
 

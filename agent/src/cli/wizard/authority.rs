@@ -186,51 +186,22 @@ impl Session<'_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::VecDeque;
-
     use causeway_mock_ca::{Config, MockCa};
     use causeway_mock_kit::cli::RunningMock as _;
-    use causeway_protocol::Secret;
 
-    use super::super::console::Console;
+    use super::super::console::testing::Script;
     use super::*;
     use crate::cli::draft::Draft;
-
-    /// Answers in their order, each with a part of the question it is for.
-    struct Script {
-        answers: VecDeque<(&'static str, String)>,
-        shown: Vec<String>,
-    }
-
-    impl Console for Script {
-        fn say(&mut self, text: &str) {
-            self.shown.push(text.to_owned());
-        }
-
-        fn line(&mut self, prompt: &str) -> anyhow::Result<String> {
-            let (part, answer) = self
-                .answers
-                .pop_front()
-                .unwrap_or_else(|| panic!("nothing is answered to {prompt:?}; shown: {:#?}", self.shown));
-            assert!(prompt.contains(part), "{prompt:?} is asked instead of {part:?}: {:#?}", self.shown);
-            Ok(answer)
-        }
-
-        fn secret(&mut self, prompt: &str) -> anyhow::Result<Secret> {
-            self.line(prompt).map(Secret::new)
-        }
-    }
 
     /// What agent.toml looks like after these answers, and what was shown.
     async fn after(answers: Vec<(&'static str, String)>) -> (Draft, Vec<String>) {
         let dir = tempfile::tempdir().unwrap();
-        let mut script = Script { answers: answers.into(), shown: Vec::new() };
+        let mut script = Script::new(answers);
         let draft = Draft::load(dir.path()).unwrap();
         let mut session = Session { console: &mut script, draft, authorities: None, key: None };
         session.certificates().await.unwrap();
         let draft = session.draft;
-        assert!(script.answers.is_empty(), "not asked: {:?}", script.answers);
-        (draft, script.shown)
+        (draft, script.end())
     }
 
     fn own(mock: &MockCa, account: &str, key: &str) -> String {

@@ -14,7 +14,7 @@ impl Session<'_> {
     /// Asks until a connection secured by the right authorities is there.
     pub(super) async fn cloud(&mut self) -> anyhow::Result<()> {
         self.console.say("\nCloud");
-        if let Some(identity) = self.identity() {
+        if let Some(identity) = self.identity()? {
             let url = self.draft.settings()?.settings.cloud.url;
             self.console.say(&format!(
                 "  Enrolled with {url} as {} of tenant {}.",

@@ -53,6 +53,26 @@ impl Console for Terminal {
     }
 }
 
+/// Ctrl-C ends the process from here on as it always does, but leaves the terminal as it was found: a prompt that shows
+/// nothing would otherwise leave a terminal that shows nothing, which not every shell mends.
+#[cfg(unix)]
+pub(super) fn restore_after_interrupt() {
+    use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+    // What every program ended by Ctrl-C ends with: 128 and the signal's number.
+    const INTERRUPTED: i32 = 130;
+    let Ok(found) = tcgetattr(io::stdin()) else { return };
+    tokio::spawn(async move {
+        if tokio::signal::ctrl_c().await.is_ok() {
+            let _ = tcsetattr(io::stdin(), OptionalActions::Now, &found);
+            let _ = writeln!(io::stderr());
+            std::process::exit(INTERRUPTED);
+        }
+    });
+}
+
+#[cfg(not(unix))]
+pub(super) fn restore_after_interrupt() {}
+
 /// Asks with a default in brackets; an empty line takes it.
 pub(super) fn ask(console: &mut dyn Console, question: &str, default: &str) -> anyhow::Result<String> {
     let prompt =
@@ -104,6 +124,50 @@ pub(super) fn number(
         match ask(console, question, &default.to_string())?.parse() {
             Ok(n) if range.contains(&n) => return Ok(n),
             _ => console.say(&format!("  Please answer with {} to {}.", range.start(), range.end())),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(super) mod testing {
+    use std::collections::VecDeque;
+
+    use super::{Console, Secret};
+
+    /// Answers in their order, each with a part of the question it is for.
+    pub(crate) struct Script {
+        answers: VecDeque<(&'static str, String)>,
+        shown: Vec<String>,
+    }
+
+    impl Script {
+        pub(crate) fn new(answers: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+            Self { answers: answers.into_iter().collect(), shown: Vec::new() }
+        }
+
+        /// What was shown, when everything was asked.
+        pub(crate) fn end(self) -> Vec<String> {
+            assert!(self.answers.is_empty(), "not asked: {:?}; shown: {:#?}", self.answers, self.shown);
+            self.shown
+        }
+    }
+
+    impl Console for Script {
+        fn say(&mut self, text: &str) {
+            self.shown.push(text.to_owned());
+        }
+
+        fn line(&mut self, prompt: &str) -> anyhow::Result<String> {
+            let (part, answer) = self
+                .answers
+                .pop_front()
+                .unwrap_or_else(|| panic!("nothing is answered to {prompt:?}; shown: {:#?}", self.shown));
+            assert!(prompt.contains(part), "{prompt:?} is asked instead of {part:?}: {:#?}", self.shown);
+            Ok(answer)
+        }
+
+        fn secret(&mut self, prompt: &str) -> anyhow::Result<Secret> {
+            self.line(prompt).map(Secret::new)
         }
     }
 }

@@ -8,6 +8,7 @@ use super::console::{ask, choose, confirm};
 use crate::chain::Chain;
 use crate::checks::Verdict;
 use crate::cli::check::trial;
+use crate::cli::draft::Draft;
 use crate::config::Settings;
 use crate::dial::tls::read_certificates;
 use crate::directory::discover::RootDse;
@@ -22,13 +23,22 @@ use crate::random::RandomSource;
 const TABLE: &str = "directory.default";
 
 impl Session<'_> {
-    /// Asks until the servers answer, the account may sign in, and users are found; or the person goes on without.
+    /// Asks until the servers answer, the account may sign in, and users are found. Who goes on before somebody has signed
+    /// in goes on without a directory, or with the one there was.
     pub(super) async fn directory(&mut self) -> anyhow::Result<()> {
         self.console.say("\nDirectory");
+        if !confirm(self.console, "  Is there a directory of users to look after?", true)? {
+            return Ok(());
+        }
+        let before = self.draft.clone();
         loop {
             self.ask_servers()?;
-            if self.try_servers().await? || !confirm(self.console, "  Correct it?", true)? {
+            if self.try_servers().await? {
                 break;
+            }
+            if !confirm(self.console, "  Correct it?", true)? {
+                self.go_back(before);
+                return Ok(());
             }
         }
         let root = loop {
@@ -37,6 +47,7 @@ impl Session<'_> {
                 break root;
             }
             if !confirm(self.console, "  Correct it?", true)? {
+                self.go_back(before);
                 return Ok(());
             }
         };
@@ -47,6 +58,11 @@ impl Session<'_> {
                 return Ok(());
             }
         }
+    }
+
+    fn go_back(&mut self, before: Draft) {
+        self.draft = before;
+        self.console.say("  What was said about the directory is forgotten.");
     }
 
     fn current(&self) -> anyhow::Result<DirectorySettings> {
@@ -65,6 +81,10 @@ impl Session<'_> {
             let question =
                 "  Servers (ldaps://host, several by comma), or the domain whose servers DNS knows";
             let typed = ask(self.console, question, &default)?;
+            if typed.is_empty() {
+                self.console.say("  Please name servers, or a domain.");
+                continue;
+            }
             if typed.contains("://") {
                 let servers: Vec<toml::Value> =
                     typed.split(',').map(|server| server.trim().to_owned().into()).collect();
@@ -209,4 +229,46 @@ pub(super) fn of(settings: &Settings, session: &Session<'_>) -> ModuleSettings {
         settings: serde_json::Value::Null,
     };
     module_settings(&none, settings, &session.draft.secrets, &session.draft.data_dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::console::testing::Script;
+    use super::*;
+
+    /// What agent.toml looks like after these answers, and what was shown.
+    async fn after(answers: &[(&'static str, &str)]) -> (Draft, Vec<String>) {
+        let dir = tempfile::tempdir().unwrap();
+        let mut script = Script::new(answers.iter().map(|(part, answer)| (*part, (*answer).to_owned())));
+        let draft = Draft::load(dir.path()).unwrap();
+        let mut session = Session { console: &mut script, draft, authorities: None, key: None };
+        session.directory().await.unwrap();
+        (session.draft, script.end())
+    }
+
+    #[tokio::test]
+    async fn who_has_no_directory_goes_on_without() {
+        let (draft, _) = after(&[("Is there a directory", "n")]).await;
+        assert!(!draft.is_changed(), "{:?}", draft.diff());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_could_sign_in_to_is_not_kept() {
+        let servers = ("Servers (ldaps://host", "ldaps://127.0.0.1:1");
+        let authority = ("PEM file of the authority", "");
+        let (draft, shown) = after(&[
+            ("Is there a directory", ""),
+            ("Servers (ldaps://host", ""),
+            servers,
+            authority,
+            ("Correct it?", "y"),
+            servers,
+            authority,
+            ("Correct it?", "n"),
+        ])
+        .await;
+        let said = shown.join("\n");
+        assert!(said.contains("Please name servers") && said.contains("FAIL  directory.tcp"), "{said}");
+        assert!(!draft.is_changed(), "{:?}", draft.diff());
+    }
 }

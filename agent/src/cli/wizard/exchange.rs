@@ -1,14 +1,13 @@
 //! Exchange: where it is, who we are to it, and what it shows us.
 
-use std::path::PathBuf;
-
-use causeway_protocol::Secret;
+use std::path::{Path, PathBuf};
 
 use super::Session;
 use super::console::{ask, choose, confirm};
 use super::directory::of;
 use crate::checks::{CheckResult, Verdict};
 use crate::cli::check::trial_of_module;
+use crate::cli::enroll::from_file;
 use crate::directory::Net;
 use crate::exchange::settings::{ExchangeSettings, Kind};
 use crate::exchange::{Organisation, doctor};
@@ -205,12 +204,12 @@ impl Session<'_> {
             if typed.is_empty() && sealed {
                 return Ok(());
             }
-            match std::fs::read_to_string(&typed) {
+            match from_file(Path::new(&typed)) {
                 Ok(pem) => {
-                    self.draft.set_secret(name, Secret::new(pem));
+                    self.draft.set_secret(name, pem);
                     return Ok(());
                 }
-                Err(error) => self.console.say(&format!("  {typed}: {error}")),
+                Err(error) => self.console.say(&format!("  {error:#}")),
             }
         }
     }

@@ -17,6 +17,8 @@ use causeway_protocol::Secret;
 use self::console::{Console, Terminal, choose, confirm};
 use super::draft::Draft;
 use super::enroll::join;
+use super::tables::KINDS;
+use crate::channel::enrol::EnrolError;
 use crate::checks::{CheckResult, Verdict};
 use crate::identity::Identity;
 use crate::platform::PlatformSealer;
@@ -42,6 +44,7 @@ const STEPS: [&str; 7] =
 pub(super) async fn run(data_dir: &Path) -> anyhow::Result<ExitCode> {
     crate::platform::create_private_dir(data_dir)
         .with_context(|| format!("create {}", data_dir.display()))?;
+    console::restore_after_interrupt();
     let mut terminal = Terminal;
     let draft = Draft::load(data_dir)?;
     let mut session = Session { console: &mut terminal, draft, authorities: None, key: None };
@@ -50,9 +53,10 @@ pub(super) async fn run(data_dir: &Path) -> anyhow::Result<ExitCode> {
 
 impl Session<'_> {
     async fn talk(&mut self) -> anyhow::Result<ExitCode> {
-        let enrolled = self.identity();
+        let enrolled = self.identity()?;
         self.console.say("Causeway agent: settings. An empty line takes the value in brackets; Ctrl-C ends without a change.\n");
-        if enrolled.is_some() && !self.draft.settings()?.settings.directory.is_empty() {
+        let settings = self.draft.settings()?.settings;
+        if enrolled.is_some() && KINDS.iter().any(|kind| kind.names(&settings).next().is_some()) {
             return self.menu().await;
         }
         self.cloud().await?;
@@ -81,8 +85,9 @@ impl Session<'_> {
         }
     }
 
-    fn identity(&self) -> Option<Identity> {
-        Identity::load(&self.draft.data_dir, &PlatformSealer).ok()
+    /// Who this agent is, if it has enrolled; a damaged identity is not overwritten unseen.
+    fn identity(&self) -> anyhow::Result<Option<Identity>> {
+        Ok(Identity::find(&self.draft.data_dir, &PlatformSealer)?)
     }
 
     /// Summary, consent, and everything at once.
@@ -123,6 +128,13 @@ impl Session<'_> {
                 }
                 Err(error) => {
                     self.console.say(&format!("  FAIL  {error:#}"));
+                    if error.downcast_ref::<EnrolError>().is_none() {
+                        // The disk, for example: another key would not help, and might be lost with it.
+                        if !confirm(self.console, "Try it again with this key?", true)? {
+                            return Err(error);
+                        }
+                        continue;
+                    }
                     self.console.say(
                         "        remedy: make a new enrolment key in the cloud's portal, or correct the key",
                     );

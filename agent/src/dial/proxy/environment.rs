@@ -121,7 +121,8 @@ impl Named {
     }
 }
 
-fn credentials(user: &str) -> Credentials {
+/// User name and password as an address holds them, `user:password`.
+pub(crate) fn credentials(user: &str) -> Credentials {
     let (username, password) = user.split_once(':').unwrap_or((user, ""));
     Credentials { username: unescaped(username), password: Secret::new(unescaped(password)) }
 }
