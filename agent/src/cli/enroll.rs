@@ -312,6 +312,34 @@ mod tests {
         assert_eq!(draft.secrets.get("proxy_password").unwrap().expose(), "Can@ary/1");
     }
 
+    #[test]
+    fn a_foreign_certificate_may_be_a_wrong_ca_as_well_as_an_inspection() {
+        let said = |error: CloudError, trust: &Trust| {
+            let source = crate::channel::ConnectError { source: Box::new(error) };
+            format!("{:#}", with_authorities(EnrolError::Connect { source }, trust))
+        };
+        let (host, issuer) = ("cloud.example".to_owned(), "CN=Somebody".to_owned());
+        let seen = CloudError::Inspected { host: host.clone(), issuer: issuer.clone() };
+        let text = said(seen, &Trust::File("wrong.pem".into()));
+        assert!(text.contains("signed by CN=Somebody, which is not in wrong.pem"), "{text}");
+        assert!(text.contains("--ca") && text.contains("TLS inspection"), "{text}");
+        let unknown = |error| {
+            let problem =
+                crate::dial::tls::Refused { reason: "reason".to_owned(), issuer: issuer.clone(), error };
+            let source = TlsError::Untrusted { name: host.clone(), problem: Box::new(problem) };
+            CloudError::Tls { host: host.clone(), source: Box::new(source) }
+        };
+        let text = said(unknown(rustls::CertificateError::UnknownIssuer), &Trust::System);
+        assert!(
+            text.contains("not in this machine's store; name the file") && text.contains("--ca"),
+            "{text}"
+        );
+        // What has nothing to do with who signed is told as it is, once.
+        let text = said(unknown(rustls::CertificateError::Expired), &Trust::System);
+        assert_eq!(text.matches("reason (issued by CN=Somebody)").count(), 1, "{text}");
+        assert!(!text.contains("--ca"), "{text}");
+    }
+
     #[tokio::test]
     async fn without_room_for_the_identity_the_key_is_not_spent() {
         let cloud = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

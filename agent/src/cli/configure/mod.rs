@@ -94,10 +94,12 @@ impl Configure {
             draft.set_secret(&place.secret, from_stdin()?);
         }
         let settings = draft.settings()?;
-        let (kind, name) = self.table(module);
-        // A secret may be there before its table.
-        if !self.set.is_empty() && kind.names(&settings.settings).any(|defined| defined == name) {
-            tables::judge(kind, name, &settings)?;
+        match self.table(module) {
+            // The secret may come before its table.
+            Some((Kind::Directory, name))
+                if self.set.is_empty() || !settings.settings.directory.contains_key(name) => {}
+            Some((kind, name)) => tables::judge(kind, name, &settings)?,
+            None => {}
         }
         try_build(module, &settings, &draft.secrets)?;
         if !draft.is_changed() {
@@ -111,22 +113,24 @@ impl Configure {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The table that settings of this module may be for.
-    fn table(&self, module: &str) -> (Kind, &str) {
+    /// The system whose table the settings of this module may be for.
+    fn table(&self, module: &str) -> Option<(Kind, &str)> {
         match module {
-            "exchange" => (Kind::Exchange, &self.exchange),
-            "ca" => (Kind::Ca, &self.ca),
-            _ => (Kind::Directory, &self.directory),
+            "exchange" => Some((Kind::Exchange, &self.exchange)),
+            "ca" => Some((Kind::Ca, &self.ca)),
+            kind if kind == "directory" || factory(kind).is_some() => {
+                Some((Kind::Directory, &self.directory))
+            }
+            _ => None,
         }
     }
 
     /// Where a setting belongs.
     fn place(&self, module: &str, key: &str) -> anyhow::Result<Place> {
         match module {
-            "directory" | "exchange" | "ca" => {
-                let (kind, name) = self.table(module);
-                Ok(Place::of(kind, name, key))
-            }
+            "directory" => Ok(Place::of(Kind::Directory, &self.directory, key)),
+            "exchange" => Ok(Place::of(Kind::Exchange, &self.exchange, key)),
+            "ca" => Ok(Place::of(Kind::Ca, &self.ca, key)),
             "proxy" => Ok(Place { secret: "proxy_password".to_owned(), ..Place::plain(module, key) }),
             "limits" | "log" | "dns" | "cloud" => Ok(Place::plain(module, key)),
             kind if factory(kind).is_some() => {
