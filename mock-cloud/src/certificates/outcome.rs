@@ -20,7 +20,7 @@ enum Brought {
     /// The certificate of its request.
     Certificate(Box<Certified>),
     /// Nothing its request can use.
-    Wrong(CertificateRequest, ErrorReport),
+    Wrong(Box<CertificateRequest>, ErrorReport),
     /// Nobody knows of its request.
     Nothing,
 }
@@ -46,7 +46,7 @@ async fn brought(
     let Some((request, parts, profile)) = found else { return Ok(Brought::Nothing) };
     let Some(row) = profile else {
         let error = ErrorReport::new("unknown_profile", "the profile was removed meanwhile", "Nothing to do");
-        return Ok(Brought::Wrong(request, error));
+        return Ok(Brought::Wrong(Box::new(request), error));
     };
     let read = Issued::deserialize(result).map_err(|_| "the answer is none".to_owned()).and_then(|issued| {
         reading::read(&issued, id, &row.profile, parts.csr_key.as_deref()).map(|read| (issued, read))
@@ -57,7 +57,7 @@ async fn brought(
             let remedy =
                 "Look at the authority's ledger for a certificate nobody has, and at the agent's log";
             let error = ErrorReport::new("wrong_certificate", detail, remedy);
-            return Ok(Brought::Wrong(request, error));
+            return Ok(Brought::Wrong(Box::new(request), error));
         }
     };
     let steps: Vec<String> =
