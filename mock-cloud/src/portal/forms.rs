@@ -39,12 +39,14 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
 
 /// The framework's words begin with what it did; people want to know which field it was.
 fn misread(status: StatusCode, text: &str) -> PortalError {
-    let detail = match text.split_once(": ") {
-        _ if status == StatusCode::PAYLOAD_TOO_LARGE => {
+    let detail = match (status, text.split_once(": ")) {
+        (StatusCode::PAYLOAD_TOO_LARGE, _) => {
             format!("That is larger than {} KiB.", API_BODY_MAX_BYTES / 1_024)
         }
-        Some((_, what)) => format!("A field was left empty or does not fit: {what}. Go back and correct it."),
-        None => format!("This form cannot be read: {text}."),
+        (StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY, Some((_, what))) => {
+            format!("A field was left empty or does not fit: {what}. Go back and correct it.")
+        }
+        _ => "That is no form of this portal.".to_owned(),
     };
     PortalError::Refused { status: status.as_u16(), detail }
 }

@@ -26,6 +26,9 @@ pub(super) fn earlier(
         let is_same = digest == digest_of(new);
         return Ok(Some(if is_same { Inserted::Same(id) } else { Inserted::OtherBody(id) }));
     }
+    if key.contains(PART) {
+        return Ok(None);
+    }
     let of_many = under_key(connection, tenant, &key_of_part(key, 0))?;
     Ok(of_many.map(|(id, _)| Inserted::OtherBody(id)))
 }

@@ -130,6 +130,9 @@ async fn a_form_that_cannot_be_read_is_answered_with_a_page() {
         assert!(answer.status.is_client_error(), "{path}: {}", answer.status);
         assert!(answer.text.contains("data-testid=\"error-page\""), "{path}: {}", answer.text);
     }
+    let json = [("content-type", "application/json")];
+    let answer = browser.send(Method::POST, "/sign-in", "{}".to_owned(), &json).await;
+    assert!(answer.status == 415 && answer.text.contains("That is no form"), "{}", answer.text);
     let twice = browser.get(&format!("/t/{}/people?q=a&q=b", world.tenant)).await;
     assert!(twice.status == 400 && twice.text.contains("data-testid=\"error-page\""), "{}", twice.text);
 }
