@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use causeway_protocol::action::{Action, ErrorReport, Report, codes};
+use causeway_protocol::action::{Action, ErrorReport, Report, Status, codes};
 use causeway_protocol::channel::payload::{Reply, Request};
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType, StanzaError};
 
 use self::inbox::{Inbox, Row};
-use self::outbox::Outbox;
+use self::outbox::{Outbox, Tell};
 use crate::chain::Chain;
 use crate::channel::stanza_error;
 use crate::clock::Clock;
@@ -199,8 +199,7 @@ impl Dispatcher {
         let deadline_ms = accepted_ms.saturating_add(i64::try_from(ttl.as_millis()).unwrap_or(i64::MAX));
         let row = Row { action: (*action).clone(), accepted_ms, deadline_ms, report: None };
         let (id, work) = (action.id.clone(), || self.spawn(action.clone(), given, accepted_ms, deadline));
-        let module = inner.modules.find(&action.module);
-        if module.is_ok_and(|(module, _)| module.keeps(&action)) {
+        if self.keeps(&action) {
             let begun = work();
             return inner.inbox.accept(&row).await.map_err(|error| {
                 begun.abort();
@@ -248,11 +247,18 @@ impl Dispatcher {
         self.0.open().remove(&action.id);
     }
 
+    /// Whether the module finds the work of an action again by itself.
+    fn keeps(&self, action: &Action) -> bool {
+        self.0.modules.find(&action.module).is_ok_and(|(module, _)| module.keeps(action))
+    }
+
     async fn finish(&self, row: Row) {
         let inner = &self.0;
-        let mut told = false;
+        let succeeded = row.report.as_ref().is_some_and(|report| report.status == Status::Success);
+        let tell = if succeeded && self.keeps(&row.action) { Tell::AtOnce } else { Tell::Stored };
+        let mut told = tell == Tell::AtOnce;
         loop {
-            let error = match inner.outbox.finish(&inner.inbox, &row).await {
+            let error = match inner.outbox.finish(&inner.inbox, &row, tell).await {
                 Ok(()) => return,
                 Err(StorageError::Closed) => return,
                 Err(error) => error,

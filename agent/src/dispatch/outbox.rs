@@ -4,6 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use causeway_protocol::action::{Report, Status};
@@ -38,6 +39,15 @@ struct Inner {
     more: Notify,
 }
 
+/// When the cloud is told that an action has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Tell {
+    /// Once that is on the disk.
+    Stored,
+    /// While the disk takes it: a crash in between leads to the same end again.
+    AtOnce,
+}
+
 /// Numbers from here on name reports that are not in the state file.
 const UNSTORED: u64 = 1 << 63;
 
@@ -69,14 +79,14 @@ impl Outbox {
     }
 
     /// Ends an action: its inbox row and its report, in one commit.
-    pub(super) async fn finish(&self, inbox: &Inbox, row: &Row) -> Result<(), StorageError> {
+    pub(super) async fn finish(&self, inbox: &Inbox, row: &Row, tell: Tell) -> Result<(), StorageError> {
         if self.0.news().remove(&row.action.id).is_some() {
             self.0.waiting.fetch_sub(1, Ordering::Relaxed);
         }
         let mut batch = Batch::new();
         inbox.finish(row, &mut batch);
         match &row.report {
-            Some(report) => self.store(batch, report.clone()).await,
+            Some(report) => self.store(batch, report.clone(), tell).await,
             None => self.0.storage.commit(batch).await,
         }
     }
@@ -97,7 +107,7 @@ impl Outbox {
     }
 
     pub(super) async fn send_again(&self, report: Report) -> Result<(), StorageError> {
-        self.store(Batch::new(), report).await
+        self.store(Batch::new(), report, Tell::Stored).await
     }
 
     /// For a report the disk refuses. Lost when the process ends before the cloud has it.
@@ -109,15 +119,30 @@ impl Outbox {
         }
     }
 
-    async fn store(&self, mut batch: Batch, report: Report) -> Result<(), StorageError> {
+    async fn store(&self, mut batch: Batch, report: Report, tell: Tell) -> Result<(), StorageError> {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let bytes = serde_json::to_vec(&report).expect("reports serialise to JSON");
         batch.put(Table::Outbox, number.to_be_bytes(), bytes);
-        self.0.storage.commit(batch).await?;
+        let mut commit = self.0.storage.commit(batch);
+        // Handed over before the report goes out, so that its row is there when it is to be forgotten.
+        let committed = match (futures_util::poll!(&mut commit), tell) {
+            (Poll::Ready(committed), _) => Some(committed),
+            (Poll::Pending, Tell::Stored) => Some(commit.as_mut().await),
+            (Poll::Pending, Tell::AtOnce) => None,
+        };
+        if let Some(committed) = committed {
+            committed?;
+            self.send(number, report);
+            return Ok(());
+        }
+        self.send(number, report);
+        commit.await
+    }
+
+    fn send(&self, number: u64, report: Report) {
         self.0.waiting.fetch_add(1, Ordering::Relaxed);
         // When the queue is full the report is found in the state file later.
         let _ = self.0.fresh.try_send((number, report));
-        Ok(())
     }
 
     /// Delivers reports for as long as the agent runs. Runs once.

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
-use causeway_protocol::action::Status;
 use serde_json::json;
 
 use super::*;

@@ -61,7 +61,8 @@ pub trait Module: Send + Sync + 'static {
     fn act(&self, cx: ModuleContext, action: Action) -> BoxFuture<'_, Outcome>;
 
     /// Whether it commits what it needs to find the action's work again before anything of it leaves the agent. Then the
-    /// work begins while the disk still takes the action itself: a crash in between leads to the same end as any other.
+    /// work begins while the disk still takes the action itself, and success is told while the disk takes that: a crash
+    /// in between leads to the same end as any other.
     fn keeps(&self, _action: &Action) -> bool {
         false
     }

@@ -295,14 +295,14 @@ pub(crate) async fn hand_in(
     id: &str,
     handover: Handover,
 ) -> Result<CertificateRequest, HandInError> {
-    let (request, row) = of_device(cloud, tenant, device, id).await?;
+    let (request, parts, row) = of_device_with_parts(cloud, tenant, device, id).await?;
     let malformed = |detail: String| HandInError::Malformed { detail };
     let mut seal = None;
     let handed = match (handover, row.profile.key_mode) {
         (Handover::Csr(der), KeyMode::Device) => {
             let key = reading::key_of_csr(&der).map_err(malformed)?;
             let sha256 = reading::hex(digest::digest(&digest::SHA256, &der).as_ref());
-            seal = cloud.store.request_parts(tenant, id).await?.seal;
+            seal = parts.seal;
             let body = match &seal {
                 Some((seal, _)) => sealed(&der, seal).map_err(|detail| {
                     let error = ErrorReport::new("internal", detail, "Look at the agent's log");
@@ -498,12 +498,21 @@ async fn of_device(
     device: &EnrolledDevice,
     id: &str,
 ) -> Result<(CertificateRequest, ProfileRow), HandInError> {
-    let found = cloud.store.certificate_request(tenant, id).await?;
-    let request = found.map(|(request, _)| request).filter(|request| request.device == device.id);
-    let request = request.ok_or_else(|| missing("request", id))?;
-    let row = cloud.store.certificate_profile(tenant, &request.profile).await?;
-    let row = row.ok_or_else(|| missing("profile", &request.profile))?;
+    let (request, _, row) = of_device_with_parts(cloud, tenant, device, id).await?;
     Ok((request, row))
+}
+
+async fn of_device_with_parts(
+    cloud: &Cloud,
+    tenant: &str,
+    device: &EnrolledDevice,
+    id: &str,
+) -> Result<(CertificateRequest, RequestParts, ProfileRow), HandInError> {
+    let found = cloud.store.request_with_profile(tenant, id).await?;
+    let own = found.filter(|(request, ..)| request.device == device.id);
+    let (request, parts, row) = own.ok_or_else(|| missing("request", id))?;
+    let row = row.ok_or_else(|| missing("profile", &request.profile))?;
+    Ok((request, parts, row))
 }
 
 async fn announce(cloud: &Cloud, tenant: &str, id: &str) -> Result<(), StoreError> {

@@ -51,7 +51,7 @@ impl Draft {
         let id = cloud.store.action_id();
         let action = new.row(tenant, &id, cloud.now_ms());
         // Before it is recorded, so that nobody else takes it up from the store.
-        let carried = Carried::take(cloud, &id).ok_or(StoreError::Gone)?;
+        let carried = Carried::take(cloud, &id).expect("a new id is carried by nobody");
         let first = First::choose(cloud, &action).await?;
         let given = first.as_ref().map(|first| first.given.clone());
         Ok((Self { action, carried, first }, Order { id, new, given }))
