@@ -24,10 +24,9 @@ pub const FILE_NAME: &str = "agent.log";
 /// # Errors
 /// When the level is none, the file cannot be opened, or somebody has set up logging before.
 pub fn to_stderr(log: &Log, data_dir: &Path) -> anyhow::Result<()> {
-    let layer = fmt::layer().with_writer(io::stderr).with_ansi(false).with_filter(harmless());
+    let layer = lines().with_writer(io::stderr).with_filter(harmless());
     let file = log.file.as_ref().map(|_| open(log, data_dir)).transpose()?;
-    let file =
-        file.map(|file| fmt::layer().with_writer(Mutex::new(file)).with_ansi(false).with_filter(harmless()));
+    let file = file.map(|file| lines().with_writer(Mutex::new(file)).with_filter(harmless()));
     let registry = tracing_subscriber::registry().with(filter(&log.level)?).with(layer).with(file);
     registry.try_init().context("set up logging")
 }
@@ -38,12 +37,18 @@ pub fn to_stderr(log: &Log, data_dir: &Path) -> anyhow::Result<()> {
 /// When the file cannot be opened, and as in [`to_stderr`].
 pub fn to_file(log: &Log, data_dir: &Path, system: impl SystemLog) -> anyhow::Result<()> {
     let file = open(log, data_dir)?;
-    let layer = fmt::layer().with_writer(Mutex::new(file)).with_ansi(false).with_filter(harmless());
+    let layer = lines().with_writer(Mutex::new(file)).with_filter(harmless());
     let registry = tracing_subscriber::registry()
         .with(filter(&log.level)?)
         .with(layer)
         .with(SystemLogLayer::new(system));
     registry.try_init().context("set up logging")
+}
+
+/// Lines without colours. What cannot be written is lost without a word: the library's own word for it would go to
+/// standard error, and end the process where that is closed too.
+fn lines<S>() -> fmt::Layer<S> {
+    fmt::layer().with_ansi(false).log_internal_errors(false)
 }
 
 /// The current log file: the one the settings name, or where a service without standard error writes.
@@ -150,6 +155,8 @@ fn append_to(path: &Path) -> io::Result<(File, u64)> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = platform::locked::retry(|| options.open(path))?;
+    // What root began by hand, the service goes on with.
+    let _ = platform::hand_over(path);
     let bytes = file.metadata()?.len();
     Ok((file, bytes))
 }

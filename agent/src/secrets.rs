@@ -127,35 +127,48 @@ impl SecretStore {
     }
 }
 
-/// Credentials that were refused, by a keyed hash only; the key lives as long as the process.
-struct Refused {
-    key: hmac::Key,
-    /// Oldest first.
-    seen: Mutex<VecDeque<[u8; 32]>>,
-}
+/// Turns a user and a password into an opaque value, under a key that is drawn here and lives as long as the process.
+pub(crate) struct Fingerprints(hmac::Key);
 
-impl Default for Refused {
+impl Default for Fingerprints {
     fn default() -> Self {
         let mut key = [0; 32];
         // A key that is not random would only make the hashes guessable inside this very process.
         let _ = aws_lc_rs::rand::fill(&mut key);
-        Self { key: hmac::Key::new(hmac::HMAC_SHA256, &key), seen: Mutex::default() }
+        Self(hmac::Key::new(hmac::HMAC_SHA256, &key))
     }
 }
 
-impl Refused {
-    fn fingerprint(&self, username: &str, secret: &Secret) -> [u8; 32] {
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(&username.len().to_be_bytes());
-        context.update(username.as_bytes());
-        context.update(secret.expose().as_bytes());
+impl Fingerprints {
+    /// The pair's value. The lengths keep `("ab", "c")` and `("a", "bc")` apart.
+    pub(crate) fn of(&self, username: &str, password: &str) -> [u8; 32] {
+        const BLOCK_BYTES: usize = 64;
+        let lengths = [username.len() as u64, password.len() as u64].map(u64::to_be_bytes);
+        let bytes = lengths.as_flattened().len() + username.len() + password.len();
+        // Whole blocks (FIPS 180-4) are hashed where they stand; of a part of one the library would keep a copy, and
+        // leave it in memory it gives back.
+        let mut text = Zeroizing::new(Vec::with_capacity(bytes.next_multiple_of(BLOCK_BYTES)));
+        text.extend_from_slice(lengths.as_flattened());
+        text.extend_from_slice(username.as_bytes());
+        text.extend_from_slice(password.as_bytes());
+        text.resize(bytes.next_multiple_of(BLOCK_BYTES), 0);
         let mut hash = [0; 32];
-        hash.copy_from_slice(context.sign().as_ref());
+        hash.copy_from_slice(hmac::sign(&self.0, &text).as_ref());
         hash
     }
+}
 
+/// Credentials that were refused, by their fingerprints only.
+#[derive(Default)]
+struct Refused {
+    fingerprints: Fingerprints,
+    /// Oldest first.
+    seen: Mutex<VecDeque<[u8; 32]>>,
+}
+
+impl Refused {
     fn holds(&self, username: &str, secret: &Secret) -> bool {
-        let hash = self.fingerprint(username, secret);
+        let hash = self.fingerprints.of(username, secret.expose());
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains(&hash)
     }
 
@@ -164,7 +177,7 @@ impl Refused {
     }
 
     fn note(&self, username: &str, secret: &Secret) {
-        let hash = self.fingerprint(username, secret);
+        let hash = self.fingerprints.of(username, secret.expose());
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         if seen.len() >= REFUSALS_REMEMBERED_MAX {
             seen.pop_front();
@@ -258,6 +271,22 @@ pub enum SecretsError {
     },
 }
 
+impl SecretsError {
+    /// Whether what the file holds is lost. Not so where another account, or one with the key, could open it.
+    pub fn is_damage(&self) -> bool {
+        /// What DPAPI says of bytes that it did not make (winerror.h).
+        const ERROR_INVALID_DATA: i32 = 13;
+        match self {
+            Self::Malformed { .. } => true,
+            Self::Unseal { source, .. } => {
+                source.kind() == io::ErrorKind::InvalidData
+                    || (cfg!(windows) && source.raw_os_error() == Some(ERROR_INVALID_DATA))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Reads a file that only its owner may read.
 ///
 /// # Errors
@@ -283,24 +312,32 @@ pub fn read_private(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, SecretsEr
     fs::read(path).map(Zeroizing::new).map(Some).map_err(read)
 }
 
-/// Replaces a file in one step; only its owner may read it, at no moment anyone else.
+/// Replaces a file in one step; only its owner may read it, at no moment anyone else. What root writes belongs to the
+/// folder's owner.
 ///
 /// # Errors
 /// When the directory or disk refuses; the old file is then untouched.
 pub fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let fresh = path.with_extension("new");
     let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true);
     #[cfg(unix)]
     {
         use std::os::unix::fs::OpenOptionsExt;
-        options.mode(0o600);
         let _ = fs::remove_file(&fresh);
+        options.create_new(true).mode(0o600);
     }
+    #[cfg(not(unix))]
+    options.create(true).truncate(true);
     let mut file = options.open(&fresh)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
     drop(file);
+    if let Err(error) = written {
+        // What there is of it takes room on a full disk.
+        let _ = fs::remove_file(&fresh);
+        return Err(error);
+    }
+    crate::platform::hand_over(&fresh)?;
     crate::platform::replace(&fresh, path)?;
     sync_directory(folder_of(path))
 }
@@ -338,6 +375,27 @@ mod tests {
     fn a_file_by_a_bare_name_is_in_the_current_folder() {
         assert_eq!(folder_of(Path::new("bundle.json")), Path::new("."));
         assert_eq!(folder_of(Path::new("a/bundle.json")), Path::new("a"));
+    }
+
+    #[test]
+    fn fingerprints_keep_users_and_passwords_apart() {
+        let prints = Fingerprints::default();
+        assert_eq!(prints.of("ab", "c"), prints.of("ab", "c"));
+        assert_ne!(prints.of("ab", "c"), prints.of("a", "bc"));
+        assert_ne!(prints.of("ab", "c"), prints.of("ab", "c\0"), "what fills the block counts for nothing");
+        assert_ne!(prints.of("ab", "c"), Fingerprints::default().of("ab", "c"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_where_the_new_file_is_written_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, target) = (dir.path().join("secrets.sealed"), dir.path().join("target"));
+        fs::write(&target, "untouched").unwrap();
+        std::os::unix::fs::symlink(&target, path.with_extension("new")).unwrap();
+        write_private(&path, b"new").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"untouched");
+        assert_eq!(fs::read(&path).unwrap(), b"new");
     }
 
     #[cfg(unix)]

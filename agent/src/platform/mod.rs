@@ -143,6 +143,44 @@ pub fn replace(from: &Path, to: &Path) -> io::Result<()> {
     locked::retry(|| fs::rename(from, to))
 }
 
+/// Renames a file that cannot be used, so that a new one can begin: `state.redb.corrupt-1`, then `-2`.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn set_aside(path: &Path, because: &str) -> io::Result<PathBuf> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let free = (1..)
+        .map(|n| path.with_file_name(format!("{name}.{because}-{n}")))
+        .find(|candidate| !candidate.exists())
+        .expect("the sequence has no end");
+    replace(path, &free)?;
+    Ok(free)
+}
+
+/// Gives a file to whoever owns its folder: what an administrator writes by `sudo` is for the service's account. Does
+/// nothing for anybody but root, and nothing on Windows, where files belong to the service from the start.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn hand_over(path: &Path) -> io::Result<()> {
+    here::hand_over(path)
+}
+
+/// The user id of whoever should own a private file and does not: who owns the file, and who owns its folder. None when
+/// they are the same, and where the system knows no such ids.
+///
+/// # Errors
+/// What the system says.
+pub(crate) fn foreign_owner(path: &Path) -> io::Result<Option<(u32, u32)>> {
+    here::foreign_owner(path)
+}
+
+/// Lets nobody have an image of this process, which holds passwords: no core dump is written, and no program of the same
+/// account can look into it.
+pub fn forbid_core_dumps() {
+    here::forbid_core_dumps();
+}
+
 /// Tells the service manager that the agent is up, where it wants to know.
 pub fn tell_ready() {
     here::tell_ready();
@@ -165,6 +203,18 @@ mod tests {
         create_private_dir(&path).unwrap();
         assert_eq!(readable_by(&path).unwrap(), Vec::<String>::new());
         create_private_dir(&path).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_set_aside_under_a_free_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secrets.sealed");
+        for n in 1..=2 {
+            fs::write(&path, "bad").unwrap();
+            let aside = set_aside(&path, "corrupt").unwrap();
+            assert_eq!(aside, dir.path().join(format!("secrets.sealed.corrupt-{n}")));
+        }
+        assert!(!path.exists());
     }
 
     #[test]

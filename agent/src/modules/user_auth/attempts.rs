@@ -8,12 +8,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use aws_lc_rs::hmac;
 use causeway_protocol::auth::AuthReply;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::expiring::ExpiringMap;
+use crate::secrets::Fingerprints;
 
 /// Refused pairs remembered. At 64 bytes each, well under a megabyte.
 const REFUSED_MAX: usize = 10_000;
@@ -34,7 +34,7 @@ pub(super) struct Cap {
 
 /// Attempts in progress and attempts remembered.
 pub(super) struct Attempts {
-    key: hmac::Key,
+    fingerprints: Fingerprints,
     state: Mutex<State>,
 }
 
@@ -58,26 +58,18 @@ pub(super) enum Turn {
 impl Attempts {
     /// With this memory for refused pairs.
     pub(super) fn new(refused_ttl: Duration) -> Self {
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &aws_lc_rs::rand::SystemRandom::new())
-            .expect("the operating system gives random bytes");
         let state = State {
             running: HashMap::new(),
             refused: ExpiringMap::new(refused_ttl, REFUSED_MAX),
             failures: ExpiringMap::new(Duration::from_secs(24 * 3_600), USERS_MAX),
             users: HashMap::new(),
         };
-        Self { key, state: Mutex::new(state) }
+        Self { fingerprints: Fingerprints::default(), state: Mutex::new(state) }
     }
 
-    /// The pair's opaque value. The length keeps `("ab", "c")` and `("a", "bc")` apart.
+    /// The pair's opaque value.
     pub(super) fn pair(&self, user: &str, password: &str) -> Pair {
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(&(user.len() as u64).to_be_bytes());
-        context.update(user.as_bytes());
-        context.update(password.as_bytes());
-        let mut value = [0; 32];
-        value.copy_from_slice(context.sign().as_ref());
-        Pair(value)
+        Pair(self.fingerprints.of(user, password))
     }
 
     /// Joins an attempt like this, or starts one.

@@ -5,7 +5,7 @@ pub(crate) mod service;
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -42,6 +42,43 @@ pub(super) fn readable_by(path: &Path) -> io::Result<Vec<String>> {
     let mode = fs::metadata(path)?.permissions().mode();
     let who = [(0o040, "the file's group"), (0o004, "everybody")];
     Ok(who.into_iter().filter(|(bit, _)| mode & bit != 0).map(|(_, who)| who.to_owned()).collect())
+}
+
+pub(super) fn hand_over(path: &Path) -> io::Result<()> {
+    if !rustix::process::geteuid().is_root() || foreign_owner(path)?.is_none() {
+        return Ok(());
+    }
+    let folder = fs::metadata(folder_of(path))?;
+    // The folder is the account's own: a link it plants there must not make it the owner of what is linked.
+    let no_link = rustix::fs::OFlags::NOFOLLOW.bits().cast_signed();
+    let file = fs::OpenOptions::new().read(true).custom_flags(no_link).open(path)?;
+    let found = file.metadata()?;
+    if !found.is_file() || found.nlink() > 1 {
+        return Ok(());
+    }
+    match std::os::unix::fs::fchown(&file, Some(folder.uid()), Some(folder.gid())) {
+        // Root without this capability (a container, a network share) leaves things as they were before.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        done => done,
+    }
+}
+
+pub(super) fn foreign_owner(path: &Path) -> io::Result<Option<(u32, u32)>> {
+    let (file, folder) = (fs::symlink_metadata(path)?.uid(), fs::metadata(folder_of(path))?.uid());
+    Ok((file != folder).then_some((file, folder)))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+pub(super) fn forbid_core_dumps() {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+        // There is no log yet, and the agent works without.
+        let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    }
 }
 
 /// sd_notify(3): one datagram to the socket systemd names. Not being told so is no failure: then nobody waits.
@@ -83,6 +120,38 @@ mod tests {
         let mut heard = [0; 16];
         let length = manager.recv(&mut heard).unwrap();
         assert_eq!(&heard[..length], b"READY=1");
+    }
+
+    #[test]
+    fn a_process_can_forbid_images_of_itself() {
+        forbid_core_dumps();
+        let now = rustix::process::dumpable_behavior().unwrap();
+        assert_eq!(now, rustix::process::DumpableBehavior::NotDumpable);
+    }
+
+    #[test]
+    fn what_root_writes_belongs_to_the_folders_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("secrets.sealed"), dir.path().join("link"));
+        fs::write(&file, "x").unwrap();
+        assert_eq!(foreign_owner(&file).unwrap(), None);
+        if !rustix::process::geteuid().is_root() {
+            hand_over(&file).unwrap();
+            return;
+        }
+        let elsewhere = tempfile::tempdir().unwrap();
+        let target = elsewhere.path().join("target");
+        fs::write(&target, "x").unwrap();
+        std::os::unix::fs::symlink(&target, &link).unwrap();
+        std::os::unix::fs::lchown(dir.path(), Some(65_534), Some(65_534)).unwrap();
+        assert_eq!(foreign_owner(&file).unwrap(), Some((0, 65_534)));
+        hand_over(&file).unwrap();
+        assert_eq!(foreign_owner(&file).unwrap(), None);
+        assert!(hand_over(&link).is_err());
+        assert_eq!(fs::metadata(&target).unwrap().uid(), 0, "a link gave away what it points at");
+        crate::secrets::write_private(&file, b"y").unwrap();
+        let written = fs::metadata(&file).unwrap();
+        assert_eq!((written.uid(), written.gid(), written.mode() & 0o777), (65_534, 65_534, 0o600));
     }
 
     #[test]

@@ -43,5 +43,17 @@ pub(super) fn readable_by(path: &Path) -> io::Result<Vec<String>> {
     acl::readable_by(path)
 }
 
+/// Files belong to the account of the service from the start: commands run as it.
+pub(super) fn hand_over(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+pub(super) fn foreign_owner(_: &Path) -> io::Result<Option<(u32, u32)>> {
+    Ok(None)
+}
+
+/// Windows writes no image of a process unless an administrator has asked for it.
+pub(super) fn forbid_core_dumps() {}
+
 /// The service control manager is told by the service itself.
 pub(super) fn tell_ready() {}
