@@ -35,7 +35,7 @@ use crate::leases::Leases;
 use crate::limits::{DRAIN_WITHIN, STOP_WITHIN, WAY_LOOK_EVERY};
 use crate::link::CloudLink;
 use crate::modules::{FACTORIES, ModuleContext, ModuleFactory};
-use crate::orchestrator::{Modules, ModulesParts};
+use crate::orchestrator::{Modules, ModulesParts, forget_desired};
 use crate::random::RandomSource;
 use crate::rotation::Rotation;
 use crate::secrets::{Sealer, SecretStore, SecretsError};
@@ -239,7 +239,11 @@ impl Agent {
         let (whole, state_thread, set_aside) = match config.storage {
             Some(storage) => (storage, None, None),
             None => {
-                let opened = RedbStorage::open(&data_dir, &machine()).map_err(StartError::State)?;
+                let opened = RedbStorage::open_for(&data_dir, &machine(), &identity.enrolment())
+                    .map_err(StartError::State)?;
+                if opened.former.is_some() {
+                    forget_desired(&data_dir);
+                }
                 (Arc::new(opened.storage) as Arc<dyn Storage>, Some(opened.thread), opened.set_aside)
             }
         };

@@ -50,6 +50,13 @@ pub enum IdentityError {
         #[source]
         source: SecretsError,
     },
+    /// The file cannot be written.
+    #[error("keep the identity")]
+    Keep {
+        /// Why.
+        #[source]
+        source: SecretsError,
+    },
     /// The file is not what `enroll` wrote.
     #[error("{} is damaged; remove it and enrol again with a new key", .path.display())]
     Damaged {
@@ -188,9 +195,14 @@ impl Identity {
         .expect("texts serialise to JSON");
         let sealed = sealer.seal(&plain);
         plain.zeroize();
-        let failed = |source| IdentityError::File { source };
+        let failed = |source| IdentityError::Keep { source };
         let sealed = sealed.map_err(|source| failed(SecretsError::Seal { path: path.clone(), source }))?;
         write_private(&path, &sealed).map_err(|source| failed(SecretsError::Write { path, source }))
+    }
+
+    /// What names this enrolment: another one is another life, even on the same machine. Renewing the certificate keeps it.
+    pub fn enrolment(&self) -> String {
+        format!("{}/{}", self.tenant, self.instance)
     }
 
     /// Chain and key as TLS wants them.

@@ -384,6 +384,16 @@ pub fn read_desired(data_dir: &Path) -> BTreeMap<String, Configure> {
         .unwrap_or_default()
 }
 
+/// Removes that copy: it is of another enrolment.
+pub(crate) fn forget_desired(data_dir: &Path) {
+    let path = data_dir.join(DESIRED_FILE);
+    if let Err(error) = std::fs::remove_file(&path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        tracing::warn!(path = %path.display(), %error, "The copy of the former desired config could not be removed");
+    }
+}
+
 fn bad_settings(error: &ConfigError) -> ErrorReport {
     ErrorReport::new("bad_settings", error.to_string(), error.advice.clone())
 }

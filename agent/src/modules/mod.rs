@@ -153,12 +153,12 @@ impl ModuleSettings {
         serde_path_to_error::deserialize(value).map_err(|error| {
             let inner = error.path().to_string();
             let path = if inner == "." { at.to_owned() } else { format!("{at}.{inner}") };
-            let problem = error.inner().to_string();
-            let advice = match crate::config::nearest(&problem) {
+            let said = error.inner().to_string();
+            let advice = match crate::config::nearest(&said) {
                 Some(known) => format!("write {known}, or remove the key"),
                 None => "correct or remove the key".to_owned(),
             };
-            ConfigError::new(path, problem, advice)
+            ConfigError::new(path, crate::config::without_value(&said), advice)
         })
     }
 }

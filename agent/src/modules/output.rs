@@ -46,6 +46,7 @@ pub(crate) struct Output<'a> {
     seen: u64,
     total: Option<u64>,
     records: u64,
+    ends_empty: bool,
 }
 
 impl<'a> Output<'a> {
@@ -77,6 +78,7 @@ impl<'a> Output<'a> {
             seen: 0,
             total: None,
             records: 0,
+            ends_empty: false,
         }
     }
 
@@ -101,6 +103,13 @@ impl<'a> Output<'a> {
             self.sink = Some(self.cloud.begin_upload(self.request.clone()).await?);
         }
         Ok(())
+    }
+
+    /// The same where most often nothing follows: what was opened is committed all the same, because an upload that stays
+    /// open counts as one that is under way.
+    pub(crate) async fn open_and_end(&mut self) -> Result<(), OutputError> {
+        self.ends_empty = true;
+        self.open().await
     }
 
     /// Sends a record.
@@ -132,7 +141,7 @@ impl<'a> Output<'a> {
     /// Makes everything count; `None` when there was nothing to send.
     pub(crate) async fn commit(&mut self) -> Result<Option<Committed>, OutputError> {
         self.check_lease()?;
-        let nothing_new = self.records == 0 && self.request.mode == Mode::Delta;
+        let nothing_new = self.records == 0 && self.request.mode == Mode::Delta && !self.ends_empty;
         match self.sink.take() {
             // Opened to see whether the cloud has our base; there is nothing to add to it.
             Some(sink) if nothing_new => {

@@ -109,6 +109,13 @@ impl MemoryCloud {
         self.state().progress.clone()
     }
 
+    /// It comes back without anything.
+    pub(crate) fn lose_everything(&self) {
+        let mut state = self.state();
+        state.epoch = 0;
+        state.objects.clear();
+    }
+
     /// The answer to the next commit is lost, although it took effect.
     pub(crate) fn lose_next_commit_answer(&self) {
         self.state().fail_commit = true;

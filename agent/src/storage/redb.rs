@@ -18,6 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Batch, Op, Pair, Storage, StorageError, Table};
 use crate::limits::{STORAGE_CACHE_BYTES, STORAGE_GROUP_MAX, STORAGE_QUEUE_MAX};
+use crate::platform::set_aside;
 
 /// The file's name in the data directory.
 pub const FILE_NAME: &str = "state.redb";
@@ -30,6 +31,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 
 const VERSION_KEY: &[u8] = b"schema_version";
 const MACHINE_KEY: &[u8] = b"machine";
+const OWNER_KEY: &[u8] = b"owner";
 
 /// A handle to the storage thread. Clones share it; the thread ends with the last one.
 #[derive(Clone)]
@@ -45,6 +47,8 @@ pub struct Opened {
     pub thread: JoinHandle<()>,
     /// Where a damaged predecessor was kept, if there was one.
     pub set_aside: Option<PathBuf>,
+    /// Where the file of an earlier enrolment was kept, if there was one.
+    pub former: Option<PathBuf>,
 }
 
 /// Why the state file cannot be opened.
@@ -99,19 +103,33 @@ impl RedbStorage {
     /// # Errors
     /// When the file is in use, newer, another machine's, or the disk refuses.
     pub fn open(data_dir: &Path, machine: &str) -> Result<Opened, OpenError> {
+        Self::open_as(data_dir, machine, None)
+    }
+
+    /// The same for the agent of one enrolment, `owner`. The file of another one is renamed to `.former-<n>` and a new one
+    /// begun: its settings, reports and hashes are between that enrolment and its cloud. A file that names no owner yet
+    /// becomes this one's.
+    ///
+    /// # Errors
+    /// As [`RedbStorage::open`].
+    pub fn open_for(data_dir: &Path, machine: &str, owner: &str) -> Result<Opened, OpenError> {
+        Self::open_as(data_dir, machine, Some(owner))
+    }
+
+    fn open_as(data_dir: &Path, machine: &str, owner: Option<&str>) -> Result<Opened, OpenError> {
         let path = data_dir.join(FILE_NAME);
         let (database, set_aside) = match open_checked(&path, machine) {
             Ok(database) => (database, None),
             Err(Trouble::Damaged(what)) => {
                 tracing::error!(error = %what, "The state file is damaged; it is kept aside and a new one begun");
-                let aside = set_aside(&path).map_err(|source| io_error(&path, source))?;
-                let database = open_checked(&path, machine).map_err(|trouble| match trouble {
-                    Trouble::Damaged(what) => io_error(&path, std::io::Error::other(what)),
-                    Trouble::Refused(error) => error,
-                })?;
-                (database, Some(aside))
+                let aside = set_aside(&path, "corrupt").map_err(|source| io_error(&path, source))?;
+                (open_new(&path, machine)?, Some(aside))
             }
             Err(Trouble::Refused(error)) => return Err(error),
+        };
+        let (database, former) = match owner {
+            Some(owner) => owned(database, &path, machine, owner)?,
+            None => (database, None),
         };
         let (jobs, queue) = mpsc::channel(STORAGE_QUEUE_MAX);
         let thread = std::thread::Builder::new()
@@ -121,7 +139,7 @@ impl RedbStorage {
                 move || serve(keeper, queue)
             })
             .map_err(|source| io_error(&path, source))?;
-        Ok(Opened { storage: Self { jobs }, thread, set_aside })
+        Ok(Opened { storage: Self { jobs }, thread, set_aside, former })
     }
 
     async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StorageError> {
@@ -175,6 +193,57 @@ fn io_error(path: &Path, source: impl std::error::Error + Send + Sync + 'static)
     OpenError::Io { path: path.to_owned(), source: Arc::new(source) }
 }
 
+/// Begins a file where the last one was just set aside.
+fn open_new(path: &Path, machine: &str) -> Result<Database, OpenError> {
+    open_checked(path, machine).map_err(|trouble| match trouble {
+        Trouble::Damaged(what) => io_error(path, std::io::Error::other(what)),
+        Trouble::Refused(error) => error,
+    })
+}
+
+/// Makes sure that the file is this owner's; gives the new file, and where the other owner's is.
+fn owned(
+    database: Database,
+    path: &Path,
+    machine: &str,
+    owner: &str,
+) -> Result<(Database, Option<PathBuf>), OpenError> {
+    let failed = |error: redb::Error| io_error(path, error);
+    let found = read_one(&database, OWNER_KEY).map_err(failed)?;
+    if found.as_deref() == Some(owner.as_bytes()) {
+        return Ok((database, None));
+    }
+    if found.is_none() {
+        write_owner(&database, owner).map_err(failed)?;
+        return Ok((database, None));
+    }
+    // Windows renames no file that is open.
+    drop(database);
+    let aside = set_aside(path, "former").map_err(|source| io_error(path, source))?;
+    tracing::warn!(kept = %aside.display(), "The state file is of an earlier enrolment; it is kept aside and a new one begun");
+    let database = open_new(path, machine)?;
+    write_owner(&database, owner).map_err(failed)?;
+    Ok((database, Some(aside)))
+}
+
+fn write_owner(database: &Database, owner: &str) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
+    write.open_table(definition(Table::Meta))?.insert(OWNER_KEY, owner.as_bytes())?;
+    write.commit()?;
+    Ok(())
+}
+
+/// Whether a process has the state file of a data directory open; none when that cannot be told, as before there is one.
+pub fn is_open(data_dir: &Path) -> Option<bool> {
+    let file = fs::File::open(data_dir.join(FILE_NAME)).ok()?;
+    // The library's own lock, wanted for the moment of asking only: it is gone with the handle.
+    match file.try_lock_shared() {
+        Ok(()) => Some(false),
+        Err(fs::TryLockError::WouldBlock) => Some(true),
+        Err(fs::TryLockError::Error(_)) => None,
+    }
+}
+
 fn open_checked(path: &Path, machine: &str) -> Result<Database, Trouble> {
     // The library takes an empty file for one to begin; we begin only where there is none, so this one has lost
     // everything.
@@ -206,7 +275,9 @@ fn open_checked(path: &Path, machine: &str) -> Result<Database, Trouble> {
     restrict(path).map_err(|source| Trouble::Refused(io_error(path, source)))?;
     check_origin(&database, path, machine)?;
     // Only a word for people, so a disk that refuses it stops nobody.
-    let _ = fs::write(path.with_file_name(PID_FILE_NAME), std::process::id().to_string());
+    let pid_file = path.with_file_name(PID_FILE_NAME);
+    let _ = fs::write(&pid_file, std::process::id().to_string());
+    let _ = crate::platform::hand_over(&pid_file);
     Ok(database)
 }
 
@@ -259,19 +330,11 @@ fn sign(database: &Database, machine: &str) -> Result<(), redb::Error> {
     Ok(())
 }
 
-fn set_aside(path: &Path) -> std::io::Result<PathBuf> {
-    let free = (1..)
-        .map(|n| path.with_extension(format!("redb.corrupt-{n}")))
-        .find(|candidate| !candidate.exists())
-        .expect("the sequence has no end");
-    fs::rename(path, &free)?;
-    Ok(free)
-}
-
 #[cfg(unix)]
 fn restrict(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
+    crate::platform::hand_over(path)
 }
 
 #[cfg(not(unix))]

@@ -9,6 +9,8 @@ use causeway_agent::storage::memory::MemoryStorage;
 use causeway_agent::storage::redb::{FILE_NAME, OpenError, Opened, RedbStorage, SCHEMA_VERSION};
 use causeway_agent::storage::{Batch, Scoped, Storage, StorageError, Table};
 
+use crate::support;
+
 const MACHINE: &str = "this-machine";
 
 fn open(dir: &Path) -> Opened {
@@ -188,6 +190,59 @@ async fn files_of_newer_agents_and_other_machines_are_refused_and_left_alone() {
     let error = refused(dir.path(), MACHINE);
     assert!(matches!(error, OpenError::Newer { found, .. } if found == SCHEMA_VERSION + 1), "{error}");
     assert!(dir.path().join(FILE_NAME).exists());
+}
+
+#[tokio::test]
+async fn the_file_of_another_enrolment_is_kept_aside_and_one_without_a_name_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let as_owner = |owner: &str| RedbStorage::open_for(dir.path(), MACHINE, owner).unwrap();
+    let has =
+        async |opened: &Opened| opened.storage.get(Table::Objects, b"k".to_vec()).await.unwrap().is_some();
+    let opened = open(dir.path());
+    opened.storage.commit(put("k", "v")).await.unwrap();
+    close(opened).await;
+    for _ in 0..2 {
+        let opened = as_owner("acme/1");
+        assert!(has(&opened).await && opened.former.is_none(), "a file from before owners were written");
+        close(opened).await;
+    }
+    for round in 1..=2 {
+        let opened = as_owner(&format!("beta/{round}"));
+        let kept = opened.former.clone().expect("it is another enrolment's");
+        assert!(kept.to_string_lossy().ends_with(&format!("state.redb.former-{round}")), "{kept:?}");
+        assert!(kept.exists() && opened.set_aside.is_none() && !has(&opened).await);
+        opened.storage.commit(put("k", "v")).await.unwrap();
+        close(opened).await;
+    }
+    let opened = open(dir.path());
+    assert!(has(&opened).await, "the doctor and the bundle only look");
+    close(opened).await;
+}
+
+#[tokio::test]
+async fn an_agent_that_enrolled_anew_runs_nothing_of_its_former_life() {
+    let dir = tempfile::tempdir().unwrap();
+    let machine = causeway_agent::identity::machine();
+    let former = RedbStorage::open_for(dir.path(), &machine, "acme/former").unwrap();
+    let own = Scoped::new(Arc::new(former.storage.clone()), "agent");
+    let config = serde_json::json!({"module": "probe", "revision": 1, "enabled": true, "settings": {}});
+    let mut batch = Batch::new();
+    batch.put(Table::Config, "probe", config.to_string());
+    own.commit(batch).await.unwrap();
+    drop(own);
+    close(former).await;
+    let desired = dir.path().join("desired.json");
+    fs::write(&desired, serde_json::json!({ "probe": config }).to_string()).unwrap();
+
+    let (connect, _lobby) = support::cloud::MemoryConnect::new();
+    let probe = support::module::Probe::new();
+    let mut config = support::config(dir.path(), "");
+    config.factories = vec![probe.factory()];
+    config.connect = Some(Arc::new(connect));
+    let agent = causeway_agent::Agent::start(config).await.unwrap();
+    assert_eq!(agent.status().modules, Vec::new());
+    assert!(!desired.exists(), "the doctor would try what the former cloud wanted");
+    agent.stop().await;
 }
 
 /// A tiny file system of its own; `None` when this process may not mount one.

@@ -1,7 +1,7 @@
 //! One run: choose a server, learn what changed, send it, remember it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use causeway_protocol::channel::payload::Notice;
@@ -45,11 +45,13 @@ pub(super) struct Runner {
     pub(super) directory: Arc<Directory>,
     /// Highest generation used by this process; a generation is never written twice.
     generation: AtomicU32,
+    /// Whether the cloud has said since the start that it has the state ours is the other side of.
+    epoch_known: AtomicBool,
 }
 
 impl Runner {
     pub(super) fn new(settings: Settings, directory: Arc<Directory>) -> Self {
-        Self { settings, directory, generation: AtomicU32::new(0) }
+        Self { settings, directory, generation: AtomicU32::new(0), epoch_known: AtomicBool::new(false) }
     }
 
     /// Runs at the best server; at another one when that one fails. Every attempt starts from the last committed state.
@@ -315,6 +317,10 @@ impl Once<'_> {
         let plan = plan(self.source, &self.store, state, changes).await?;
         self.guard(plan.deletions, state.objects)?;
         let mut output = self.output(Mode::Delta, Some(state.epoch));
+        // Nothing may have changed here for weeks, and the cloud may have lost everything meanwhile.
+        if !self.runner.epoch_known.load(Ordering::Relaxed) {
+            output.open_and_end().await?;
+        }
         for record in plan.records {
             output.push(record).await?;
         }
@@ -350,6 +356,7 @@ impl Once<'_> {
 
     /// Whatever was wrong before is over.
     fn settled(&self) {
+        self.runner.epoch_known.store(true, Ordering::Relaxed);
         for code in ["held_by_guard", "sync_failed"] {
             self.cx.cloud.notice(Notice {
                 code: code.to_owned(),

@@ -360,6 +360,18 @@ async fn a_commit_whose_answer_was_lost_ends_in_the_same_state() {
 }
 
 #[tokio::test]
+async fn a_cloud_that_lost_everything_is_found_by_the_first_run_after_a_start() {
+    let mut bench = Bench::start("active_directory", json!({})).await;
+    bench.sync().await;
+    bench.world.cloud.lose_everything();
+    // Nothing changes in the directory.
+    bench.module = Arc::new(UserVisibility::new(&bench.world.settings(bench.desired.clone())).unwrap());
+    assert_eq!(bench.sync().await["mode"], "snapshot");
+    bench.assert_current("a loss").await;
+    assert_eq!(bench.sync().await["mode"], "delta");
+}
+
+#[tokio::test]
 async fn another_server_goes_on_where_the_first_one_stopped() {
     for (personality, strategy, mode) in [
         ("active_directory", "dirsync", "delta"),
