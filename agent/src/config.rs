@@ -200,7 +200,7 @@ impl SettingsFile {
                 path: path.clone(),
                 line,
                 column,
-                problem: error.message().replace('\n', " "),
+                problem: without_value(&error.message().replace('\n', " ")),
                 advice: advice(error.message()),
             }
         })?;
@@ -378,10 +378,31 @@ fn advice(message: &str) -> String {
 /// The known key that is most like the unknown one, out of serde's "unknown field `a`, expected one of `b`, `c`". None
 /// when no key is alike.
 pub(crate) fn nearest(message: &str) -> Option<&str> {
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let unknown = quoted.next()?;
-    let (distance, known) = quoted.map(|known| (strsim::osa_distance(unknown, known), known)).min()?;
+    let (written, expected) = message.strip_prefix("unknown ")?.rsplit_once(", expected ")?;
+    let unknown = written.split_once('`')?.1.trim_end_matches('`');
+    let known = expected.split('`').skip(1).step_by(2);
+    let (distance, known) = known.map(|known| (strsim::osa_distance(unknown, known), known)).min()?;
     (distance <= 1 + unknown.chars().count() / 3).then_some(known)
+}
+
+/// serde's words without the value they repeat: a person may have written a password where something else belongs, and
+/// errors travel. Names of keys stay.
+pub(crate) fn without_value(message: &str) -> String {
+    let expected = |rest: &str| rest.rsplit_once(", expected ").map(|(_, expected)| expected.to_owned());
+    for what in ["invalid type: ", "invalid value: "] {
+        if let Some(rest) = message.strip_prefix(what) {
+            let kind = rest.split(['`', '"', ',']).next().unwrap_or_default().trim_end();
+            let expected = expected(rest).map(|expected| format!(", expected {expected}"));
+            return format!("{what}{kind}{}", expected.unwrap_or_default());
+        }
+    }
+    match message.strip_prefix("unknown variant ") {
+        Some(rest) => match expected(rest) {
+            Some(expected) => format!("unknown value, expected {expected}"),
+            None => "unknown value".to_owned(),
+        },
+        None => message.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -420,6 +441,29 @@ mod tests {
         }
         let text = parse("[proxy]\nurl = \"http://user:canary@p:1\"\n").unwrap_err().to_string();
         assert!(text.contains("must not hold credentials") && !text.contains("canary"), "{text}");
+    }
+
+    #[test]
+    fn a_value_that_is_none_is_not_repeated() {
+        for (message, shown) in [
+            ("invalid type: string \"canary\", expected u32", "invalid type: string, expected u32"),
+            ("invalid type: integer `5`, expected a string", "invalid type: integer, expected a string"),
+            ("invalid type: map, expected a string", "invalid type: map, expected a string"),
+            ("invalid value: string \"a, expected canary\", expected x", "invalid value: string, expected x"),
+            (
+                "unknown variant `ca`na`ry`, expected one of `a`, `b`",
+                "unknown value, expected one of `a`, `b`",
+            ),
+            ("unknown field `zebra`, expected `a`", "unknown field `zebra`, expected `a`"),
+        ] {
+            assert_eq!(without_value(message), shown);
+        }
+        assert_eq!(nearest("unknown variant `wrn`, expected one of `info`, `warn`"), Some("warn"));
+        assert_eq!(nearest("invalid type: string \"`canary` `canarz`\", expected u32"), None);
+        let text = parse("[limits]\nrequests_at_once = \"canary\"\n").unwrap_err().to_string();
+        assert!(text.starts_with("agent.toml:2:20: invalid type: string, expected u32"), "{text}");
+        let text = parse("[proxy]\nmode = \"canary\"\n").unwrap_err().to_string();
+        assert!(text.contains("unknown value, expected") && !text.contains("canary"), "{text}");
     }
 
     #[test]

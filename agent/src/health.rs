@@ -15,9 +15,12 @@ use crate::channel::{Channel, ChannelState};
 use crate::clock::Clock;
 use crate::dial::Dial;
 use crate::dispatch::Dispatcher;
-use crate::limits::{CLOCK_SKEW_MAX, HEALTH_EVERY_MAX, HEALTH_LOOK_EVERY, STATUS_FILE_EVERY};
+use crate::limits::{
+    CLOCK_SKEW_MAX, HEALTH_EVERY_MAX, HEALTH_LOOK_EVERY, STATUS_FILE_EVERY, STATUS_FRESH_WITHIN,
+};
 use crate::link::CloudLink;
 use crate::orchestrator::Modules;
+use crate::storage::redb;
 use crate::uplink::Uplink;
 
 /// The status file's name in the data directory.
@@ -245,6 +248,14 @@ pub fn describe(state: &ChannelState) -> String {
 pub fn read_file(data_dir: &Path) -> std::io::Result<Status> {
     let bytes = std::fs::read(data_dir.join(FILE_NAME))?;
     serde_json::from_slice(&bytes).map_err(std::io::Error::other)
+}
+
+/// Whether the agent that wrote a status runs: it says that it does, not long ago, and still has its state file open.
+pub fn runs(data_dir: &Path, status: &Status, now_ms: i64) -> bool {
+    let limit = i64::try_from(STATUS_FRESH_WITHIN.as_millis()).unwrap_or(i64::MAX);
+    let is_fresh = (now_ms - status.written_ms).abs() < limit;
+    // A process that was killed wrote no last word; where its lock cannot be asked for, the age has to do.
+    status.stopped_ms.is_none() && is_fresh && redb::is_open(data_dir).unwrap_or(true)
 }
 
 fn write_file(data_dir: &Path, status: &Status) {

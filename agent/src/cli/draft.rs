@@ -6,10 +6,11 @@ use anyhow::Context;
 use causeway_protocol::Secret;
 
 use super::edit::{Document, parts};
+use super::say;
 use crate::config::{FILE_NAME, FileError, SettingsFile};
 use crate::limits::DIFF_PAIRS_MAX;
-use crate::platform::PlatformSealer;
-use crate::secrets::{SecretStore, write_private};
+use crate::platform::{PlatformSealer, set_aside};
+use crate::secrets::{self, SecretStore, write_private};
 
 /// `agent.toml` and the sealed secrets, before and after.
 #[derive(Clone)]
@@ -19,22 +20,36 @@ pub(super) struct Draft {
     document: Document,
     secrets_before: SecretStore,
     pub(super) secrets: SecretStore,
+    /// What the sealed file held is lost; it is kept aside when this is saved.
+    pub(super) secrets_lost: bool,
 }
 
 impl Draft {
-    /// Begins with what the data directory holds.
+    /// Begins with what the data directory holds; with no secrets where their file is damaged, so that they can be set
+    /// again.
     ///
     /// # Errors
     /// When it cannot be read.
     pub(super) fn load(data_dir: &Path) -> anyhow::Result<Self> {
         let file = SettingsFile::load(data_dir)?;
-        let secrets = SecretStore::load(data_dir, &PlatformSealer)?;
+        let (secrets, secrets_lost) = match SecretStore::load(data_dir, &PlatformSealer) {
+            Ok(secrets) => (secrets, false),
+            Err(error) if error.is_damage() => {
+                say::note(format_args!(
+                    "{} is damaged: every secret has to be set again. With the next change it is kept aside.",
+                    data_dir.join(secrets::FILE_NAME).display()
+                ));
+                (SecretStore::default(), true)
+            }
+            Err(error) => return Err(error.into()),
+        };
         Ok(Self {
             data_dir: data_dir.to_owned(),
             before: file.text.clone(),
             document: Document::new(file.text),
             secrets_before: secrets.clone(),
             secrets,
+            secrets_lost,
         })
     }
 
@@ -90,7 +105,7 @@ impl Draft {
 
     /// Whether saving would change anything.
     pub(super) fn is_changed(&self) -> bool {
-        self.before != self.document.text() || !self.changed_secrets().is_empty()
+        self.before != self.document.text() || !self.changed_secrets().is_empty() || self.secrets_lost
     }
 
     /// What would change, line by line; of secrets only the names.
@@ -111,6 +126,9 @@ impl Draft {
     fn changed_secrets(&self) -> Vec<String> {
         let text = |store: &SecretStore, name: &str| store.get(name).map(|secret| secret.expose().to_owned());
         let mut changes = Vec::new();
+        if self.secrets_lost {
+            changes.push("file: damaged, kept aside".to_owned());
+        }
         for name in self.secrets.names() {
             match text(&self.secrets_before, name) {
                 None => changes.push(format!("{name}: set")),
@@ -132,6 +150,15 @@ impl Draft {
     /// When settings cannot work or the disk refuses.
     pub(super) fn save(&self) -> anyhow::Result<()> {
         let settings = self.settings()?;
+        if self.secrets_lost {
+            let path = self.data_dir.join(secrets::FILE_NAME);
+            // Gone when this is saved a second time.
+            if path.exists() {
+                let aside = set_aside(&path, "corrupt")
+                    .with_context(|| format!("keep the damaged {} aside", path.display()))?;
+                say::note(format_args!("The damaged file is kept as {}.", aside.display()));
+            }
+        }
         if !self.changed_secrets().is_empty() {
             self.secrets.save(&self.data_dir, &PlatformSealer)?;
         }
@@ -206,6 +233,32 @@ mod tests {
         assert_eq!(diff(&lines(0..200_000), &one), ["- 100000", "+ x"]);
         let all = diff(&lines(0..20_000), &lines(20_000..40_000));
         assert_eq!((all.len(), &*all[0], &*all[20_000]), (40_000, "- 0", "+ 20000"));
+    }
+
+    #[test]
+    fn damaged_secrets_are_kept_aside_and_can_be_set_again() {
+        let dir = tempfile::tempdir().unwrap();
+        SecretStore::default().with("a", Secret::new("canary")).save(dir.path(), &PlatformSealer).unwrap();
+        let path = dir.path().join(secrets::FILE_NAME);
+        let sealed = std::fs::read(&path).unwrap();
+        std::fs::File::options().write(true).open(&path).unwrap().set_len(5).unwrap();
+        let mut draft = Draft::load(dir.path()).unwrap();
+        assert!(draft.is_changed() && draft.secrets.names().next().is_none());
+        draft.set_secret("b", Secret::new("new"));
+        assert_eq!(std::fs::metadata(&path).unwrap().len(), 5, "nothing happens before it is saved");
+        draft.save().unwrap();
+        let aside = dir.path().join(format!("{}.corrupt-1", secrets::FILE_NAME));
+        assert_eq!(std::fs::read(aside).unwrap(), sealed[..5]);
+        let again = Draft::load(dir.path()).unwrap();
+        assert!(!again.is_changed());
+        assert_eq!(again.secrets.names().collect::<Vec<_>>(), ["b"]);
+        // Others than the owner may read it: nothing is lost, and nothing is thrown away.
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+            assert!(Draft::load(dir.path()).is_err());
+        }
     }
 
     #[test]

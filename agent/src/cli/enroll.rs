@@ -1,7 +1,7 @@
 //! `enroll`: a key made here, certified by the cloud; bootstrap settings written beside it.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +11,7 @@ use clap::Args;
 
 use super::DataDir;
 use super::draft::Draft;
+use super::say;
 use crate::channel::enrol::{EnrolError, EnrolmentKey, enrol};
 use crate::cloud::{CloudConnector, CloudError};
 use crate::config::Endpoint;
@@ -83,7 +84,7 @@ impl Enroll {
             set_proxy(&mut draft, spec)?;
         }
         let enrolled = join(&draft, key).await?;
-        println!("{}", outcome(&enrolled, &self.cloud, true));
+        say::line(outcome(&enrolled, &self.cloud, true))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -105,7 +106,7 @@ impl Enroll {
             );
         }
         let identity = Identity::load(data_dir, &PlatformSealer)?;
-        println!("{}", outcome(&identity, &self.cloud, false));
+        say::line(outcome(&identity, &self.cloud, false))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -159,8 +160,13 @@ struct Room(PathBuf);
 impl Room {
     fn keep(data_dir: &Path, bytes: usize) -> anyhow::Result<Self> {
         let room = Self(data_dir.join(ROOM_FILE));
-        write_private(&room.0, &vec![0; bytes])
-            .with_context(|| format!("make sure of {bytes} bytes in {}", data_dir.display()))?;
+        // Some file systems store zeros in no room at all.
+        let mut filling = vec![0; bytes];
+        let filled = aws_lc_rs::rand::fill(&mut filling).map_err(|_| io::Error::other("no random bytes"));
+        filled.and_then(|()| write_private(&room.0, &filling)).with_context(|| {
+            let folder = data_dir.display();
+            format!("make sure of {bytes} bytes in {folder} (the enrolment key is not spent)")
+        })?;
         Ok(room)
     }
 }

@@ -6,6 +6,7 @@ mod draft;
 pub mod edit;
 pub mod enroll;
 pub mod run;
+pub(crate) mod say;
 pub mod service;
 pub mod show_config;
 pub mod status;

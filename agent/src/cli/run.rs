@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Args;
 
-use super::DataDir;
+use super::{DataDir, say};
 use crate::{Agent, AgentConfig, RunningAgent, logging, platform};
 
 /// Arguments of `run`.
@@ -27,7 +27,10 @@ impl Run {
         let mut stop = std::pin::pin!(stop_signal());
         let ready = serde_json::json!({ "ready": true, "instance": instance, "cloud": cloud });
         tokio::select! {
-            () = online(&agent) => println!("{ready}"),
+            () = online(&agent) => {
+                // Whoever reads it may have gone, and the agent works on for the others.
+                let _ = say::line(ready);
+            }
             stopped = &mut stop => {
                 stopped?;
                 agent.stop().await;

@@ -8,9 +8,10 @@ use causeway_protocol::config::DesiredConfig;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::DataDir;
+use super::{DataDir, say};
 use crate::ca::settings::CaSettings;
 use crate::config::{FILE_NAME, SettingsFile};
+use crate::dial::proxy::settings::ProxySettings;
 use crate::directory::settings::DirectorySettings;
 use crate::exchange::settings::ExchangeSettings;
 use crate::modules::{FACTORIES, ModuleSettings};
@@ -35,9 +36,9 @@ impl ShowConfig {
         let secrets = SecretStore::load(data_dir, &PlatformSealer)?;
         let effective = effective(&file, &read_desired(data_dir), &secrets);
         if self.json {
-            println!("{:#}", effective.to_json());
+            say::line(format_args!("{:#}", effective.to_json()))?;
         } else {
-            print!("{}", effective.to_text());
+            say::text(effective.to_text())?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -259,20 +260,27 @@ fn needed(file: &SettingsFile, secrets: &SecretStore) -> BTreeMap<String, bool> 
     for (name, directory) in &file.settings.directory {
         let text = |key: &str| directory.get(key).and_then(Value::as_str).unwrap_or_default();
         if !text("bind_dn").is_empty() {
-            let named = text("password");
-            names.insert(if named.is_empty() { format!("directory.{name}") } else { named.to_owned() });
+            names.insert(match text("password") {
+                "" => format!("directory.{name}"),
+                // What names no secret may be the password itself.
+                named if secrets.get(named).is_none() => format!("(named by directory.{name}.password)"),
+                named => named.to_owned(),
+            });
         }
     }
     for (name, exchange) in &file.settings.exchange {
         let read = ModuleSettings::read::<ExchangeSettings>(&format!("exchange.{name}"), exchange);
-        names.extend(read.map(|read| read.secret_names(name)).unwrap_or_default());
+        let there = |name: &str| secrets.get(name).is_some();
+        names.extend(read.map(|read| read.missing_secrets(name, there)).unwrap_or_default());
     }
     for (name, ca) in &file.settings.ca {
         let read = ModuleSettings::read::<CaSettings>(&format!("ca.{name}"), ca);
         names.extend(read.map(|read| read.secret_names(name)).unwrap_or_default());
     }
     if let Some(proxy) = file.settings.proxy.as_ref().filter(|proxy| proxy.username.is_some()) {
-        names.insert(proxy.password_secret.clone());
+        let named = &proxy.password_secret;
+        let there = secrets.get(named).is_some() || *named == ProxySettings::default().password_secret;
+        names.insert(if there { named.clone() } else { "(named by proxy.password_secret)".to_owned() });
     }
     names.into_iter().map(|name| (name.clone(), secrets.get(&name).is_some())).collect()
 }

@@ -7,8 +7,7 @@ use causeway_protocol::health::{ModuleHealth, ModuleState};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::DataDir;
-use super::check::installation::is_fresh;
+use super::{DataDir, say};
 use crate::clock::Clock;
 use crate::health::{self, Status};
 use crate::identity::{Identity, Validity};
@@ -32,11 +31,12 @@ impl StatusCommand {
         })?;
         let identity = Identity::load(data_dir, &PlatformSealer).ok();
         let validity = identity.and_then(|identity| identity.validity().ok());
-        let seen = Seen { status, validity, now_ms: Clock::system().now_ms() };
+        let now_ms = Clock::system().now_ms();
+        let seen = Seen { runs: health::runs(data_dir, &status, now_ms), status, validity, now_ms };
         if self.json {
-            println!("{:#}", seen.to_json());
+            say::line(format_args!("{:#}", seen.to_json()))?;
         } else {
-            print!("{}", seen.to_text());
+            say::text(seen.to_text())?;
         }
         Ok(if seen.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -47,21 +47,18 @@ struct Seen {
     status: Status,
     validity: Option<Validity>,
     now_ms: i64,
+    runs: bool,
 }
 
 impl Seen {
-    fn runs(&self) -> bool {
-        self.status.stopped_ms.is_none() && is_fresh(&self.status, self.now_ms)
-    }
-
     fn is_well(&self) -> bool {
         let failed = self.status.modules.iter().any(|module| module.state == ModuleState::Failed);
-        self.runs() && self.status.online && !failed
+        self.runs && self.status.online && !failed
     }
 
     /// How the last process ended; nothing while it runs.
     fn ending(&self) -> Option<String> {
-        if self.runs() {
+        if self.runs {
             return None;
         }
         Some(match self.status.stopped_ms {
@@ -75,7 +72,7 @@ impl Seen {
 
     fn to_json(&self) -> Value {
         let mut json = json!(self.status);
-        json["running"] = self.runs().into();
+        json["running"] = self.runs.into();
         json["ended"] = self.ending().into();
         json["certificate_valid_until_ms"] = self.validity.map(|validity| validity.until_ms).into();
         json["last_sync_ms"] = self
@@ -173,9 +170,23 @@ fn ago(ms: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::redb::RedbStorage;
 
     fn seen(status: Status) -> Seen {
-        Seen { status, validity: None, now_ms: 1_000_000_000 }
+        let (dir, now_ms) = (tempfile::tempdir().unwrap(), 1_000_000_000);
+        Seen { runs: health::runs(dir.path(), &status, now_ms), status, validity: None, now_ms }
+    }
+
+    #[test]
+    fn an_agent_whose_state_file_is_free_does_not_run() {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = RedbStorage::open(dir.path(), "m").unwrap();
+        let status = Status { written_ms: 1_000, ..Status::default() };
+        assert!(health::runs(dir.path(), &status, 1_500));
+        assert!(!health::runs(dir.path(), &Status { stopped_ms: Some(1), ..status.clone() }, 1_500));
+        drop(opened.storage);
+        opened.thread.join().unwrap();
+        assert!(!health::runs(dir.path(), &status, 1_500), "it was seen half a second ago, and is gone");
     }
 
     #[test]

@@ -11,10 +11,11 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::{DataDir, check, show_config};
+use super::{DataDir, check, say, show_config};
 use crate::chain::Chain;
 use crate::clock::Clock;
 use crate::config::SettingsFile;
+use crate::dial::proxy::settings::ProxySettings;
 use crate::health;
 use crate::identity::{Identity, machine};
 use crate::limits::{
@@ -26,6 +27,9 @@ use crate::platform::PlatformSealer;
 use crate::secrets::{SecretStore, write_private};
 use crate::storage::redb::{FILE_NAME as STATE_FILE, RedbStorage};
 use crate::storage::{Storage, StorageError, Table};
+
+/// Lines of a private key in PEM form. An RSA key of 16384 bits has 200.
+const KEY_LINES_MAX: usize = 400;
 
 /// What stands in place of a secret.
 const REMOVED: &str = "[removed]";
@@ -49,11 +53,11 @@ impl SupportBundle {
         let output = self.output.unwrap_or_else(|| format!("causeway-support-{}.json", now_ms / 1000).into());
         let bundle = bundle(&self.data_dir.data_dir, now_ms, !self.no_check).await;
         for (name, section) in bundle.as_object().into_iter().flatten() {
-            eprintln!("{name:<12} {:>9} bytes", section.to_string().len());
+            say::note(format_args!("{name:<12} {:>9} bytes", section.to_string().len()));
         }
         write_private(&output, format!("{bundle:#}\n").as_bytes())
             .with_context(|| format!("write {}", output.display()))?;
-        println!("{}", output.display());
+        say::line(output.display())?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -130,13 +134,52 @@ fn log_tail(path: &Path) -> Value {
         let mut tail = Vec::new();
         file.take(BUNDLE_LOG_MAX_BYTES).read_to_end(&mut tail)?;
         let cut = bytes > BUNDLE_LOG_MAX_BYTES;
-        Ok(String::from_utf8_lossy(&tail).lines().skip(usize::from(cut)).map(str::to_owned).collect())
+        Ok(without_private_keys(String::from_utf8_lossy(&tail).lines().skip(usize::from(cut))))
     };
     match read() {
         Ok(lines) => json!(lines),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => json!("the log goes to standard error"),
         Err(error) => said(&error),
     }
+}
+
+/// Lines without the private keys in PEM form that stand among them, from the first line of one to its last.
+fn without_private_keys<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let begins = |line: &str| line.contains("-----BEGIN ") && line.contains("PRIVATE KEY");
+    let ends = |line: &str| line.contains("-----END ") && line.contains("PRIVATE KEY");
+    let mut kept: Vec<String> = Vec::new();
+    // How many lines of a key have gone.
+    let mut within = None;
+    for line in lines {
+        within = match within {
+            None if begins(line) && !ends(line) => {
+                kept.push(REMOVED.to_owned());
+                Some(1)
+            }
+            None if ends(line) => {
+                // What was cut off is its beginning, or this line holds all of it.
+                while !begins(line) && kept.last().is_some_and(|last| is_base64(last)) {
+                    kept.pop();
+                }
+                kept.push(REMOVED.to_owned());
+                None
+            }
+            None => {
+                kept.push(line.to_owned());
+                None
+            }
+            Some(_) if ends(line) => None,
+            // What never ends is no key; the log goes on.
+            Some(gone) if gone >= KEY_LINES_MAX => None,
+            Some(gone) => Some(gone + 1),
+        };
+    }
+    kept
+}
+
+fn is_base64(line: &str) -> bool {
+    let line = line.trim();
+    !line.is_empty() && line.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte))
 }
 
 /// Rows of each table, and the last actions without what they carried. A running agent has the file for itself.
@@ -148,7 +191,10 @@ async fn state(data_dir: &Path) -> Value {
         Ok(opened) => opened,
         Err(error) => return said(&error),
     };
-    match (rows(&opened.storage).await, actions(&opened.storage).await) {
+    let read = (rows(&opened.storage).await, actions(&opened.storage).await);
+    drop(opened.storage);
+    let _ = opened.thread.join();
+    match read {
         (Ok(rows), Ok(actions)) => json!({ "rows": rows, "actions": actions }),
         (Err(error), _) | (_, Err(error)) => said(&error),
     }
@@ -221,9 +267,18 @@ fn scrub(value: &mut Value, secrets: &SecretStore) {
         }
         Value::Array(items) => items.iter_mut().for_each(|item| scrub(item, secrets)),
         Value::Object(fields) => {
-            for (key, field) in fields.iter_mut() {
-                let suspicious = ["password", "passwd", "token", "private_key"].contains(&key.as_str());
-                if suspicious && field.is_string() {
+            // A setting is an object of its own, with its key beside it.
+            let setting = fields.get("key").and_then(Value::as_str).map(str::to_owned);
+            for (key, mut field) in fields.iter_mut() {
+                let key = match &setting {
+                    Some(setting) if key == "value" => setting,
+                    Some(setting) if key == "instead_of" && field.get("value").is_some() => {
+                        field = &mut field["value"];
+                        setting
+                    }
+                    _ => key,
+                };
+                if may_be_secret(key, field, secrets) {
                     *field = REMOVED.into();
                 } else {
                     scrub(field, secrets);
@@ -231,6 +286,27 @@ fn scrub(value: &mut Value, secrets: &SecretStore) {
             }
         }
         _ => {}
+    }
+}
+
+/// Whether a person may have written a secret under this key. The name of a secret that is sealed is none, nor is one of
+/// the words that say which challenges there are.
+fn may_be_secret(key: &str, value: &Value, secrets: &SecretStore) -> bool {
+    const WORDS: [&str; 8] =
+        ["password", "passwd", "passphrase", "secret", "token", "private_key", "challenge", "credentials"];
+    let (table, last) = key.rsplit_once('.').unwrap_or(("", key));
+    if !WORDS.iter().any(|word| last.ends_with(word)) && !(last == "key" && !table.is_empty()) {
+        return false;
+    }
+    match value {
+        Value::String(text) => {
+            let a_word = last == "challenge" && ["none", "static", "ndes"].contains(&text.as_str());
+            let a_name = !table.is_empty()
+                && (secrets.get(text).is_some() || *text == ProxySettings::default().password_secret);
+            !text.is_empty() && !a_word && !a_name
+        }
+        Value::Object(_) | Value::Null => false,
+        _ => true,
     }
 }
 
@@ -296,12 +372,42 @@ mod tests {
             "deep": [{ "password": "canary-field", "note": "it is canary-sealed" }],
             "pem": "-----BEGIN PRIVATE KEY-----\ncanary\n",
             "plain": "https://cloud.example:443/path and svc@acme.example",
+            "settings": [
+                { "key": "directory.default.password", "value": "canary-name" },
+                { "key": "directory.other.password", "value": 47_114_711, "origin": "agent.toml:3" },
+                { "key": "ca.default.challenge", "value": "canary-challenge" },
+                { "key": "ca.default.key", "value": "canary-key" },
+                { "key": "proxy.bind_password", "value": "canary-unknown", "instead_of": { "value": "canary-2" } },
+                { "key": "exchange.default.accounts", "value": [{ "user": "svc", "password": "canary-account" }] },
+                { "key": "directory.third.password", "value": "a" },
+                { "key": "ca.other.challenge", "value": "ndes" },
+                { "key": "ca.other.challenge_length", "value": 16 },
+            ],
         });
         scrub(&mut bundle, &secrets);
         let text = bundle.to_string();
-        assert!(!text.contains("canary"), "{text}");
+        assert!(!text.contains("canary") && !text.contains("4711"), "{text}");
+        let kept: Vec<&Value> = (6..9).map(|n| &bundle["settings"][n]["value"]).collect();
+        assert_eq!(kept, [&json!("a"), &json!("ndes"), &json!(16)], "these hold nothing secret");
         assert!(text.contains("http://[removed]@proxy:3128/ and ldap://[removed]@y failed"), "{text}");
         assert!(text.contains("https://cloud.example:443/path and svc@acme.example"), "{text}");
+    }
+
+    #[test]
+    fn private_keys_are_removed_from_their_first_line_to_their_last() {
+        let log = "Y2FuYXJ5MQ==\nY2FuYXJ5\n-----END PRIVATE KEY-----\nINFO one\n\
+                   WARN the key is -----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n\nY2FuYXJ5\nY2Fu\n\
+                   -----END RSA PRIVATE KEY-----\nINFO two\n\
+                   -----BEGIN CERTIFICATE-----\nQUJD\n-----END CERTIFICATE-----\n\
+                   a -----BEGIN PRIVATE KEY-----\\nY2Fu\\n-----END PRIVATE KEY----- b\nINFO three\n";
+        let kept = without_private_keys(log.lines());
+        let certificate = ["-----BEGIN CERTIFICATE-----", "QUJD", "-----END CERTIFICATE-----"];
+        let [first, second, third] = certificate;
+        let expected =
+            [REMOVED, "INFO one", REMOVED, "INFO two", first, second, third, REMOVED, "INFO three"];
+        assert_eq!(kept, expected);
+        let endless = std::iter::once("-----BEGIN PRIVATE KEY-----").chain(std::iter::repeat_n("x", 1_000));
+        assert_eq!(without_private_keys(endless).len(), 1 + 1_000 - KEY_LINES_MAX);
     }
 
     #[test]

@@ -113,10 +113,10 @@ pub enum DirectoryError {
         diagnostic: String,
     },
     /// The service account's password is not in the secret store.
-    #[error("no secret named {name}")]
+    #[error("{missing} is not stored")]
     NoSecret {
-        /// Name of the secret.
-        name: String,
+        /// Which secret, as [`DirectorySettings::shown_password_name`](super::settings::DirectorySettings) says it.
+        missing: String,
     },
     /// All servers failed; the last one's error is the source.
     #[error("none of {tried} servers answered")]

@@ -275,7 +275,7 @@ impl Directory {
         match self.secrets.get(&name) {
             // An empty password would turn the bind into an anonymous one (RFC 4513 5.1.2).
             Some(secret) if !secret.is_empty() => Ok(Some(secret.clone())),
-            _ => Err(DirectoryError::NoSecret { name }),
+            _ => Err(DirectoryError::NoSecret { missing: self.settings.shown_password_name(&self.name) }),
         }
     }
 

@@ -131,6 +131,9 @@ impl DirectorySettings {
         let (scheme, rest) =
             text.split_once("://").ok_or_else(|| format!("{text} lacks ldap:// or ldaps://"))?;
         let rest = rest.trim_end_matches('/');
+        if rest.contains('@') {
+            return Err("the address must not hold credentials".to_owned());
+        }
         let (security, default_port) = match scheme {
             "ldaps" => (Security::Tls, 636),
             "ldap" if self.start_tls => (Security::StartTls, 389),
@@ -163,6 +166,15 @@ impl DirectorySettings {
     /// Name of the secret with the service account's password.
     pub fn password_name(&self, directory: &str) -> String {
         self.password.clone().unwrap_or_else(|| format!("directory.{directory}"))
+    }
+
+    /// The same for people, while there is no such secret. The name a person wrote is not repeated then: it may be the
+    /// password itself.
+    pub fn shown_password_name(&self, directory: &str) -> String {
+        match &self.password {
+            Some(_) => format!("the secret that directory.{directory}.password names"),
+            None => format!("the secret directory.{directory}"),
+        }
     }
 }
 
@@ -202,6 +214,20 @@ mod tests {
     #[test]
     fn an_empty_domain_is_none() {
         assert_eq!(read(json!({"domain": " "})).unwrap_err().path, "directory.default.domain");
+    }
+
+    #[test]
+    fn a_password_in_the_wrong_place_is_not_repeated() {
+        for wrong in [
+            json!({"servers": ["ldaps://svc:canary@dc1"]}),
+            json!({"servers": ["ldaps://dc1"], "page_size": "canary"}),
+            json!({"servers": ["ldaps://dc1"], "start_tls": "canary"}),
+        ] {
+            let error = read(wrong).unwrap_err();
+            assert!(!format!("{error} {}", error.advice).contains("canary"), "{error}");
+        }
+        let named = read(json!({"servers": ["ldaps://dc1"], "password": "canary"})).unwrap();
+        assert_eq!(named.shown_password_name("a"), "the secret that directory.a.password names");
     }
 
     #[test]

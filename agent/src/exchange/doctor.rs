@@ -1,7 +1,6 @@
 //! The checks of one Exchange organisation: servers, TLS, what they offer, sign-in, cmdlets. Servers are reached side by
 //! side, but an account signs in once, at the best one: a wrong password must not be tried often.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use causeway_protocol::cmdlet::Cmdlet;
@@ -100,13 +99,9 @@ fn remedy(error: &ExchangeError) -> &'static str {
 }
 
 fn secrets(organisation: &Organisation) -> CheckResult {
-    let mut missing = Vec::new();
-    let names: BTreeSet<String> = organisation.settings().secret_names(organisation.name());
-    for name in &names {
-        if organisation.secrets().newest(name).is_none_or(|secret| secret.is_empty()) {
-            missing.push(name.as_str());
-        }
-    }
+    let missing = organisation.settings().missing_secrets(organisation.name(), |name| {
+        organisation.secrets().newest(name).is_some_and(|secret| !secret.is_empty())
+    });
     let refused = organisation.settings().accounts.iter().enumerate().filter(|(n, account)| {
         let name = organisation.settings().password_name(organisation.name(), *n);
         let secret = organisation.secrets().newest(&name);

@@ -155,6 +155,26 @@ impl ExchangeSettings {
         }
     }
 
+    /// The same for people, while there is no such secret. The name a person wrote is not repeated then: it may be the
+    /// password itself.
+    fn shown_password_name(&self, exchange: &str, n: usize) -> String {
+        match self.accounts.get(n).and_then(|account| account.password.as_ref()) {
+            Some(_) => format!("the one that exchange.{exchange}.accounts[{n}].password names"),
+            None => self.password_name(exchange, n),
+        }
+    }
+
+    /// What it needs and does not have, for people.
+    pub fn missing_secrets(&self, exchange: &str, there: impl Fn(&str) -> bool) -> Vec<String> {
+        match self.kind {
+            Kind::OnPremises => (0..self.accounts.len())
+                .filter(|n| !there(&self.password_name(exchange, *n)))
+                .map(|n| self.shown_password_name(exchange, n))
+                .collect(),
+            Kind::Online => Some(self.key_name(exchange)).filter(|name| !there(name)).into_iter().collect(),
+        }
+    }
+
     /// The secret with the key of the application's certificate.
     pub fn key_name(&self, exchange: &str) -> String {
         format!("exchange.{exchange}.key")
@@ -342,6 +362,9 @@ mod tests {
         let names: Vec<String> = (0..3).map(|n| read.password_name("default", n)).collect();
         assert_eq!(names, ["exchange.default", "exchange.default.2", "other"]);
         assert_eq!(read.secret_names("default").len(), 3);
+        let missing = read.missing_secrets("default", |name| name == "exchange.default");
+        let named = "the one that exchange.default.accounts[2].password names";
+        assert_eq!(missing, ["exchange.default.2", named]);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::checks::CheckResult;
 use crate::clock::Clock;
 use crate::config::{FileError, SettingsFile};
 use crate::dial::Dialer;
+use crate::health;
 use crate::identity::{Identity, IdentityError};
 use crate::link::Detached;
 use crate::modules::{FACTORIES, ModuleContext, ModuleSettings};
@@ -39,6 +40,8 @@ pub(in crate::cli) struct Bench {
     pub(super) dial: Result<Arc<Dialer>, StartError>,
     pub(super) random: RandomSource,
     pub(super) clock: Clock,
+    /// Whether an agent runs with this data directory. Asked for before the doctor opens the state file itself.
+    pub(super) runs: bool,
     /// Another address to try, for the network's area.
     pub(super) url: Option<String>,
     directories: OnceCell<Found>,
@@ -58,7 +61,7 @@ impl Bench {
         secrets: Result<SecretStore, SecretsError>,
         only: Option<&str>,
     ) -> Self {
-        let random = RandomSource::system();
+        let (random, clock) = (RandomSource::system(), Clock::system());
         let none = SecretStore::default();
         // Broken settings are reported as such; for the rest, the defaults have to do.
         let usable = settings.as_ref().cloned().unwrap_or_default();
@@ -72,7 +75,9 @@ impl Bench {
             desired: read_desired(data_dir),
             dial,
             random,
-            clock: Clock::system(),
+            clock,
+            runs: health::read_file(data_dir)
+                .is_ok_and(|status| health::runs(data_dir, &status, clock.now_ms())),
             url: None,
             directories: OnceCell::new(),
         }
@@ -96,7 +101,8 @@ impl Bench {
     /// The result for settings that cannot be read.
     pub(super) fn broken_settings(&self) -> Option<CheckResult> {
         let error = self.settings.as_ref().err()?;
-        Some(CheckResult::fail(&installation::SETTINGS, Chain(error).to_string(), "correct agent.toml"))
+        let remedy = installation::remedy_if_denied(error, &self.data_dir);
+        Some(CheckResult::fail(&installation::SETTINGS, Chain(error).to_string(), remedy))
     }
 
     /// Kinds of modules to look at: those that are switched on or have local settings, or the only one asked for.

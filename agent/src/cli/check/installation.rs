@@ -1,7 +1,9 @@
 //! What the agent finds on its own machine: files, disk, service, limits. Nothing here talks to the network.
 
 use std::collections::BTreeSet;
+use std::error::Error;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::bench::Bench;
 use crate::ca::settings::CaSettings;
@@ -10,12 +12,12 @@ use crate::checks::{CheckResult, declare_checks};
 use crate::cli::tables;
 use crate::config;
 use crate::exchange::settings::ExchangeSettings;
-use crate::health::{self, Status};
+use crate::health;
 use crate::identity::{self, machine};
-use crate::limits::{STATUS_FRESH_WITHIN, WORKING_FILES_MIN, WORKING_MEMORY_BYTES};
+use crate::limits::{WORKING_FILES_MIN, WORKING_MEMORY_BYTES};
 use crate::modules::ModuleSettings;
 use crate::secrets;
-use crate::storage::redb::{self, OpenError, RedbStorage};
+use crate::storage::redb::{self, OpenError, Opened, RedbStorage};
 use crate::vault;
 
 /// The area's name.
@@ -32,7 +34,7 @@ declare_checks! {
         "whether secrets are kept that no setting names",
         "remove them with causeway-agent configure --forget-secret NAME";
     PERMISSIONS = "installation.permissions":
-        "whether others can read the data directory's private files",
+        "whether others can read the data directory's private files, and whether all belong to who owns the directory",
         "let only the service's account read them: chmod 700 for the directory, 600 for the files; on Windows, service install";
     WRITABLE = "installation.writable":
         "whether the data directory can be written to",
@@ -47,7 +49,7 @@ declare_checks! {
         "whether the data directory was made on this machine and not copied from another",
         "enrol this machine with a data directory of its own";
     LEFTOVERS = "installation.leftovers":
-        "whether damaged state files are kept aside",
+        "whether damaged files, or the state of an earlier enrolment, are kept aside",
         "look for disk errors; remove the files when nobody needs them for an analysis";
     ONE_AGENT = "installation.one_agent":
         "which process works with this data directory, if any",
@@ -77,7 +79,9 @@ pub(super) async fn run(bench: &Bench) -> Vec<CheckResult> {
     let mut results = vec![settings(bench)];
     results.push(match &bench.secrets {
         Ok(secrets) => CheckResult::ok(&SECRETS, format!("{} sealed", secrets.names().count())),
-        Err(error) => CheckResult::fail(&SECRETS, Chain(error).to_string(), ""),
+        Err(error) => {
+            CheckResult::fail(&SECRETS, Chain(error).to_string(), remedy_if_denied(error, data_dir))
+        }
     });
     results.extend(unused_secrets(bench));
     results.push(permissions(data_dir));
@@ -137,7 +141,17 @@ fn unused_secrets(bench: &Bench) -> Option<CheckResult> {
 fn permissions(data_dir: &Path) -> CheckResult {
     let private = [secrets::FILE_NAME, identity::FILE_NAME, redb::FILE_NAME, vault::FILE_NAME]
         .map(|name| data_dir.join(name));
-    let mut open = Vec::new();
+    let (mut open, mut foreign) = (Vec::new(), Vec::new());
+    let settings = data_dir.join(config::FILE_NAME);
+    for path in private.iter().chain([&settings]).filter(|path| path.exists()) {
+        if let Ok(Some((owner, folders))) = crate::platform::foreign_owner(path) {
+            foreign.push(format!("{} to user {owner}, its directory to user {folders}", path.display()));
+        }
+    }
+    if !foreign.is_empty() {
+        let remedy = give_back(data_dir);
+        return CheckResult::fail(&PERMISSIONS, format!("belongs: {}", foreign.join("; ")), remedy);
+    }
     for path in private.iter().filter(|path| path.exists()) {
         match crate::platform::readable_by(path) {
             Ok(others) if others.is_empty() => {}
@@ -187,13 +201,18 @@ fn state_file(data_dir: &Path) -> Vec<CheckResult> {
     let opened = RedbStorage::open(data_dir, &machine());
     let ours = CheckResult::ok(&MACHINE, "this one");
     match opened {
-        Ok(opened) => match opened.set_aside {
-            None => vec![CheckResult::ok(&STATE, "sound"), ours],
-            Some(kept) => {
-                let detail = format!("it was damaged and is kept as {}", kept.display());
-                vec![CheckResult::warn(&STATE, detail, "")]
+        Ok(Opened { storage, thread, set_aside, .. }) => {
+            // Whoever opens it next must not find this process there.
+            drop(storage);
+            let _ = thread.join();
+            match set_aside {
+                None => vec![CheckResult::ok(&STATE, "sound"), ours],
+                Some(kept) => {
+                    let detail = format!("it was damaged and is kept as {}", kept.display());
+                    vec![CheckResult::warn(&STATE, detail, "")]
+                }
             }
-        },
+        }
         Err(OpenError::InUse { .. }) => {
             vec![CheckResult::ok(&STATE, "a running agent has it open"), ours]
         }
@@ -203,7 +222,39 @@ fn state_file(data_dir: &Path) -> Vec<CheckResult> {
         Err(error @ OpenError::Newer { .. }) => {
             vec![CheckResult::fail(&STATE, Chain(&error).to_string(), "install the newer agent again")]
         }
-        Err(error) => vec![CheckResult::fail(&STATE, Chain(&error).to_string(), "")],
+        Err(error) => {
+            let remedy = remedy_if_denied(&error, data_dir);
+            vec![CheckResult::fail(&STATE, Chain(&error).to_string(), remedy)]
+        }
+    }
+}
+
+/// What to do about a file that this account may not open; empty when that is not what is wrong.
+pub(super) fn remedy_if_denied(error: &(dyn Error + 'static), data_dir: &Path) -> String {
+    type Shared = Arc<dyn Error + Send + Sync>;
+    let mut causes = std::iter::successors(Some(error), |error: &&(dyn Error + 'static)| (*error).source());
+    let denied = causes.any(|cause| {
+        let io = match cause.downcast_ref::<Shared>() {
+            Some(shared) => shared.downcast_ref::<std::io::Error>(),
+            None => cause.downcast_ref(),
+        };
+        io.is_some_and(|io| io.kind() == std::io::ErrorKind::PermissionDenied)
+    });
+    if !denied {
+        return String::new();
+    }
+    format!(
+        "run the command as the account the service runs as; if this is it, its files belong to somebody else: {}",
+        give_back(data_dir)
+    )
+}
+
+fn give_back(data_dir: &Path) -> String {
+    if cfg!(windows) {
+        "causeway-agent service install sets their rights".to_owned()
+    } else {
+        let folder = data_dir.display();
+        format!("give them to the owner of the directory, sudo chown -R --reference={folder} {folder}")
     }
 }
 
@@ -211,7 +262,7 @@ fn leftovers(data_dir: &Path) -> Option<CheckResult> {
     let mut kept: Vec<String> = std::fs::read_dir(data_dir)
         .ok()?
         .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
-        .filter(|name| name.contains(".corrupt-"))
+        .filter(|name| [".corrupt-", ".former-"].iter().any(|mark| name.contains(mark)))
         .collect();
     kept.sort();
     Some(if kept.is_empty() {
@@ -229,7 +280,7 @@ fn running(bench: &Bench) -> Vec<CheckResult> {
     if status.stopped_ms.is_some() {
         return vec![CheckResult::warn(&ONE_AGENT, "none runs; it was stopped", "")];
     }
-    if !is_fresh(&status, bench.clock.now_ms()) {
+    if !bench.runs {
         let secs = (bench.clock.now_ms() - status.written_ms) / 1000;
         let detail = format!("none runs; process {} was last seen {secs} s ago", status.pid);
         return vec![CheckResult::warn(&ONE_AGENT, detail, "")];
@@ -242,12 +293,6 @@ fn running(bench: &Bench) -> Vec<CheckResult> {
         CheckResult::warn(&VERSION, detail, "")
     };
     vec![CheckResult::ok(&ONE_AGENT, format!("process {}", status.pid)), version]
-}
-
-/// Whether the agent that wrote a status is likely to live.
-pub(crate) fn is_fresh(status: &Status, now_ms: i64) -> bool {
-    let limit = i64::try_from(STATUS_FRESH_WITHIN.as_millis()).unwrap_or(i64::MAX);
-    (now_ms - status.written_ms).abs() < limit
 }
 
 fn service() -> CheckResult {

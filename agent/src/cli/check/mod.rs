@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use self::bench::Bench;
 use self::registry::{AREAS, Area};
-use super::DataDir;
+use super::{DataDir, say};
 use crate::checks::{CheckResult, Verdict};
 use crate::config::SettingsFile;
 use crate::limits::CHECK_AREA_WITHIN;
@@ -49,7 +49,7 @@ pub struct CheckCommand {
 impl CheckCommand {
     pub(super) async fn execute(self) -> anyhow::Result<ExitCode> {
         if self.list {
-            list(self.json);
+            say::text(list(self.json))?;
             return Ok(ExitCode::SUCCESS);
         }
         if self.url.is_some() && self.what.as_deref() != Some("network") {
@@ -57,9 +57,9 @@ impl CheckCommand {
         }
         let report = examine(&self.data_dir.data_dir, self.what.as_deref(), self.url).await?;
         if self.json {
-            println!("{:#}", report.to_json());
+            say::line(format_args!("{:#}", report.to_json()))?;
         } else {
-            print!("{}", report.to_text());
+            say::text(report.to_text())?;
         }
         Ok(if report.failed() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
@@ -151,7 +151,7 @@ fn line(result: &CheckResult) -> String {
     text
 }
 
-fn list(json: bool) {
+fn list(json: bool) -> String {
     if json {
         let rows: Vec<serde_json::Value> = AREAS
             .iter()
@@ -165,15 +165,16 @@ fn list(json: bool) {
                 })
             })
             .collect();
-        println!("{:#}", serde_json::Value::Array(rows));
-        return;
+        return format!("{:#}\n", serde_json::Value::Array(rows));
     }
+    let mut text = String::new();
     for area in AREAS {
-        println!("{} ({})", area.title, area.name);
+        text.push_str(&format!("{} ({})\n", area.title, area.name));
         for check in area.checks() {
-            println!("  {:<34} {}", check.name, check.looks_at);
+            text.push_str(&format!("  {:<34} {}\n", check.name, check.looks_at));
         }
     }
+    text
 }
 
 /// Tries everything, or one area, or what one module stands on.

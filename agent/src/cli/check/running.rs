@@ -3,7 +3,6 @@
 use causeway_protocol::health::ModuleState;
 
 use super::bench::Bench;
-use super::installation::is_fresh;
 use crate::checks::{CheckResult, declare_checks};
 use crate::health::{self, Status};
 use crate::limits::{OUTBOX_BACKLOG, RSS_WARNING_BYTES, SYNC_AGE_WARNING};
@@ -34,11 +33,10 @@ declare_checks! {
 
 pub(super) async fn run(bench: &Bench) -> Vec<CheckResult> {
     let Ok(status) = health::read_file(&bench.data_dir) else { return Vec::new() };
-    let now_ms = bench.clock.now_ms();
-    if status.stopped_ms.is_some() || !is_fresh(&status, now_ms) {
+    if !bench.runs {
         return vec![CheckResult::skipped(&ONLINE, "no agent runs")];
     }
-    judge(&status, now_ms)
+    judge(&status, bench.clock.now_ms())
 }
 
 fn judge(status: &Status, now_ms: i64) -> Vec<CheckResult> {

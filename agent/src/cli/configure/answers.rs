@@ -28,8 +28,9 @@ use super::super::check::trial;
 use super::super::draft::Draft;
 use super::super::edit::child;
 use super::super::enroll::{from_environment, from_file, from_stdin, join, keep_authorities};
+use super::super::say;
 use super::super::tables;
-use super::try_build;
+use super::{named_secrets, refuse_unsealed, try_build};
 use crate::config::SettingsFile;
 use crate::identity::Identity;
 use crate::limits::SETTINGS_FILE_MAX_BYTES;
@@ -88,6 +89,7 @@ pub(super) async fn apply(data_dir: &Path, file: &Path, check: bool) -> anyhow::
     crate::platform::create_private_dir(data_dir)
         .with_context(|| format!("create {}", data_dir.display()))?;
     let mut draft = Draft::load(data_dir)?;
+    let named_before = draft.settings().map(|file| named_secrets(&file)).unwrap_or_default();
     for (table, value) in settings {
         merge(&mut draft, &table, value)?;
     }
@@ -109,16 +111,17 @@ pub(super) async fn apply(data_dir: &Path, file: &Path, check: bool) -> anyhow::
     }
     let settings = draft.settings()?;
     tables::judge_all(&settings)?;
+    refuse_unsealed(&settings, &named_before, &draft.secrets)?;
     for factory in FACTORIES {
         try_build(factory.kind(), &settings, &draft.secrets)?;
     }
     if enrolment.is_none() && !draft.is_changed() {
-        println!("{}", serde_json::json!({ "changed": false }));
-        eprintln!("Nothing to change.");
+        say::line(serde_json::json!({ "changed": false }))?;
+        say::note("Nothing to change.");
         return Ok(ExitCode::SUCCESS);
     }
     if check && !works(&draft, &settings).await {
-        eprintln!("Nothing was changed. Correct the answers, or keep them as they are with --no-check.");
+        say::note("Nothing was changed. Correct the answers, or keep them as they are with --no-check.");
         return Ok(ExitCode::FAILURE);
     }
     let diff = draft.diff();
@@ -128,7 +131,7 @@ pub(super) async fn apply(data_dir: &Path, file: &Path, check: bool) -> anyhow::
         }
         None => draft.save()?,
     }
-    println!("{}", serde_json::json!({ "changed": true, "diff": diff }));
+    say::line(serde_json::json!({ "changed": true, "diff": diff }))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -138,7 +141,7 @@ async fn works(draft: &Draft, settings: &SettingsFile) -> bool {
         if settings.settings.cloud.url.is_empty() { &["directory"][..] } else { &["cloud", "directory"] };
     let report = trial(&draft.data_dir, settings, &draft.secrets, areas).await;
     if report.failed() {
-        eprint!("{}", report.to_text());
+        say::note(report.to_text().trim_end());
     }
     !report.failed()
 }

@@ -3,6 +3,7 @@
 
 mod answers;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,8 +14,9 @@ use super::draft::Draft;
 use super::edit::child;
 use super::enroll::from_stdin;
 use super::tables::{self, Kind};
-use super::{DataDir, wizard};
+use super::{DataDir, say, wizard};
 use crate::config::SettingsFile;
+use crate::dial::proxy::settings::ProxySettings;
 use crate::modules::{FACTORIES, ModuleSettings, factory};
 use crate::secrets::SecretStore;
 
@@ -82,6 +84,7 @@ impl Configure {
             bail!("nothing to change; give --set key=value or --secret-from-stdin key");
         }
         let mut draft = Draft::load(data_dir)?;
+        let named_before = draft.settings().map(|file| named_secrets(&file)).unwrap_or_default();
         for assignment in &self.set {
             let Some((key, value)) = assignment.split_once('=') else {
                 bail!("--set {assignment}: write it as key=value");
@@ -94,6 +97,7 @@ impl Configure {
             draft.set_secret(&place.secret, from_stdin()?);
         }
         let settings = draft.settings()?;
+        refuse_unsealed(&settings, &named_before, &draft.secrets)?;
         match self.table(module) {
             // The secret may come before its table.
             Some((Kind::Directory, name))
@@ -103,13 +107,13 @@ impl Configure {
         }
         try_build(module, &settings, &draft.secrets)?;
         if !draft.is_changed() {
-            eprintln!("Nothing to change: it is set like this already.");
+            say::note("Nothing to change: it is set like this already.");
             return Ok(ExitCode::SUCCESS);
         }
         crate::platform::create_private_dir(data_dir)
             .with_context(|| format!("create {}", data_dir.display()))?;
         draft.save()?;
-        eprintln!("Kept. A running agent uses it after a restart; `causeway-agent check` tries it now.");
+        say::note("Kept. A running agent uses it after a restart; `causeway-agent check` tries it now.");
         Ok(ExitCode::SUCCESS)
     }
 
@@ -178,14 +182,53 @@ fn name(text: &str) -> Result<String, &'static str> {
     Ok(text.to_owned())
 }
 
+/// Where settings name a secret, and by which name.
+fn named_secrets(file: &SettingsFile) -> BTreeSet<(String, String)> {
+    let text = |table: &serde_json::Value| Some(table.get("password")?.as_str()?.to_owned());
+    let mut named = BTreeSet::new();
+    for (name, directory) in &file.settings.directory {
+        named.extend(text(directory).map(|secret| (format!("directory.{name}.password"), secret)));
+    }
+    for (name, exchange) in &file.settings.exchange {
+        let accounts = exchange.get("accounts").and_then(|accounts| accounts.as_array());
+        for (n, account) in accounts.into_iter().flatten().enumerate() {
+            let key = format!("exchange.{name}.accounts[{n}].password");
+            named.extend(text(account).map(|secret| (key, secret)));
+        }
+    }
+    let default = ProxySettings::default().password_secret;
+    let proxy = file.settings.proxy.as_ref().map(|proxy| proxy.password_secret.clone());
+    named.extend(
+        proxy.filter(|secret| *secret != default).map(|secret| ("proxy.password_secret".to_owned(), secret)),
+    );
+    named
+}
+
+/// A name of a secret that is not there is most often the secret itself, in a file that is not sealed.
+fn refuse_unsealed(
+    file: &SettingsFile,
+    named_before: &BTreeSet<(String, String)>,
+    secrets: &SecretStore,
+) -> anyhow::Result<()> {
+    let named = named_secrets(file);
+    match named.difference(named_before).find(|(_, secret)| secrets.get(secret).is_none()) {
+        Some((key, _)) => bail!(
+            "{key} names a sealed secret, and there is none of that name. A password does not belong into the settings: \
+             leave the key out and give it with --secret-from-stdin password"
+        ),
+        None => Ok(()),
+    }
+}
+
 fn forget(mut draft: Draft, name: &str) -> anyhow::Result<ExitCode> {
-    if draft.secrets.get(name).is_none() {
+    // Of a damaged file nobody knows what it held; it goes as a whole.
+    if draft.secrets.get(name).is_none() && !draft.secrets_lost {
         let names: Vec<&str> = draft.secrets.names().collect();
         bail!("there is no secret {name}; sealed are: {}", names.join(", "));
     }
     draft.secrets = draft.secrets.without(name);
     draft.save()?;
-    eprintln!("The secret {name} is removed.");
+    say::note(format_args!("The secret {name} is removed."));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -239,7 +282,30 @@ fn is_list(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use causeway_protocol::Secret;
+
     use super::*;
+
+    #[test]
+    fn a_password_where_its_name_belongs_is_refused_and_not_repeated() {
+        let file = |text: &str| SettingsFile::parse(PathBuf::from("agent.toml"), text.to_owned()).unwrap();
+        let secrets = SecretStore::default().with("mine", Secret::new("x"));
+        let none = BTreeSet::new();
+        for (text, key) in [
+            ("[directory.default]\npassword = \"canary\"\n", "directory.default.password"),
+            (
+                "[exchange.a]\naccounts = [{ user = \"u\" }, { user = \"v\", password = \"canary\" }]\n",
+                "exchange.a.accounts[1].password",
+            ),
+            ("[proxy]\npassword_secret = \"canary\"\n", "proxy.password_secret"),
+        ] {
+            let said = refuse_unsealed(&file(text), &none, &secrets).unwrap_err().to_string();
+            assert!(said.starts_with(key) && !said.contains("canary"), "{said}");
+            refuse_unsealed(&file(&text.replace("canary", "mine")), &none, &secrets).unwrap();
+            // What was there before is not this command's affair.
+            refuse_unsealed(&file(text), &named_secrets(&file(text)), &secrets).unwrap();
+        }
+    }
 
     #[test]
     fn values_are_toml_or_text() {

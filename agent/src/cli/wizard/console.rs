@@ -1,9 +1,11 @@
 //! Questions and answers, line by line: works over ssh, on a dumb terminal, in a Windows console and from a pipe.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 
 use causeway_protocol::Secret;
 use thiserror::Error;
+
+use crate::cli::say;
 
 /// The person has gone: end of input.
 #[derive(Debug, Error)]
@@ -27,15 +29,15 @@ pub(super) struct Terminal;
 
 impl Console for Terminal {
     fn say(&mut self, text: &str) {
-        println!("{text}");
+        // Whoever has gone will not answer the next question either.
+        let _ = say::line(text);
     }
 
     fn line(&mut self, prompt: &str) -> anyhow::Result<String> {
-        print!("{prompt}");
-        io::stdout().flush()?;
+        say::text(prompt)?;
         let mut line = String::new();
         if io::stdin().lock().read_line(&mut line)? == 0 {
-            println!();
+            say::line("")?;
             return Err(Gone.into());
         }
         Ok(line.trim().to_owned())
@@ -45,8 +47,7 @@ impl Console for Terminal {
         if !io::stdin().is_terminal() {
             return self.line(prompt).map(Secret::new);
         }
-        print!("{prompt}");
-        io::stdout().flush()?;
+        say::text(prompt)?;
         // Its terminal writes the line end that was not echoed.
         let typed = zeroize::Zeroizing::new(console::Term::stdout().read_secure_line()?);
         Ok(Secret::new(typed.as_str()))
@@ -64,7 +65,7 @@ pub(super) fn restore_after_interrupt() {
     tokio::spawn(async move {
         if tokio::signal::ctrl_c().await.is_ok() {
             let _ = tcsetattr(io::stdin(), OptionalActions::Now, &found);
-            let _ = writeln!(io::stderr());
+            say::note("");
             std::process::exit(INTERRUPTED);
         }
     });

@@ -226,7 +226,8 @@ impl ProxySettings {
         let Some(username) = &self.username else { return Ok(None) };
         let password = secrets.get(&self.password_secret).cloned().ok_or_else(|| Problem {
             key: "proxy.password_secret",
-            problem: format!("there is no secret {}", self.password_secret),
+            // Not its name: it may be the password itself.
+            problem: "it names a secret that is not stored".to_owned(),
             advice: "give it with: causeway-agent configure proxy --secret-from-stdin password",
         })?;
         Ok(Some(Credentials { username: username.clone(), password }))

@@ -21,7 +21,7 @@ pub(crate) fn install(place: &ServicePlace) -> anyhow::Result<()> {
         .with_context(|| format!("find {}; enrol first", place.data_dir.display()))?;
     let path = place.unit_dir.join(UNIT);
     fs::write(&path, unit(&program, &data_dir)?).with_context(|| format!("write {}", path.display()))?;
-    eprintln!("Wrote {}", path.display());
+    crate::cli::say::note(format_args!("Wrote {}", path.display()));
     systemctl(&["daemon-reload"])?;
     systemctl(&["enable", UNIT])
 }
@@ -37,7 +37,7 @@ pub(crate) fn remove(place: &ServicePlace) -> anyhow::Result<()> {
     }
     let disabled = systemctl(&["disable", "--now", UNIT]);
     fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))?;
-    eprintln!("Removed {}", path.display());
+    crate::cli::say::note(format_args!("Removed {}", path.display()));
     disabled?;
     systemctl(&["daemon-reload"])
 }
@@ -138,6 +138,7 @@ PrivateDevices=yes
 ReadWritePaths={data_dir}
 RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX AF_NETLINK
 LimitNOFILE=65536
+LimitCORE=0
 
 [Install]
 WantedBy=multi-user.target
@@ -166,6 +167,7 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("ReadWritePaths=\"/var/lib/100%%\"\n"), "{text}");
+        assert!(text.contains("\nLimitCORE=0\n"), "{text}");
         assert!(unit(Path::new("/a\nExecStartPre=/bin/sh"), Path::new("/b")).is_err());
     }
 }

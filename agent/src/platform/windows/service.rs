@@ -60,9 +60,12 @@ pub(crate) fn install(place: &ServicePlace) -> anyhow::Result<()> {
     service.update_failure_actions(recovery()).context("set what happens when the service fails")?;
     // Since Windows Vista; Wine has no such setting, and a service without it is still a service.
     if let Err(error) = service.set_failure_actions_on_non_crash_failures(true) {
-        eprintln!("It will be restarted after crashes, but not after errors: {}", Chain(&error));
+        crate::cli::say::note(format_args!(
+            "It will be restarted after crashes, but not after errors: {}",
+            Chain(&error)
+        ));
     }
-    eprintln!("Installed the service {SERVICE_NAME}");
+    crate::cli::say::note(format_args!("Installed the service {SERVICE_NAME}"));
     Ok(())
 }
 
@@ -77,7 +80,7 @@ pub(crate) fn remove(_: &ServicePlace) -> anyhow::Result<()> {
     }
     service.delete().context("remove the service")?;
     event_log::remove().context("remove the source of the event log")?;
-    eprintln!("Removed the service {SERVICE_NAME}");
+    crate::cli::say::note(format_args!("Removed the service {SERVICE_NAME}"));
     Ok(())
 }
 

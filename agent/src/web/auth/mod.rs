@@ -80,12 +80,10 @@ pub enum AuthError {
         user: String,
     },
     /// There is no password.
-    #[error("the secret {name} with the password of {user} is not stored")]
+    #[error("the secret with the password of {user} is not stored")]
     NoSecret {
-        /// Who.
+        /// Who. Not the secret's name: where a person chose it, it may be the password itself.
         user: String,
-        /// Name of the secret.
-        name: String,
     },
     /// Nothing the server offers can be used.
     #[error("none of the ways to sign in that {server} offers ({offered}) can be used: {why}")]
@@ -147,7 +145,7 @@ impl Accounts {
     pub fn credentials(&self, user: &str, name: &str) -> Result<Credentials, AuthError> {
         let secret = self.secrets.newest(name).filter(|secret| !secret.is_empty());
         let Some(password) = secret else {
-            return Err(AuthError::NoSecret { user: user.to_owned(), name: name.to_owned() });
+            return Err(AuthError::NoSecret { user: user.to_owned() });
         };
         if self.secrets.is_refused(user, &password) {
             return Err(AuthError::Held { user: user.to_owned() });
