@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
-use axum::{Json, Router};
+use axum::Router;
+use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use causeway_mock_kit::admin::{AdminError, AdminWorld};
+use causeway_mock_kit::admin::{AdminError, AdminWorld, Json, Path, Query};
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};

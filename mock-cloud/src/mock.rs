@@ -230,7 +230,7 @@ async fn serve(
     let world = Arc::new(CloudWorld(Arc::clone(cloud)));
     let admin_router = admin::router(cloud.kit.clone(), world, crate::drain::routes(Arc::clone(cloud)));
     let mut tasks = vec![port::serve(Arc::clone(cloud), public, router).map_err(StartError::Pki)?];
-    tasks.push(tokio::spawn(admin::serve_admin(plain, pages.router(false), stop.clone())));
+    tasks.push(tokio::spawn(admin::serve(plain, pages.router(false), stop.clone())));
     tasks.push(tokio::spawn(admin::serve_admin(admin, admin_router, stop.clone())));
     tasks.push(tokio::spawn(Arc::clone(cloud).emit_verdicts()));
     dispatch::start(cloud);

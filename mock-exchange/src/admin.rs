@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
-use axum::{Json, Router};
+use axum::Router;
+use axum::extract::State;
 use causeway_mock_kit::KitContext;
-use causeway_mock_kit::admin::{AdminError, AdminWorld};
+use causeway_mock_kit::admin::{AdminError, AdminWorld, Json, Path, Query};
 use causeway_protocol::Chain;
 use causeway_protocol::cmdlet::{Cmdlet, ErrorRecord};
 use futures_util::future::BoxFuture;

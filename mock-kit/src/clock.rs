@@ -6,6 +6,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::limits::CLOCK_MAX_MS;
+
+/// A step that would take the clock past [`CLOCK_MAX_MS`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the clock goes no further than {CLOCK_MAX_MS} (milliseconds since 1970), and would show more")]
+pub struct TooFar;
+
 /// Unix milliseconds as the mock sees them. Clones share one clock.
 ///
 /// Time comes from tokio, so a test with paused time controls it too.
@@ -40,12 +47,26 @@ impl Clock {
     /// The current Unix time in milliseconds.
     pub fn now_ms(&self) -> i64 {
         let base = *self.0.base_ms.borrow();
-        base + self.0.started.map_or(0, |started| millis(started.elapsed()))
+        base.saturating_add(self.0.started.map_or(0, |started| millis(started.elapsed())))
     }
 
-    /// Moves the clock forward and wakes whoever sleeps on it.
+    /// Moves the clock forward, at most to [`CLOCK_MAX_MS`], and wakes whoever sleeps on it.
     pub fn advance(&self, by: Duration) {
-        self.0.base_ms.send_modify(|base| *base += millis(by));
+        self.0
+            .base_ms
+            .send_modify(|base| *base = base.saturating_add(millis(by)).min(CLOCK_MAX_MS.max(*base)));
+    }
+
+    /// As [`Clock::advance`], all of it or nothing.
+    ///
+    /// # Errors
+    /// [`TooFar`] when the clock would go past [`CLOCK_MAX_MS`].
+    pub fn try_advance(&self, by: Duration) -> Result<(), TooFar> {
+        if self.now_ms().saturating_add(millis(by)) > CLOCK_MAX_MS {
+            return Err(TooFar);
+        }
+        self.advance(by);
+        Ok(())
     }
 
     /// True when time flows without [`Clock::advance`].
@@ -106,6 +127,17 @@ mod tests {
         assert!(!sleeper.is_finished(), "one second is still missing");
         clock.advance(Duration::from_secs(1));
         assert_eq!(sleeper.await.unwrap(), 61_000);
+    }
+
+    #[test]
+    fn the_clock_ends_before_it_overflows() {
+        let clock = Clock::stepped(1_000);
+        assert_eq!(clock.try_advance(Duration::from_millis(i64::MAX as u64)), Err(TooFar));
+        assert_eq!(clock.now_ms(), 1_000, "a step too far is none");
+        clock.try_advance(Duration::from_millis(CLOCK_MAX_MS as u64 - 1_000)).unwrap();
+        assert_eq!(clock.try_advance(Duration::from_millis(1)), Err(TooFar));
+        clock.advance(Duration::MAX);
+        assert_eq!(clock.now_ms(), CLOCK_MAX_MS);
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,7 +31,7 @@ pub struct Entry {
     /// The answer in the protocol's words, such as `success` or `49 data 52e`.
     pub outcome: String,
     /// Whatever else the mock finds worth telling.
-    #[schema(value_type = Object)]
+    #[schema(value_type = Option<Object>)]
     pub detail: Value,
 }
 

@@ -44,6 +44,10 @@ pub const ADMIN_BODY_MAX_BYTES: usize = 64 * 1024 * 1024;
 /// Connections to one admin API: tests in parallel and a browser or two; more wait.
 pub const ADMIN_CONNECTIONS_MAX: usize = 256;
 
+/// The last moment a mock's clock can be pushed to, the beginning of the year 9000 in Unix milliseconds: what a mock signs
+/// or writes then must still end in a year of four digits (RFC 5280 section 4.1.2.5.2).
+pub const CLOCK_MAX_MS: i64 = 221_845_392_000_000;
+
 /// Time a stopping mock gets before the process ends anyway; the contract is one second.
 pub const STOP_TIMEOUT: Duration = Duration::from_millis(800);
 
@@ -52,6 +56,11 @@ pub const REBIND_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// People in one generated company. RIDs and employee numbers stay below 2^30 (MS-DTYP 2.4.2) with this many.
 pub const PEOPLE_MAX: usize = 2_000_000;
+
+/// Letters of a company's DNS domain, and of one label of it (RFC 1035 section 2.3.4; 253 is what 255 octets leave).
+pub const DOMAIN_MAX_BYTES: usize = 253;
+/// See [`DOMAIN_MAX_BYTES`].
+pub const LABEL_MAX_BYTES: usize = 63;
 
 /// Head of one HTTP CONNECT request.
 pub const CONNECT_HEAD_MAX_BYTES: usize = 16 * 1024;

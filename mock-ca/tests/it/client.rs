@@ -72,7 +72,8 @@ impl Line {
     ) -> Option<Response> {
         let (_, rest) = url.split_once("://").unwrap();
         let path = rest.find('/').map_or("/", |at| &rest[at..]);
-        let mut request = Request::builder().method(method).uri(path).header("host", "pki1.acme.example");
+        let host = rest.split('/').next().unwrap_or_default();
+        let mut request = Request::builder().method(method).uri(path).header("host", host);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

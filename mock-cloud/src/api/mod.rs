@@ -99,6 +99,7 @@ pub fn router(cloud: Arc<Cloud>) -> Router {
     complete(&mut document);
     let paths = std::mem::take(&mut document.paths.paths);
     document.paths.paths = paths.into_iter().map(|(path, item)| (format!("{BASE}{path}"), item)).collect();
+    causeway_mock_kit::admin::describe_responses(&mut document);
     let json: Arc<str> = document.to_json().expect("an OpenAPI document is plain JSON").into();
     let guarded = routes
         .fallback(|request: Request| async move { Problem::not_found("route", request.uri().path()) })

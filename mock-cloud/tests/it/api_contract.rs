@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use causeway_mock_kit::admin::undescribed;
 use http::Method;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::World;
 use crate::support::http::Api;
@@ -52,6 +54,23 @@ async fn the_document_names_every_route_of_the_contract() {
     }
     assert_eq!(document["security"], json!([{"bearer": []}]));
     assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+}
+
+#[tokio::test]
+async fn every_response_of_both_documents_is_described() {
+    let world = World::start().await;
+    let document = document(&world).await;
+    assert_eq!(undescribed(&document), [""; 0]);
+    let at = world.mock.urls()["admin"].trim_start_matches("http://");
+    let mut tcp = tokio::net::TcpStream::connect(at).await.unwrap();
+    let head = format!("GET /openapi.json HTTP/1.1\r\nHost: {at}\r\nConnection: close\r\n\r\n");
+    tcp.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).await.unwrap();
+    let (_, document) = answer.split_once("\r\n\r\n").unwrap();
+    let document: Value = serde_json::from_str(document).unwrap();
+    assert!(document["paths"]["/world/drain"].is_object());
+    assert_eq!(undescribed(&document), [""; 0]);
 }
 
 #[tokio::test]

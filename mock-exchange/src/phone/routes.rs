@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use causeway_mock_kit::admin::AdminError;
+use causeway_mock_kit::admin::{AdminError, Json, Path};
 use causeway_protocol::Secret;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;

@@ -1,5 +1,8 @@
 //! The admin API every mock has on loopback: health, world, journal, faults, clock, and its OpenAPI document.
 
+mod document;
+mod extract;
+mod guard;
 mod problem;
 mod routes;
 
@@ -8,7 +11,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::DefaultBodyLimit;
 use axum::http::{Request, StatusCode};
+use axum::middleware;
 use futures_util::future::BoxFuture;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -19,11 +24,13 @@ use tokio_util::sync::CancellationToken;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
+pub use document::{describe_responses, undescribed};
+pub use extract::{Json, Path, Query};
 pub use problem::{AdminError, Problem};
 pub use routes::{Advance, ClockView, JournalPage, NewFault};
 
 use crate::KitContext;
-use crate::limits::ADMIN_CONNECTIONS_MAX;
+use crate::limits::{ADMIN_BODY_MAX_BYTES, ADMIN_CONNECTIONS_MAX};
 
 /// Time a client has to send a request head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -65,6 +72,7 @@ pub fn router(cx: KitContext, world: Arc<dyn AdminWorld>, extra: OpenApiRouter) 
                 format!("there is no {} {}; see /openapi.json", request.method(), request.uri().path());
             Problem::response(StatusCode::NOT_FOUND, "", &detail)
         })
+        .layer(DefaultBodyLimit::max(ADMIN_BODY_MAX_BYTES))
 }
 
 /// The routes and the document that describes them.
@@ -73,11 +81,22 @@ fn parts(cx: KitContext, world: Arc<dyn AdminWorld>, extra: OpenApiRouter) -> (R
     let (router, mut document) = routes::routes(cx, world).merge(extra).split_for_parts();
     document.info.title = format!("{service} admin API");
     document.info.version = env!("CARGO_PKG_VERSION").to_owned();
+    document::add_refusals(&mut document);
+    describe_responses(&mut document);
     (router, document)
 }
 
-/// Serves HTTP/1.1 until `stop` is cancelled; then closes all connections, also those in a long poll.
+/// Serves an admin API until `stop` is cancelled. On loopback nobody but programs of this machine may call it: a foreign
+/// `Origin`, and a `Host` that is neither an address nor `localhost`, are refused. Whoever lets it listen elsewhere
+/// decides thereby that everybody who reaches it owns the mock.
 pub async fn serve_admin(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let guarded = listener.local_addr().is_ok_and(|address| guard::is_needed(address.ip()));
+    let router = if guarded { router.layer(middleware::from_fn(guard::refuse_pages)) } else { router };
+    serve(listener, router, stop).await;
+}
+
+/// Serves HTTP/1.1 until `stop` is cancelled; then closes all connections, also those in a long poll.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {

@@ -29,6 +29,12 @@ pub enum AdminError {
         /// What it contradicts.
         detail: String,
     },
+    /// The body is larger than any this API takes.
+    #[error("{detail}")]
+    TooLarge {
+        /// The limit.
+        detail: String,
+    },
     /// The mock does not offer this.
     #[error("{detail}")]
     NotOffered {
@@ -64,6 +70,7 @@ impl AdminError {
             Self::Invalid { .. } => StatusCode::BAD_REQUEST,
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::Conflict { .. } => StatusCode::CONFLICT,
+            Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NotOffered { .. } => StatusCode::NOT_IMPLEMENTED,
             Self::Failed { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }

@@ -3,22 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use utoipa::{IntoParams, OpenApi as _, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::{AdminError, AdminWorld, Problem};
+use super::{AdminError, AdminWorld, Json, Path, Problem, Query};
 use crate::KitContext;
 use crate::fault::{FaultId, Installed, Rule};
 use crate::journal::Entry;
-use crate::limits::{ADMIN_BODY_MAX_BYTES, JOURNAL_WAIT_MAX};
+use crate::limits::JOURNAL_WAIT_MAX;
 
 /// What `GET /journal` returns.
 #[derive(Serialize, Deserialize, ToSchema, Debug)]
@@ -83,19 +80,7 @@ pub(super) fn routes(cx: KitContext, world: Arc<dyn AdminWorld>) -> OpenApiRoute
         .routes(routes!(remove_fault))
         .routes(routes!(get_clock))
         .routes(routes!(advance_clock))
-        .layer(DefaultBodyLimit::max(ADMIN_BODY_MAX_BYTES))
         .with_state(Api { cx, world })
-}
-
-/// Parses a body ourselves, so that a wrong one is answered with a problem document that names the place.
-///
-/// # Errors
-/// [`AdminError::Invalid`] with line and column.
-fn body<T: DeserializeOwned>(bytes: &Bytes) -> Result<T, AdminError> {
-    serde_json::from_slice(bytes).map_err(|error| {
-        let place = format!("line {} column {}", error.line(), error.column());
-        AdminError::invalid(place, error.to_string())
-    })
 }
 
 /// Is the mock up
@@ -131,30 +116,26 @@ async fn get_world(State(api): State<Api>) -> Json<Value> {
 /// Replace the whole world, all or nothing
 #[utoipa::path(put, path = "/world", tag = "world", request_body = Object,
     responses((status = 204), (status = 400, body = Problem, content_type = "application/problem+json")))]
-async fn put_world(State(api): State<Api>, bytes: Bytes) -> Result<StatusCode, AdminError> {
-    api.world.replace_world(body(&bytes)?).await?;
+async fn put_world(State(api): State<Api>, Json(world): Json<Value>) -> Result<StatusCode, AdminError> {
+    api.world.replace_world(world).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
 /// What the mock received, optionally waiting for something new
 #[utoipa::path(get, path = "/journal", tag = "journal", params(JournalQuery),
     responses((status = 200, body = JournalPage), (status = 400, body = Problem, content_type = "application/problem+json")))]
-async fn get_journal(
-    State(api): State<Api>,
-    query: Result<Query<JournalQuery>, axum::extract::rejection::QueryRejection>,
-) -> Result<Json<JournalPage>, AdminError> {
-    let Query(query) = query.map_err(|error| AdminError::invalid("query", error.body_text()))?;
+async fn get_journal(State(api): State<Api>, Query(query): Query<JournalQuery>) -> Json<JournalPage> {
     let wait = Duration::from_millis(query.wait_ms).min(JOURNAL_WAIT_MAX);
     if !wait.is_zero() {
         // Running out of time is not an error here: the page is then empty.
         let _ = api.cx.journal.wait(query.after, wait, |_| true).await;
     }
     let journal = &api.cx.journal;
-    Ok(Json(JournalPage {
+    Json(JournalPage {
         entries: journal.after(query.after),
         last_seq: journal.last_seq(),
         dropped: journal.dropped(),
-    }))
+    })
 }
 
 /// Forget what was received
@@ -174,8 +155,11 @@ async fn list_faults(State(api): State<Api>) -> Json<Vec<Installed>> {
 #[utoipa::path(post, path = "/faults", tag = "faults", request_body = Rule,
     responses((status = 201, body = NewFault), (status = 400, body = Problem, content_type = "application/problem+json"),
               (status = 409, body = Problem, content_type = "application/problem+json")))]
-async fn add_fault(State(api): State<Api>, bytes: Bytes) -> Result<(StatusCode, Json<NewFault>), AdminError> {
-    let id = api.cx.faults.try_add(body(&bytes)?).map_err(|error| AdminError::conflict(error.to_string()))?;
+async fn add_fault(
+    State(api): State<Api>,
+    Json(rule): Json<Rule>,
+) -> Result<(StatusCode, Json<NewFault>), AdminError> {
+    let id = api.cx.faults.try_add(rule).map_err(|error| AdminError::conflict(error.to_string()))?;
     Ok((StatusCode::CREATED, Json(NewFault { id })))
 }
 
@@ -189,8 +173,7 @@ async fn clear_faults(State(api): State<Api>) -> StatusCode {
 /// Remove one fault rule
 #[utoipa::path(delete, path = "/faults/{id}", tag = "faults", params(("id" = u64, Path, description = "Number of the rule")),
     responses((status = 204), (status = 404, body = Problem, content_type = "application/problem+json")))]
-async fn remove_fault(State(api): State<Api>, Path(id): Path<String>) -> Result<StatusCode, AdminError> {
-    let number = id.parse().map_err(|_| AdminError::invalid("id", format!("{id:?} is not a number")))?;
+async fn remove_fault(State(api): State<Api>, Path(number): Path<u64>) -> Result<StatusCode, AdminError> {
     if api.cx.faults.remove(FaultId(number)) {
         Ok(StatusCode::NO_CONTENT)
     } else {
@@ -207,9 +190,12 @@ async fn get_clock(State(api): State<Api>) -> Json<ClockView> {
 /// Move the mock's clock forward
 #[utoipa::path(post, path = "/clock/advance", tag = "clock", request_body = Advance,
     responses((status = 200, body = ClockView), (status = 400, body = Problem, content_type = "application/problem+json")))]
-async fn advance_clock(State(api): State<Api>, bytes: Bytes) -> Result<Json<ClockView>, AdminError> {
-    let advance: Advance = body(&bytes)?;
-    api.cx.clock.advance(Duration::from_millis(advance.ms));
+async fn advance_clock(
+    State(api): State<Api>,
+    Json(advance): Json<Advance>,
+) -> Result<Json<ClockView>, AdminError> {
+    let by = Duration::from_millis(advance.ms);
+    api.cx.clock.try_advance(by).map_err(|error| AdminError::invalid("/ms", error.to_string()))?;
     Ok(Json(clock_view(&api)))
 }
 

@@ -210,7 +210,7 @@ pub enum Fault {
         word: String,
         /// Its arguments.
         #[serde(default)]
-        #[schema(value_type = Object)]
+        #[schema(value_type = Option<Object>)]
         args: serde_json::Value,
     },
 }

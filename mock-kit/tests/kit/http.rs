@@ -19,7 +19,7 @@ pub(crate) async fn call(address: SocketAddr, method: &str, path: &str, body: &s
     let mut stream = TcpStream::connect(address).await.unwrap();
     let length = body.len();
     let text = format!(
-        "{method} {path} HTTP/1.1\r\nHost: kit\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
     );
     stream.write_all(text.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
