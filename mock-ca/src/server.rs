@@ -123,7 +123,7 @@ impl World {
             let language = config.ndes.language.clone();
             return Err(StartError::UnknownLanguage { language, known: ndes::languages() });
         }
-        let company = Arc::new(Company::generate(&config.common.company()));
+        let company = Arc::new(Company::generate(&config.common.company().map_err(StartError::Config)?));
         let mut authority = config.authority.clone();
         authority.tiers.get_or_insert(profile.tiers);
         authority.ra.get_or_insert(profile.ra);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock, Tasks};
+use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock, Tasks, check_hosts};
 use causeway_mock_kit::kerberos::KeytabError;
 use causeway_mock_kit::listen::{self, BindError, FaultStream};
 use causeway_mock_kit::ntlm::{channel_binding_hash, tls_server_end_point};
@@ -321,11 +321,14 @@ fn build(config: &Config, clock: Clock) -> Result<Organisation, StartError> {
     if config.servers.is_empty() {
         return Err(StartError::NoServer);
     }
+    let controllers = config.domain_controllers.iter().map(|controller| controller.name.as_str());
+    check_hosts(controllers).map_err(StartError::Config)?;
+    check_hosts(config.servers.iter().map(String::as_str)).map_err(StartError::Config)?;
     let profile = Profile::named(&config.personality).ok_or_else(|| StartError::UnknownPersonality {
         name: config.personality.clone(),
         known: Profile::names(),
     })?;
-    let company = Arc::new(Company::generate(&config.common.company()));
+    let company = Arc::new(Company::generate(&config.common.company().map_err(StartError::Config)?));
     Ok(Organisation::build(config, profile, company, clock))
 }
 

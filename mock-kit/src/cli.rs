@@ -1,6 +1,6 @@
 //! Flags, configuration file, ready line and life of a stand-alone mock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use crate::limits::STOP_TIMEOUT;
-use crate::world::{Company, PersonState};
+use crate::limits::{DOMAIN_MAX_BYTES, LABEL_MAX_BYTES, PEOPLE_MAX, STOP_TIMEOUT};
+use crate::world::{Company, CompanySpec, PersonState};
 
 /// The flags every mock has. A mock flattens them into its own clap struct; a flag wins over the file.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -144,9 +144,44 @@ impl CommonConfig {
     }
 
     /// What the generated company is made from.
-    pub fn company(&self) -> crate::world::CompanySpec {
-        crate::world::CompanySpec { seed: self.seed, users: self.users, domain: self.domain.clone() }
+    ///
+    /// # Errors
+    /// [`ConfigError::TooManyPeople`] and [`ConfigError::NoDomain`].
+    pub fn company(&self) -> Result<CompanySpec, ConfigError> {
+        let Self { users, domain, .. } = self;
+        if *users > PEOPLE_MAX {
+            return Err(ConfigError::TooManyPeople { users: *users });
+        }
+        if domain.len() > DOMAIN_MAX_BYTES || !domain.split('.').all(is_label) {
+            return Err(ConfigError::NoDomain { domain: domain.clone() });
+        }
+        Ok(CompanySpec { seed: self.seed, users: *users, domain: domain.clone() })
     }
+}
+
+/// Refuses short host names that can be no part of a DNS name, and two machines of one name.
+///
+/// # Errors
+/// [`ConfigError::NoHostName`] and [`ConfigError::HostTwice`] name the one at fault.
+pub fn check_hosts<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), ConfigError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !is_label(name) {
+            return Err(ConfigError::NoHostName { name: name.to_owned() });
+        }
+        if !seen.insert(name.to_ascii_lowercase()) {
+            return Err(ConfigError::HostTwice { name: name.to_owned() });
+        }
+    }
+    Ok(())
+}
+
+/// One label of a host name (RFC 1123 section 2.1).
+fn is_label(text: &str) -> bool {
+    (1..=LABEL_MAX_BYTES).contains(&text.len())
+        && text.bytes().all(|letter| letter.is_ascii_alphanumeric() || letter == b'-')
+        && !text.starts_with('-')
+        && !text.ends_with('-')
 }
 
 /// A configuration that cannot be used.
@@ -181,6 +216,30 @@ pub enum ConfigError {
         name: String,
         /// The names that exist.
         known: String,
+    },
+    /// More people than a company can have.
+    #[error("{users} people are more than the {PEOPLE_MAX} a company can have; see users")]
+    TooManyPeople {
+        /// The number given.
+        users: usize,
+    },
+    /// The domain is no DNS name.
+    #[error("{domain:?} is no DNS domain; write it as acme.example")]
+    NoDomain {
+        /// The text given.
+        domain: String,
+    },
+    /// A machine's short name is no host name.
+    #[error("{name:?} is no host name; use letters, digits and hyphens")]
+    NoHostName {
+        /// The name given.
+        name: String,
+    },
+    /// Two machines have one name.
+    #[error("two servers are called {name:?}")]
+    HostTwice {
+        /// Their name.
+        name: String,
     },
 }
 
@@ -443,6 +502,33 @@ mod tests {
         assert!(common.check_ports(&["ldap", "ldaps", "admin"]).is_ok());
         let error = common.check_ports(&["ldap", "admin"]).unwrap_err().to_string();
         assert_eq!(error, "no front end is called \"ldaps\"; the known ones are ldap, admin");
+    }
+
+    #[test]
+    fn settings_no_company_can_be_made_from_are_refused() {
+        let with = |users: usize, domain: &str| {
+            let common = CommonConfig { users, domain: domain.to_owned(), ..CommonConfig::default() };
+            common.company().map_err(|error| error.to_string())
+        };
+        for (users, domain) in [(PEOPLE_MAX, "acme.example"), (0, "local"), (1, "XN--A.b-2.c3")] {
+            let company = with(users, domain).unwrap();
+            assert_eq!((company.users, company.domain.as_str()), (users, domain));
+        }
+        let error = with(100_000_000, "acme.example").unwrap_err();
+        assert_eq!(error, "100000000 people are more than the 2000000 a company can have; see users");
+        let long = format!("{}example", "label.".repeat(42));
+        let label = "x".repeat(64);
+        for domain in
+            ["", ".", "..", "acme.", ".example", "x y,z=\0", "a_b", "-a.b", "a-.b", "é.fr", &long, &label]
+        {
+            let error = with(1, domain).unwrap_err();
+            assert!(error.contains("is no DNS domain"), "{domain}: {error}");
+        }
+        check_hosts(["dc1", "dc2"]).unwrap();
+        assert_eq!(check_hosts(["dc1", "DC1"]).unwrap_err().to_string(), "two servers are called \"DC1\"");
+        for name in ["", "dc1.acme", "dc,1"] {
+            assert!(check_hosts([name]).unwrap_err().to_string().contains("is no host name"), "{name}");
+        }
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{Path, State};
-use axum::{Json, Router};
+use axum::Router;
+use axum::extract::State;
 use causeway_mock_kit::KitContext;
-use causeway_mock_kit::admin::{AdminError, AdminWorld};
+use causeway_mock_kit::admin::{AdminError, AdminWorld, Json, Path};
 use causeway_mock_kit::world::Company;
 use causeway_protocol::Chain;
 use futures_util::future::BoxFuture;
@@ -160,7 +160,7 @@ impl AdminWorld for Adapter {
                 serde_json::from_value(world).map_err(|error| AdminError::invalid("", error.to_string()))?;
             let ldif = document.ldif.clone();
             self.0
-                .replace(changed(self.0.world(), document), ldif.as_deref())
+                .replace(changed(self.0.world(), document)?, ldif.as_deref())
                 .map_err(|error| AdminError::invalid("", Chain(&error).to_string()))?;
             Ok(())
         })
@@ -178,7 +178,7 @@ impl AdminWorld for Adapter {
     }
 }
 
-fn changed(mut world: World, document: WorldDocument) -> World {
+fn changed(mut world: World, document: WorldDocument) -> Result<World, AdminError> {
     let config = &mut world.config;
     let common = &mut config.common;
     if let Some(personality) = document.personality {
@@ -190,8 +190,9 @@ fn changed(mut world: World, document: WorldDocument) -> World {
     config.servers = document.servers.unwrap_or_else(|| config.servers.clone());
     config.policies = document.policies.unwrap_or_else(|| config.policies.clone());
     config.accounts = document.accounts.unwrap_or_else(|| config.accounts.clone());
-    world.people = Arc::new(Company::generate(&config.common.company()));
-    world
+    let company = config.common.company().map_err(|error| AdminError::invalid("", error.to_string()))?;
+    world.people = Arc::new(Company::generate(&company));
+    Ok(world)
 }
 
 fn describe(inner: &Inner) -> Value {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock, Tasks};
+use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock, Tasks, check_hosts};
 use causeway_mock_kit::listen::{self, BindError};
 use causeway_mock_kit::pki::{PkiError, TestCa};
 use causeway_mock_kit::world::{Company, PersonState};
@@ -83,7 +83,7 @@ impl MockLdap {
     pub async fn start(config: Config) -> Result<Self, StartError> {
         config.common.check_ports(&known_fronts()).map_err(StartError::Config)?;
         let cx = KitContext::from_common("mock-ldap", &config.common);
-        let people = Arc::new(Company::generate(&config.common.company()));
+        let people = Arc::new(Company::generate(&config.common.company().map_err(StartError::Config)?));
         let directory = build(&config, &people, cx.clock.clone())?;
         let personality = directory.personality().clone();
 
@@ -276,6 +276,7 @@ fn build(config: &Config, people: &Company, clock: Clock) -> Result<Arc<Director
     if config.servers.is_empty() || config.servers.len() > SERVERS_MAX {
         return Err(StartError::ServerCount { count: config.servers.len() });
     }
+    check_hosts(config.servers.iter().map(|server| server.name.as_str())).map_err(StartError::Config)?;
     let mut personality = Personality::named(&config.personality).ok_or_else(|| {
         let known = Vendor::ALL.map(|vendor| Personality::of(vendor).name).join(", ");
         StartError::UnknownPersonality { name: config.personality.clone(), known }

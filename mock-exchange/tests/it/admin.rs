@@ -50,6 +50,7 @@ async fn phones_and_mailboxes_are_shown_and_no_password() {
     let password = mock.service_account().password;
     assert!(!format!("{world}{mailbox}{list}").contains(&password));
     let (_, document) = http(&mock, "GET", "/openapi.json", None).await;
+    assert_eq!(causeway_mock_kit::admin::undescribed(&document), [""; 0]);
     for path in ["/world/devices", "/world/mailboxes/{user}", "/world/cmdlets", "/world/app/certificates"] {
         assert!(document["paths"][path].is_object(), "{path}");
     }
@@ -97,9 +98,15 @@ async fn another_world_replaces_the_present_one() {
     assert_eq!(status / 100, 2);
     let (_, health) = http(&mock, "GET", "/health", None).await;
     assert_eq!((&health["personality"], &health["devices"]), (&json!("exchange2010"), &json!(3)), "{health}");
-    for wrong in
-        [json!({ "personality": "exchange5" }), json!({ "persona": 1 }), json!({ "domain_controllers": [] })]
-    {
+    for wrong in [
+        json!({ "personality": "exchange5" }),
+        json!({ "persona": 1 }),
+        json!({ "users": 100_000_000 }),
+        json!({ "domain": "acme..example" }),
+        json!({ "domain_controllers": [] }),
+        json!({ "domain_controllers": [{ "name": "dc1" }, { "name": "dc1" }] }),
+        json!({ "servers": ["mail1", "mail1"] }),
+    ] {
         assert_eq!(http(&mock, "PUT", "/world", Some(wrong.clone())).await.0, 400, "{wrong}");
     }
     assert_eq!(http(&mock, "GET", "/world", None).await.1["personality"], "exchange2010", "all or nothing");

@@ -25,7 +25,7 @@ pub(crate) fn organisation(personality: &str, change: impl FnOnce(&mut Config)) 
     config.common.users = 30;
     config.partnerships = Some(0);
     change(&mut config);
-    let company = Arc::new(Company::generate(&config.common.company()));
+    let company = Arc::new(Company::generate(&config.common.company().unwrap()));
     let profile = Profile::named(&config.personality).unwrap();
     Arc::new(Organisation::build(&config, profile, company, Clock::stepped(START_MS)))
 }

@@ -32,7 +32,7 @@ pub struct CompanySpec {
 
 impl Default for CompanySpec {
     fn default() -> Self {
-        crate::cli::CommonConfig::default().company()
+        crate::cli::CommonConfig::default().company().expect("the default settings make a company")
     }
 }
 
@@ -94,7 +94,8 @@ impl Company {
     /// Generates the company.
     ///
     /// # Panics
-    /// When more than [`crate::limits::PEOPLE_MAX`] people are asked for; the settings check that first.
+    /// When more than [`crate::limits::PEOPLE_MAX`] people are asked for; [`crate::cli::CommonConfig::company`] checks
+    /// that first.
     pub fn generate(spec: &CompanySpec) -> Self {
         build::company(spec)
     }

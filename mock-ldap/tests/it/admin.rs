@@ -55,8 +55,18 @@ async fn another_world_replaces_the_present_one() {
     let (status, problem) = http(&world, "PUT", "/world", Some(json!({ "personalty": "openldap" }))).await;
     assert_eq!(status, 400, "{problem}");
     assert!(problem.to_string().contains("personalty"), "{problem}");
-    let (status, _) = http(&world, "PUT", "/world", Some(json!({ "personality": "nosuch" }))).await;
-    assert_eq!(status, 400);
+    for wrong in [
+        json!({ "personality": "nosuch" }),
+        json!({ "users": 100_000_000 }),
+        json!({ "domain": ".." }),
+        json!({ "domain": "" }),
+        json!({ "domain": "x y,z=\u{0}" }),
+        json!({ "servers": [{ "name": "dc1" }, { "name": "DC1" }] }),
+        json!({ "servers": [{ "name": "dc 1" }] }),
+    ] {
+        assert_eq!(http(&world, "PUT", "/world", Some(wrong.clone())).await.0, 400, "{wrong}");
+    }
+    assert_eq!(http(&world, "GET", "/world", None).await.1["domain"], "acme.example");
 }
 
 #[tokio::test]
@@ -86,6 +96,7 @@ async fn the_document_names_every_route() {
     let world = World::ad().await;
     let (status, document) = http(&world, "GET", "/openapi.json", None).await;
     assert_eq!(status, 200);
+    assert_eq!(causeway_mock_kit::admin::undescribed(&document), [""; 0]);
     for path in [
         "/health",
         "/reset",

@@ -31,6 +31,10 @@ async fn mistakes_are_named() {
     assert!(text.contains("nosuch") && text.contains("openldap"), "{text}");
     let text = complaint(BIN, ["--port", "ldpa=0"]).await;
     assert!(text.contains("ldpa"), "{text}");
+    let text = complaint(BIN, ["--users", "100000000"]).await;
+    assert!(text.contains("2000000") && !text.contains("panicked"), "{text}");
+    let text = complaint(BIN, ["--domain", "x y"]).await;
+    assert!(text.contains("\"x y\" is no DNS domain"), "{text}");
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mock.toml");
     std::fs::write(&path, "personality = \"openldap\"\n[policies]\npage_size = 5\n").unwrap();

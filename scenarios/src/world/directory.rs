@@ -102,7 +102,7 @@ impl Directory {
         );
         super::cloud::merge(&mut settings, &spec.settings);
         let config: causeway_mock_ldap::Config = settings.try_into().context("settings of mock-ldap")?;
-        let company = Company::generate(&config.common.company());
+        let company = Company::generate(&config.common.company()?);
         let mock = MockLdap::start(config).await.context("start mock-ldap")?;
         let vocabulary = vocabulary::of(&spec.personality);
         let base = vocabulary.base.map_or_else(|| mock.directory().base_dn().to_owned(), str::to_owned);
