@@ -14,12 +14,13 @@ use http::{Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::json;
 
-use crate::core::{Authority, OcspRefusal, OcspTwist};
+use crate::core::{Authority, OcspRefusal, OcspTwist, Signer};
 use crate::limits::OCSP_MAX_BYTES;
 use crate::serve::{answer, fault};
 use crate::server::Shared;
 
-/// `/crl` is the current generation's CRL, `/crl/{n}.crl` and `/crl/{n}.cer` those of each.
+/// `/crl` is the current generation's CRL, `/crl/{n}.crl` and `/crl/{n}.cer` those of each, `root` in place of the number
+/// those of the root.
 pub(crate) fn crl_router(shared: &Arc<Shared>) -> Router {
     Router::new()
         .route("/crl", get(current_crl))
@@ -60,14 +61,13 @@ async fn publish(shared: &Arc<Shared>, file: &str) -> Response {
 }
 
 fn read_file(authority: &Authority, file: &str) -> Option<(&'static str, Vec<u8>)> {
-    let (number, kind) = file.split_once('.')?;
-    let number: u32 = number.parse().ok()?;
+    let (name, kind) = file.split_once('.')?;
+    let signer: Signer = name.parse().ok()?;
     match kind {
-        "crl" => Some(("application/pkix-crl", authority.crl(number)?)),
+        "crl" => Some(("application/pkix-crl", authority.crl(signer)?)),
         "cer" => {
             let hierarchy = authority.hierarchy();
-            let generation = hierarchy.generations.iter().find(|one| one.number == number)?;
-            Some(("application/pkix-cert", generation.authority.certificate.raw().to_vec()))
+            Some(("application/pkix-cert", hierarchy.signer(signer)?.certificate.raw().to_vec()))
         }
         _ => None,
     }

@@ -6,7 +6,7 @@ use aws_lc_rs::rand::SecureRandom as _;
 use causeway_protocol::pkix::{Digest, Key, Oid, der, oid, time};
 
 use super::template::KeyUsage;
-use super::{Links, hierarchy, template};
+use super::{Links, Signer, hierarchy, template};
 
 /// A serial number: 16 random bytes, the first bit clear so that it is positive, the second set so that its length is
 /// always the same.
@@ -117,17 +117,16 @@ impl Extensions {
         self.push(oid::AUTHORITY_KEY_ID, false, &der::sequence(&[&der::implicit(0, issuer)]));
     }
 
-    /// Where the CRL, the OCSP responder and the issuer's certificate are.
-    pub(super) fn links(&mut self, links: &Links, generation: u32) {
+    /// Where the CRL, the OCSP responder and the certificate of whoever signs it are.
+    pub(super) fn links(&mut self, links: &Links, signer: Signer) {
         let uri = |text: &str| der::implicit(6, text.as_bytes());
         if !links.crl.is_empty() {
-            let name = der::explicit(0, &der::explicit(0, &uri(&links.crl_of(generation))));
+            let name = der::explicit(0, &der::explicit(0, &uri(&links.crl_of(signer))));
             self.push(oid::CRL_DISTRIBUTION_POINTS, false, &der::sequence(&[&der::sequence(&[&name])]));
         }
         if !links.ocsp.is_empty() {
             let access = |method: Oid, url: &str| der::sequence(&[&der::oid(method), &uri(url)]);
-            let both =
-                [access(oid::OCSP, &links.ocsp), access(oid::CA_ISSUERS, &links.issuer_of(generation))];
+            let both = [access(oid::OCSP, &links.ocsp), access(oid::CA_ISSUERS, &links.issuer_of(signer))];
             self.push(oid::AUTHORITY_INFO_ACCESS, false, &der::sequence(&[&both[0], &both[1]]));
         }
     }

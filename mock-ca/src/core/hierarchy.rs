@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::certificate::{self, Body, Extensions, Serial};
 use super::keys::{self, KeyName};
 use super::template::KeyUsage;
-use super::{AuthorityConfig, Links};
+use super::{AuthorityConfig, Links, Signer};
 
 const DAY_MS: i64 = 86_400_000;
 /// Certificates begin this much earlier than now, as AD CS does it for clocks that are slow.
@@ -84,6 +84,31 @@ impl Hierarchy {
         self.generations.last().expect("a hierarchy begins with a generation")
     }
 
+    /// Everybody who answers for certificates: a root of its own, and every generation.
+    pub(super) fn signers(&self) -> impl Iterator<Item = (Signer, &Identity)> {
+        let own = !self.generations.iter().any(|one| one.authority.serial == self.root.serial);
+        let generations = self.generations.iter().map(|one| (Signer::Generation(one.number), &one.authority));
+        own.then_some((Signer::Root, &self.root)).into_iter().chain(generations)
+    }
+
+    /// One of them.
+    pub fn signer(&self, signer: Signer) -> Option<&Identity> {
+        self.signers().find(|(one, _)| *one == signer).map(|(_, identity)| identity)
+    }
+
+    /// Whether `signer` has signed a certificate of the hierarchy itself, which is in no book: the root those of issuing
+    /// authorities, these the ones of their RA.
+    pub(super) fn has_signed(&self, signer: Signer, serial: &Serial) -> bool {
+        let next = self.next.as_ref().map(|(next, _)| next);
+        self.generations.iter().chain(next).any(|one| match signer {
+            Signer::Root => one.authority.serial == *serial && one.authority.issuer == self.root.name,
+            Signer::Generation(number) => {
+                let ra = [&one.ra_signing, &one.ra_encryption];
+                one.number == number && ra.iter().any(|ra| ra.serial == *serial)
+            }
+        })
+    }
+
     /// Certificates from `generation` upwards, DER.
     pub fn chain<'a>(&'a self, generation: &'a Generation) -> Vec<&'a [u8]> {
         let mut chain = vec![generation.authority.certificate.raw()];
@@ -143,7 +168,7 @@ impl Maker<'_> {
                 let mut extensions = Extensions::default();
                 // Digital signature and encipherment besides: in CA mode SCEP uses this key for both (RFC 8894 section 2.1.2).
                 extensions.authority(Some(0), &self.authority_usage());
-                extensions.links(self.links, 0);
+                extensions.links(self.links, Signer::Root);
                 self.issue(root, 0, key, &name_of(name), days, extensions)
             }
         };
@@ -179,7 +204,7 @@ impl Maker<'_> {
         let mut extensions = Extensions::default();
         extensions.no_authority();
         extensions.usage(usage, &["enrolment_agent"]);
-        extensions.links(self.links, number);
+        extensions.links(self.links, Signer::Generation(number));
         let name = name_of(&format!("CN={}, {}", self.config.ra_name, without_first(&self.config.name)));
         self.issue(authority, number, key, &name, days, extensions)
     }

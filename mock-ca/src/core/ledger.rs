@@ -124,8 +124,8 @@ pub(super) struct Ledger {
     /// The newest request of each transaction.
     pub(super) transactions: HashMap<(&'static str, Vec<u8>), u32>,
     pub(super) revoked: BTreeMap<Serial, Revocation>,
-    /// Counts revocations, for CRL numbers.
-    pub(super) changes: u64,
+    /// Number of the newest CRL.
+    list_number: u64,
     last_id: u32,
 }
 
@@ -133,6 +133,13 @@ impl Ledger {
     pub(super) fn next_id(&mut self) -> u32 {
         self.last_id += 1;
         self.last_id
+    }
+
+    /// The number of a CRL made now: greater than that of every list before (RFC 5280 section 5.2.3). It follows the clock,
+    /// because the books may begin anew while the authority's key stays the same.
+    pub(super) fn next_list(&mut self, now_ms: i64) -> u64 {
+        self.list_number = (self.list_number + 1).max(now_ms.unsigned_abs());
+        self.list_number
     }
 
     /// The newest request of a transaction.

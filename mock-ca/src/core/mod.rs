@@ -20,6 +20,9 @@ mod template;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
+use std::num::ParseIntError;
+use std::str::FromStr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -53,12 +56,38 @@ pub struct Links {
 }
 
 impl Links {
-    fn crl_of(&self, generation: u32) -> String {
-        format!("{}/{generation}.crl", self.crl)
+    fn crl_of(&self, signer: Signer) -> String {
+        format!("{}/{signer}.crl", self.crl)
     }
 
-    fn issuer_of(&self, generation: u32) -> String {
-        format!("{}/{generation}.cer", self.crl)
+    fn issuer_of(&self, signer: Signer) -> String {
+        format!("{}/{signer}.cer", self.crl)
+    }
+}
+
+/// Who has signed a certificate and answers for it with a CRL and over OCSP. Reads as its published files are called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signer {
+    /// A root above the issuing authority.
+    Root,
+    /// The issuing authority, by its generation.
+    Generation(u32),
+}
+
+impl fmt::Display for Signer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => f.write_str("root"),
+            Self::Generation(number) => number.fmt(f),
+        }
+    }
+}
+
+impl FromStr for Signer {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        if text == "root" { Ok(Self::Root) } else { text.parse().map(Self::Generation) }
     }
 }
 
@@ -339,7 +368,6 @@ impl Authority {
         }
         let revocation = Revocation { reason, at_ms: self.now_ms() };
         ledger.revoked.insert(*serial, revocation);
-        ledger.changes += 1;
         Ok(revocation)
     }
 
@@ -355,28 +383,29 @@ impl Authority {
         match ledger.revoked.get(serial) {
             Some(known) if known.reason == Reason::CertificateHold => {
                 ledger.revoked.remove(serial);
-                ledger.changes += 1;
                 Ok(())
             }
             _ => Err(RevokeError::NotOnHold),
         }
     }
 
-    /// The CRL of one generation, made now; `None` when there is no such generation.
-    pub fn crl(&self, generation: u32) -> Option<Vec<u8>> {
+    /// The CRL of one authority, made now; `None` when there is no such authority. Each has a number of its own.
+    pub fn crl(&self, signer: Signer) -> Option<Vec<u8>> {
         let hierarchy = self.hierarchy();
-        let found = hierarchy.generations.iter().find(|one| one.number == generation)?;
-        let now_ms = self.now_ms();
-        let (number, revoked) = {
-            let ledger = self.ledger();
+        let by = hierarchy.signer(signer)?;
+        let (number, now_ms, revoked) = {
+            let mut ledger = self.ledger();
+            let (number, now_ms) = (ledger.next_list(self.now_ms()), self.now_ms());
             let ended = ledger.revoked.iter().filter(|(serial, _)| {
                 let issued = ledger.issued.get(serial);
-                issued.is_some_and(|issued| issued.generation == generation && issued.not_after_ms > now_ms)
+                issued.is_some_and(|issued| {
+                    signer == Signer::Generation(issued.generation) && issued.not_after_ms > now_ms
+                })
             });
-            (ledger.changes + 1, ended.map(|(serial, how)| (*serial, *how)).collect::<Vec<_>>())
+            (number, now_ms, ended.map(|(serial, how)| (*serial, *how)).collect::<Vec<_>>())
         };
         let next_ms = now_ms + i64::from(self.config.crl_hours) * HOUR_MS;
-        Some(revocation::crl(found, number, now_ms, next_ms, revoked.into_iter()))
+        Some(revocation::crl(by, number, now_ms, next_ms, revoked.into_iter()))
     }
 
     /// Answers a question over OCSP. Blocks while keys are made, if `twist` wants other ones.
@@ -388,19 +417,23 @@ impl Authority {
         let next_ms = now_ms + i64::from(self.config.crl_hours) * HOUR_MS;
         let stranger = (twist == Some(OcspTwist::Stranger)).then(|| self.stranger());
         let forgotten = twist == Some(OcspTwist::Forgotten);
+        let hierarchy = self.hierarchy();
         let responder = revocation::Responder {
-            generations: &self.hierarchy().generations,
-            stranger: stranger.as_ref(),
+            signers: hierarchy.signers().collect(),
+            stranger: stranger.as_ref().map(|stranger| &stranger.authority),
             now_ms,
             next_ms,
         };
-        responder.answer(request, |generation, serial| {
+        responder.answer(request, |signer, serial| {
             let ledger = self.ledger();
             match (ledger.issued.get(&serial), ledger.revoked.get(&serial)) {
                 _ if forgotten => revocation::Status::Unknown,
-                (Some(issued), _) if issued.generation != generation.number => revocation::Status::Unknown,
+                (Some(issued), _) if signer != Signer::Generation(issued.generation) => {
+                    revocation::Status::Unknown
+                }
                 (Some(_), Some(how)) => revocation::Status::Revoked(*how),
                 (Some(_), None) => revocation::Status::Good,
+                (None, _) if hierarchy.has_signed(signer, &serial) => revocation::Status::Good,
                 (None, _) => revocation::Status::Unknown,
             }
         })

@@ -8,7 +8,7 @@ use causeway_protocol::pkix::{AlternativeName, Extension, Name, Oid, PublicKey, 
 use super::csr::{self, Csr};
 use super::hierarchy::{BACKDATED_MS, Generation};
 use super::template::{self, KeyUsage, Template};
-use super::{AuthorityConfig, Denial, Links, Submission};
+use super::{AuthorityConfig, Denial, Links, Signer, Submission};
 use crate::limits::RSA_MAX_BITS;
 
 const DAY_MS: i64 = 86_400_000;
@@ -99,7 +99,7 @@ impl Draft {
         let mut extensions = Extensions::default();
         extensions.usage(&self.key_usage, &self.purposes);
         extensions.key_ids(&self.key.key_id(), &by.authority.key.public_key().key_id());
-        extensions.links(links, by.number);
+        extensions.links(links, Signer::Generation(by.number));
         if let Some(names) = &self.alternative_names {
             extensions.alternative_names(names, self.subject.is_empty());
         }

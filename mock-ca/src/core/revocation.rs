@@ -5,8 +5,9 @@ use causeway_protocol::pkix::{Digest, Oid, PkixError, der, oid, time};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use super::Signer;
 use super::certificate::{Serial, extension};
-use super::hierarchy::{Generation, signature, signed};
+use super::hierarchy::{Identity, signature, signed};
 use crate::limits::OCSP_REQUESTS_MAX;
 
 /// Why a certificate ended (RFC 5280 section 5.3.1).
@@ -66,15 +67,15 @@ pub struct Revocation {
     pub at_ms: i64,
 }
 
-/// A whole CRL of one generation.
+/// A whole CRL of one authority.
 pub(super) fn crl(
-    generation: &Generation,
+    by: &Identity,
     number: u64,
     now_ms: i64,
     next_ms: i64,
     revoked: impl Iterator<Item = (Serial, Revocation)>,
 ) -> Vec<u8> {
-    let key = &generation.authority.key;
+    let key = &by.key;
     let entries: Vec<Vec<u8>> = revoked.map(|(serial, revocation)| entry(serial, revocation)).collect();
     let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
     // An empty list is left out altogether (RFC 5280 section 5.1.2.6).
@@ -87,7 +88,7 @@ pub(super) fn crl(
     let content = der::sequence(&[
         &der::small(1),
         &key.signature_algorithm(Digest::Sha256).identifier(),
-        &generation.authority.name,
+        &by.name,
         &time::write(now_ms),
         &time::write(next_ms),
         &entries,
@@ -149,9 +150,9 @@ pub enum OcspTwist {
 /// Who answers.
 pub(super) struct Responder<'a> {
     /// Whose certificates are asked about.
-    pub(super) generations: &'a [std::sync::Arc<Generation>],
+    pub(super) signers: Vec<(Signer, &'a Identity)>,
     /// Who signs in their place.
-    pub(super) stranger: Option<&'a Generation>,
+    pub(super) stranger: Option<&'a Identity>,
     pub(super) now_ms: i64,
     pub(super) next_ms: i64,
 }
@@ -161,16 +162,16 @@ impl Responder<'_> {
     pub(super) fn answer(
         &self,
         request: &[u8],
-        status: impl Fn(&Generation, Serial) -> Status,
+        status: impl Fn(Signer, Serial) -> Status,
     ) -> Result<Vec<u8>, OcspRefusal> {
         let (now_ms, next_ms) = (self.now_ms, self.next_ms);
         let asked = Question::read(request).map_err(|_| OcspRefusal::MalformedRequest)?;
-        let mine = |id: &CertId<'_>| self.generations.iter().find(|one| is_issuer(one, id));
+        let mine = |id: &CertId<'_>| self.signers.iter().copied().find(|(_, one)| is_issuer(one, id));
         // One answer has one signer, so one request is about one authority.
-        let signer = asked.ids.iter().find_map(mine).ok_or(OcspRefusal::Unauthorized)?;
+        let (signer, by) = asked.ids.iter().find_map(mine).ok_or(OcspRefusal::Unauthorized)?;
         let mut answers = Vec::with_capacity(asked.ids.len());
         for id in &asked.ids {
-            let known = Serial::from_bytes(id.serial).filter(|_| is_issuer(signer, id));
+            let known = Serial::from_bytes(id.serial).filter(|_| is_issuer(by, id));
             let status = match known.map_or(Status::Unknown, |serial| status(signer, serial)) {
                 Status::Good => der::implicit(0, &[]),
                 Status::Unknown => der::implicit(2, &[]),
@@ -186,8 +187,8 @@ impl Responder<'_> {
             answers.push(der::sequence(&[id.raw, &status, &time::write_generalized(now_ms), &next]));
         }
         let answers: Vec<&[u8]> = answers.iter().map(Vec::as_slice).collect();
-        let signer = self.stranger.unwrap_or(signer);
-        let key = &signer.authority.key;
+        let by = self.stranger.unwrap_or(by);
+        let key = &by.key;
         let nonce = asked.nonce.map_or_else(Vec::new, |nonce| der::explicit(1, &der::sequence(&[nonce])));
         let content = der::sequence(&[
             &der::explicit(2, &der::octets(&key.public_key().key_id())),
@@ -196,7 +197,7 @@ impl Responder<'_> {
             &nonce,
         ]);
         let (algorithm, signature) = signature(&content, key);
-        let certificates = der::explicit(0, &der::sequence(&[signer.authority.certificate.raw()]));
+        let certificates = der::explicit(0, &der::sequence(&[by.certificate.raw()]));
         let basic = der::sequence(&[&content, &algorithm, &signature, &certificates]);
         let bytes = der::sequence(&[&der::oid(oid::OCSP_BASIC), &der::octets(&basic)]);
         Ok(der::sequence(&[&der::element(ENUMERATED, &[0]), &der::explicit(0, &bytes)]))
@@ -204,7 +205,7 @@ impl Responder<'_> {
 }
 
 /// Whether an id names this authority: by the digests of its name and its key (RFC 6960 section 4.1.1).
-fn is_issuer(generation: &Generation, id: &CertId<'_>) -> bool {
+fn is_issuer(authority: &Identity, id: &CertId<'_>) -> bool {
     let digests = [
         (oid::SHA1, Digest::Sha1),
         (oid::SHA256, Digest::Sha256),
@@ -212,7 +213,6 @@ fn is_issuer(generation: &Generation, id: &CertId<'_>) -> bool {
         (oid::SHA512, Digest::Sha512),
     ];
     let Some((_, digest)) = digests.into_iter().find(|(oid, _)| *oid == id.digest) else { return false };
-    let authority = &generation.authority;
     digest.of(&authority.name).as_ref() == id.name_hash
         && digest.of(authority.key.public_key().bits()).as_ref() == id.key_hash
 }

@@ -7,8 +7,8 @@ use causeway_mock_kit::world::{Company, CompanySpec};
 use rcgen::{CertificateParams, DistinguishedName, DnType, KeyPair, SanType};
 
 use causeway_protocol::certificate::KeyKind;
-use causeway_protocol::pkix::der;
 use causeway_protocol::pkix::san::SID_URI_PREFIX as SID_PREFIX;
+use causeway_protocol::pkix::{Digest, der, oid};
 
 use super::*;
 
@@ -249,7 +249,94 @@ fn a_rollover_happens_when_its_time_comes() {
     );
     let new = issued(submit(&authority, &of(&csr("phone-2", Vec::new()).0)));
     assert_eq!((old.generation, new.generation), (0, 1));
-    assert!(authority.crl(0).is_some() && authority.crl(1).is_some() && authority.crl(2).is_none());
+    assert!(
+        [0, 1].into_iter().all(|number| authority.crl(Signer::Generation(number)).is_some())
+            && authority.crl(Signer::Generation(2)).is_none()
+    );
+}
+
+/// An authority of two tiers whose certificates say where lists are.
+fn linked() -> (Authority, Clock) {
+    let clock = Clock::stepped(START_MS);
+    let company = Arc::new(Company::generate(&CompanySpec { users: 3, ..CompanySpec::default() }));
+    let config = AuthorityConfig::default().checked(&company).unwrap();
+    let links = Links { crl: "http://pki/crl".to_owned(), ocsp: "http://pki/ocsp".to_owned() };
+    (Authority::build(config, company, links, clock.clone()), clock)
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// A question over OCSP about one certificate, and its CertID.
+fn question(issuer: &Identity, serial: &Serial) -> (Vec<u8>, Vec<u8>) {
+    let digest = |bytes: &[u8]| der::octets(Digest::Sha1.of(bytes).as_ref());
+    let id = der::sequence(&[
+        &der::sequence(&[&der::oid(oid::SHA1), &der::null()]),
+        &digest(&issuer.name),
+        &digest(issuer.key.public_key().bits()),
+        &serial.der(),
+    ]);
+    let list = der::sequence(&[&der::sequence(&[&id])]);
+    (der::sequence(&[&der::sequence(&[&list])]), id)
+}
+
+#[test]
+fn each_certificate_points_at_the_list_of_whoever_signed_it() {
+    let (authority, _) = linked();
+    let hierarchy = authority.hierarchy();
+    let (root, issuing) = (&hierarchy.root, hierarchy.current());
+    let own = issued(submit(&authority, &of(&csr("phone-1", Vec::new()).0)));
+    for (certificate, signer) in [
+        (issuing.authority.certificate.raw(), Signer::Root),
+        (issuing.ra_signing.certificate.raw(), Signer::Generation(0)),
+        (&own.certificate, Signer::Generation(0)),
+    ] {
+        for kind in ["crl", "cer"] {
+            assert!(
+                holds(certificate, format!("http://pki/crl/{signer}.{kind}").as_bytes()),
+                "{signer} {kind}"
+            );
+        }
+    }
+    assert!(!holds(root.certificate.raw(), b"http://pki/"), "nobody answers for a root");
+    let list = authority.crl(Signer::Root).unwrap();
+    assert!(holds(&list, &root.name) && !holds(&list, &issuing.authority.name));
+    let good = |issuer: &Identity, serial: &Serial| {
+        let (question, id) = question(issuer, serial);
+        let answer = authority.ocsp(&question, None).unwrap();
+        assert!(holds(&answer, issuer.certificate.raw()), "signed by the issuer itself");
+        holds(&answer, &[&id[..], &[0x80, 0]].concat())
+    };
+    assert!(good(root, &issuing.authority.serial));
+    assert!(good(&issuing.authority, &issuing.ra_signing.serial));
+    assert!(good(&issuing.authority, &own.serial));
+    assert!(!good(root, &own.serial), "the root knows nothing of phones");
+    assert!(!good(&issuing.authority, &issuing.authority.serial));
+}
+
+#[test]
+fn no_two_lists_have_one_number() {
+    let number = |list: &[u8]| {
+        let id = der::oid(oid::CRL_NUMBER);
+        let at = list.windows(id.len()).position(|window| window == id).unwrap() + id.len();
+        // OCTET STRING, its length, INTEGER, its length
+        list[at + 4..][..usize::from(list[at + 3])]
+            .iter()
+            .fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
+    };
+    let (authority, clock) = linked();
+    let next = |signer| number(&authority.crl(signer).unwrap());
+    let issuing = Signer::Generation(0);
+    let first = next(issuing);
+    assert!(next(issuing) > first, "made again at the same moment");
+    clock.advance(std::time::Duration::from_secs(2));
+    let later = next(issuing);
+    assert!(later > first + 1 && next(Signer::Root) > later);
+    let config = AuthorityConfig::default().checked(authority.company()).unwrap();
+    let anew = Authority::build(config, Arc::clone(authority.company()), Links::default(), clock.clone());
+    clock.advance(std::time::Duration::from_secs(2));
+    assert!(number(&anew.crl(issuing).unwrap()) > later, "the same key goes on after a reset");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::capabilities::Capabilities;
 use crate::core::{
-    Authority, Challenges, Csr, Decision, Denial, Generation, Issued, Serial, Submission, Transaction,
+    Authority, Challenges, Csr, Decision, Denial, Generation, Issued, Serial, Signer, Submission, Transaction,
 };
 use crate::server::World;
 
@@ -101,7 +101,7 @@ impl<'a> Machine<'a> {
                 let issued = Serial::from_hex(serial).and_then(|serial| self.authority.certificate(&serial));
                 let generation = issued.map(|issued| issued.generation);
                 let generation = generation.unwrap_or_else(|| self.authority.hierarchy().current().number);
-                let crl = self.authority.crl(generation);
+                let crl = self.authority.crl(Signer::Generation(generation));
                 let none = || Verdict::Failure(FailInfo::BadCertId, "no such list".to_owned());
                 (crl.map_or_else(none, Verdict::Crl), json!({ "serial": serial }))
             }

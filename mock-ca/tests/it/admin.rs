@@ -1,5 +1,6 @@
 //! The admin API, and what the authority publishes.
 
+use causeway_mock_kit::admin::undescribed;
 use http::{Method, StatusCode};
 use serde_json::json;
 
@@ -71,8 +72,18 @@ async fn the_world_is_described_changed_and_reset() {
     let headers = [("content-type", "application/json")];
     let wrong = Line::to(&url).await.send(Method::PUT, &url, &headers, r#"{"strict":true}"#).await.unwrap();
     assert_eq!(wrong.status, StatusCode::BAD_REQUEST);
+    for wrong in [r#"{"users":100000000}"#, r#"{"domain":"x y,z="}"#] {
+        let answer = Line::to(&url).await.send(Method::PUT, &url, &headers, wrong).await.unwrap();
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    let request = get(&format!("{}/world/requests/zz", mock.url("admin"))).await;
+    assert_eq!(
+        (request.status, request.content_type()),
+        (StatusCode::BAD_REQUEST, "application/problem+json")
+    );
     admin(&mock, Method::POST, "/reset", json!(null)).await;
     let document = get(&format!("{}/openapi.json", mock.url("admin"))).await.json();
+    assert_eq!(undescribed(&document), [""; 0]);
     for path in [
         "/world/certificates/{serial}/revoke",
         "/world/requests/{id}/approve",
@@ -91,6 +102,10 @@ async fn lists_and_issuers_are_published() {
     let issuer = get(&format!("{}/0.cer", mock.url("crl"))).await;
     let own = mock.authority().await.hierarchy().current().authority.certificate.raw().to_vec();
     assert_eq!(issuer.body, own);
+    let root = get(&format!("{}/root.cer", mock.url("crl"))).await;
+    assert_eq!(root.body, mock.authority().await.hierarchy().root.certificate.raw());
+    let list = get(&format!("{}/root.crl", mock.url("crl"))).await;
+    assert_eq!((list.status, list.content_type()), (StatusCode::OK, "application/pkix-crl"));
     for missing in ["1.crl", "x.crl", "0.pem", "0"] {
         assert_eq!(
             get(&format!("{}/{missing}", mock.url("crl"))).await.status,

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use causeway_mock_ca::core::{Decision, Issued, Reason, Submission};
+use causeway_mock_ca::core::{Decision, Issued, Reason, Signer, Submission};
 use causeway_mock_ca::{Config, MockCa};
 use causeway_protocol::certificate::KeyKind;
 use causeway_protocol::pkix::{AlternativeName, CsrDraft, Digest, Key, Name, pem};
@@ -139,7 +139,7 @@ async fn lists_and_answers_follow_a_revocation() -> Result<()> {
     ensure!(said.contains("Response verify OK") && said.contains("own.pem: revoked"), "{said}");
     ensure!(said.contains("Reason: keyCompromise") && said.contains("other.pem: good"), "{said}");
 
-    std::fs::write(folder.join("list.crl"), authority.crl(0).context("a list")?)?;
+    std::fs::write(folder.join("list.crl"), authority.crl(Signer::Generation(0)).context("a list")?)?;
     let list =
         judged!(folder, "crl", "-in", "list.crl", "-inform", "DER", "-noout", "-text", "-CAfile", "ca.pem");
     ensure!(list.contains("verify OK") && list.contains("Key Compromise"), "{list}");
@@ -150,6 +150,15 @@ async fn lists_and_answers_follow_a_revocation() -> Result<()> {
         ["verify", "-crl_check", "-CRLfile", "list.pem", "-CAfile", "root.pem", "-untrusted", "ca.pem"];
     let [a, b, c, d, e, f, g, h] = checked;
     judged!(folder, a, b, c, d, e, f, g, h, "other.pem");
+    std::fs::write(folder.join("root.crl"), authority.crl(Signer::Root).context("the root's list")?)?;
+    judged!(folder, "crl", "-in", "root.crl", "-inform", "DER", "-out", "root-list.pem");
+    judged!(folder, a, "-crl_check_all", "-CRLfile", "root-list.pem", c, d, e, f, g, h, "other.pem");
+    let above = ["ocsp", "-issuer", "root.pem", "-cert", "ca.pem", "-url", url, "-CAfile", "root.pem"];
+    let [i, j, k, l, m, n, o, p, q] = above;
+    let said = judged!(folder, i, j, k, l, m, n, o, p, q);
+    ensure!(said.contains("Response verify OK") && said.contains("ca.pem: good"), "{said}");
+    let said = judged!(folder, "x509", "-in", "ca.pem", "-noout", "-text");
+    ensure!(said.contains("/crl/root.crl") && said.contains("/crl/root.cer"), "{said}");
     let Some((content, said)) = openssl(folder, &[a, b, c, d, e, f, g, h, "own.pem"]).await? else {
         return Ok(());
     };
