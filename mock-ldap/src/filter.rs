@@ -12,13 +12,38 @@ pub enum Filter {
     And(Vec<Filter>),
     Or(Vec<Filter>),
     Not(Box<Filter>),
-    Equality { attr: AttrDesc, value: Vec<u8> },
-    Substrings { attr: AttrDesc, initial: Option<Vec<u8>>, any: Vec<Vec<u8>>, final_: Option<Vec<u8>> },
-    GreaterOrEqual { attr: AttrDesc, value: Vec<u8> },
-    LessOrEqual { attr: AttrDesc, value: Vec<u8> },
+    Equality {
+        attr: AttrDesc,
+        value: Vec<u8>,
+    },
+    Substrings {
+        attr: AttrDesc,
+        initial: Option<Vec<u8>>,
+        any: Vec<Vec<u8>>,
+        final_: Option<Vec<u8>>,
+    },
+    GreaterOrEqual {
+        attr: AttrDesc,
+        value: Vec<u8>,
+    },
+    LessOrEqual {
+        attr: AttrDesc,
+        value: Vec<u8>,
+    },
     Present(AttrDesc),
-    Approx { attr: AttrDesc, value: Vec<u8> },
-    Extensible { rule: Option<String>, attr: Option<AttrDesc>, value: Vec<u8>, dn_attributes: bool },
+    Approx {
+        attr: AttrDesc,
+        value: Vec<u8>,
+    },
+    Extensible {
+        rule: Option<String>,
+        attr: Option<AttrDesc>,
+        value: Vec<u8>,
+        dn_attributes: bool,
+    },
+    /// One nobody can evaluate: an unknown choice, or substrings without pieces or in an order there cannot be. Neither
+    /// true nor false of any entry (RFC 4511 section 4.5.1.7); it has no text form.
+    Undefined,
 }
 
 /// Why a filter text could not be read, with the byte position.
@@ -93,6 +118,7 @@ impl std::fmt::Display for Filter {
                 rule.iter().try_for_each(|rule| write!(f, ":{rule}"))?;
                 write!(f, ":={})", escape(value))
             }
+            Self::Undefined => f.write_str("(?)"),
         }
     }
 }

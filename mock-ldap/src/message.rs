@@ -40,7 +40,8 @@ pub mod tag {
     pub const INTERMEDIATE_RESPONSE: u8 = 0x79;
 }
 
-/// Why a request cannot be understood. The answer to each is a notice of disconnection (RFC 4511 section 4.1.1).
+/// Why a request cannot be understood. The answer to each is a notice of disconnection (RFC 4511 section 4.1.1), but for
+/// [`MessageError::OutOfRange`]: the request is whole, so it gets its own answer.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum MessageError {
@@ -50,8 +51,6 @@ pub enum MessageError {
     MessageId { id: i64 },
     #[error("unknown operation tag {tag:#04x}")]
     UnknownOperation { tag: u8 },
-    #[error("unknown filter tag {tag:#04x}")]
-    UnknownFilter { tag: u8 },
     #[error("unknown authentication choice {tag:#04x}")]
     UnknownAuthentication { tag: u8 },
     #[error("{what} over the limit of {limit}")]
@@ -197,10 +196,21 @@ pub fn decode(message: &[u8]) -> Result<Request<'_>, MessageError> {
     Ok(Request { id, operation, controls })
 }
 
-/// The message id of a message that may be broken further on, for the log.
+/// The message id of a message that may be broken further on.
 pub fn peek_id(message: &[u8]) -> Option<i32> {
     let mut body = Reader::new(message).nested(ber::SEQUENCE).ok()?;
     body.integer().ok().and_then(|id| i32::try_from(id).ok())
+}
+
+/// The journal's word for a search or a modification whose numbers are out of range, and the tag of its answer.
+pub fn peek_numbered(message: &[u8]) -> Option<(&'static str, u8)> {
+    let mut body = Reader::new(message).nested(ber::SEQUENCE).ok()?;
+    body.integer().ok()?;
+    match body.peek()? {
+        tag::SEARCH_REQUEST => Some(("search", tag::SEARCH_RESULT_DONE)),
+        tag::MODIFY_REQUEST => Some(("modify", tag::MODIFY_RESPONSE)),
+        _ => None,
+    }
 }
 
 fn decode_operation<'a>(body: &mut Reader<'a>) -> Result<Operation<'a>, MessageError> {
@@ -331,7 +341,10 @@ fn decode_filter(reader: &mut Reader<'_>, budget: &mut usize) -> Result<Filter, 
             Filter::Approx { attr, value }
         }
         0xa9 => decode_extensible(reader.nested(choice)?)?,
-        tag => return Err(MessageError::UnknownFilter { tag }),
+        other => {
+            reader.expect(other)?;
+            Filter::Undefined
+        }
     })
 }
 
@@ -356,19 +369,22 @@ fn decode_substrings(mut reader: Reader<'_>, budget: &mut usize) -> Result<Filte
     let attr = description(reader.octets()?);
     let mut pieces = reader.nested(ber::SEQUENCE)?;
     let (mut initial, mut any, mut final_) = (None, Vec::new(), None);
+    let mut sensible = !pieces.is_empty();
     while let Some(piece) = pieces.peek() {
         *budget = budget
             .checked_sub(1)
             .ok_or(MessageError::TooMany { what: "filter elements", limit: FILTER_ELEMENTS_MAX })?;
         let value = pieces.expect(piece)?.to_vec();
+        // The beginning comes first and the end last, each at most once (RFC 4511 section 4.5.1.7.2).
+        sensible &= final_.is_none() && (piece != 0x80 || initial.is_none() && any.is_empty());
         match piece {
             0x80 => initial = Some(value),
             0x81 => any.push(value),
             0x82 => final_ = Some(value),
-            tag => return Err(MessageError::UnknownFilter { tag }),
+            _ => sensible = false,
         }
     }
-    Ok(Filter::Substrings { attr, initial, any, final_ })
+    Ok(if sensible { Filter::Substrings { attr, initial, any, final_ } } else { Filter::Undefined })
 }
 
 fn decode_extensible(mut reader: Reader<'_>) -> Result<Filter, MessageError> {

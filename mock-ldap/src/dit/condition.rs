@@ -274,6 +274,7 @@ impl Compiler<'_> {
             Filter::Extensible { rule, attr, value, dn_attributes } => {
                 self.extensible(rule.as_deref(), attr.as_deref(), value, *dn_attributes)
             }
+            Filter::Undefined => Condition::Always(None),
         }
     }
 

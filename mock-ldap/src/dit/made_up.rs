@@ -71,7 +71,7 @@ pub(crate) fn holds(
                 matching::substrings(syntax, folding, stored, initial.as_deref(), &middle, last.as_deref())
             })
         }
-        Filter::Extensible { .. } => None,
+        Filter::Extensible { .. } | Filter::Undefined => None,
     }
 }
 

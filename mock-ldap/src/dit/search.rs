@@ -7,6 +7,7 @@ use super::replica::Replica;
 use super::tree::Lookup;
 use super::types::{EntryId, Identity, LdapFailure, Matches, ResultCode, Scope, SearchPlan, View};
 use crate::dn::Name;
+use crate::personality::Vendor;
 
 /// What an identity may do.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -115,9 +116,10 @@ impl Replica {
         if let Name::Path(dn) = name
             && dn.is_root()
         {
+            // slapd has a context for the empty name only where it is told to (`default_searchbase`).
             let everything = plan.view == View::GlobalCatalog
                 || plan.phantom_root
-                || !self.shared.personality.is_active_directory();
+                || !matches!(self.shared.personality.vendor, Vendor::ActiveDirectory | Vendor::OpenLdap);
             if everything && plan.scope != Scope::Base {
                 return Ok(reader.tree.roots.iter().map(|root| root.id).collect());
             }

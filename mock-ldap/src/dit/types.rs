@@ -50,6 +50,7 @@ impl ResultCode {
     pub const NOT_ALLOWED_ON_RDN: Self = Self(67);
     pub const ENTRY_ALREADY_EXISTS: Self = Self(68);
     pub const OBJECT_CLASS_MODS_PROHIBITED: Self = Self(69);
+    pub const AFFECTS_MULTIPLE_DSAS: Self = Self(71);
     pub const OTHER: Self = Self(80);
     /// e-syncRefreshRequired, RFC 4533 2.1.
     pub const SYNC_REFRESH_REQUIRED: Self = Self(4096);

@@ -30,7 +30,7 @@ fn asserts_secret(filter: &Filter) -> bool {
     match filter {
         Filter::And(inner) | Filter::Or(inner) => inner.iter().any(asserts_secret),
         Filter::Not(inner) => asserts_secret(inner),
-        Filter::Present(_) => false,
+        Filter::Present(_) | Filter::Undefined => false,
         Filter::Equality { attr, .. }
         | Filter::Substrings { attr, .. }
         | Filter::GreaterOrEqual { attr, .. }

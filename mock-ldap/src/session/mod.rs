@@ -41,7 +41,7 @@ use crate::limits::{
     CLOSE_TIMEOUT, FIRST_REQUEST_TIMEOUT, OPERATIONS_PER_CONNECTION_MAX, REQUEST_SIZE_ANONYMOUS_MAX_BYTES,
     WRITE_BATCH_BYTES,
 };
-use crate::message::{self, Operation, Outcome, Request, ResponseControl};
+use crate::message::{self, MessageError, Operation, Outcome, Request, ResponseControl};
 use crate::result;
 use crate::sasl::{Exchange, SecurityLayer};
 use fault::{Steer, Twist};
@@ -280,7 +280,13 @@ impl Session {
             Err(error) => {
                 let id = message::peek_id(&frame).unwrap_or(0);
                 tracing::debug!(front = self.front.name, id, error = %Chain(&error), "Request refused");
-                self.refuse(&error);
+                match (&error, message::peek_numbered(&frame)) {
+                    (MessageError::OutOfRange { .. }, Some((word, tag))) => {
+                        let call = Call { id, word, subject: String::new(), tag, detail: Value::Null };
+                        self.fail(call, ResultCode::PROTOCOL_ERROR, error.to_string());
+                    }
+                    _ => self.refuse(&error),
+                }
                 return;
             }
         };

@@ -304,6 +304,65 @@ async fn users_with_hard_names_are_found_by_their_own_names() {
     }
 }
 
+fn substrings(attribute: &[u8], pieces: Vec<StructureTag>) -> StructureTag {
+    ctx(4, PL::C(vec![octets(attribute), sequence(pieces)]))
+}
+
+#[tokio::test]
+async fn filters_nobody_can_evaluate_match_nothing() {
+    for world in [World::ad().await, World::of("openldap").await] {
+        let mut client = world.admin().await;
+        let search = Search::new(&world.base, SUBTREE, "");
+        let piece = |kind, text: &[u8]| ctx(kind, PL::P(text.to_vec()));
+        for filter in [
+            substrings(b"cn", Vec::new()),
+            substrings(b"cn", vec![piece(0, b"A"), piece(0, b"A")]),
+            substrings(b"cn", vec![piece(1, b"a"), piece(0, b"A")]),
+            substrings(b"cn", vec![piece(2, b"h"), piece(1, b"i")]),
+            substrings(b"cn", vec![piece(2, b"h"), piece(2, b"h")]),
+            substrings(b"cn", vec![piece(3, b"A")]),
+            ctx(12, PL::P(b"cn".to_vec())),
+        ] {
+            // Its contrary matches nothing either, but what does not depend on it does.
+            for whole in [filter.clone(), ctx(2, PL::C(vec![filter.clone()]))] {
+                let id = client.send(search_operation(&search, whole), Vec::new()).await;
+                let found = client.collect(id).await;
+                assert_eq!((found.done.code, found.entries.len()), (0, 0), "{filter:?}");
+            }
+            let domain = ctx(7, PL::P(b"dc".to_vec()));
+            let either = ctx(1, PL::C(vec![filter, domain]));
+            let id = client.send(search_operation(&search, either), Vec::new()).await;
+            assert!(!client.collect(id).await.entries.is_empty());
+        }
+        let right = substrings(b"cn", vec![piece(0, b"Al"), piece(1, b"ce"), piece(2, b"h")]);
+        let id = client.send(search_operation(&search, right), Vec::new()).await;
+        assert!(!client.collect(id).await.entries.is_empty(), "Alice Smith");
+    }
+}
+
+#[tokio::test]
+async fn numbers_out_of_range_are_refused_and_the_connection_lives() {
+    let world = World::of("openldap").await;
+    let mut client = world.admin().await;
+    let odd = Search { scope: 9, ..Search::new(&world.base, SUBTREE, "(objectClass=*)") };
+    let found = client.search(&odd).await;
+    assert_eq!((found.done.code, found.entries.len()), (2, 0), "{:?}", found.done);
+    assert_eq!(client.modify(&world.base, &[(7, "description", &[b"x"])]).await.code, 2);
+    let found = client.search(&Search::new(&world.base, BASE, "(objectClass=*)")).await;
+    assert_eq!((found.done.code, found.entries.len()), (0, 1));
+    assert_eq!(world.mock.journal().count(|entry| entry.outcome == "protocolError"), 2);
+}
+
+#[tokio::test]
+async fn the_empty_base_holds_entries_where_a_server_says_so() {
+    for (personality, code) in [("openldap", 32), ("active_directory", 32), ("ds389", 0)] {
+        let world = World::of(personality).await;
+        let found = world.admin().await.search(&Search::new("", SUBTREE, "(objectClass=*)")).await;
+        assert_eq!(found.done.code, code, "{personality}: {:?}", found.done);
+        assert_eq!(found.entries.is_empty(), code == 32, "{personality}");
+    }
+}
+
 #[tokio::test]
 async fn compare_says_true_false_or_why_not() {
     let world = World::ad().await;

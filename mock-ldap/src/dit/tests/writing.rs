@@ -343,3 +343,32 @@ fn the_retro_changelog_of_389_tells_every_change() {
         .unwrap();
     assert_eq!(later.ids.len(), 1);
 }
+
+#[test]
+fn slapd_s_codes_for_names_and_suffixes() {
+    let world = World::new(Vendor::OpenLdap);
+    let base = world.directory.base_dn().to_owned();
+    let code = |done: Result<WriteDone, LdapFailure>| {
+        done.map(|_| ResultCode::SUCCESS).unwrap_or_else(|failure| failure.code)
+    };
+    assert_eq!(code(world.delete(&base)), ResultCode::NOT_ALLOWED_ON_NON_LEAF);
+    let unit = format!("ou=Spare,{base}");
+    let classes = [("objectClass", "organizationalUnit")];
+    assert_eq!(code(world.add(&unit, &classes)), ResultCode::SUCCESS);
+    assert_eq!(code(world.add(&format!("nosuch=Spare,{base}"), &classes)), ResultCode::INVALID_DN_SYNTAX);
+    let rename = |new_rdn: &str, superior: Option<&str>| {
+        code(world.write(WriteOp::ModifyDn {
+            dn: unit.as_bytes().to_vec(),
+            new_rdn: new_rdn.as_bytes().to_vec(),
+            delete_old: true,
+            new_superior: superior.map(|dn| dn.as_bytes().to_vec()),
+        }))
+    };
+    assert_eq!(rename("nosuch=Spare", None), ResultCode::INVALID_DN_SYNTAX);
+    assert_eq!(rename("ou=Spare", Some("dc=elsewhere,dc=test")), ResultCode::AFFECTS_MULTIPLE_DSAS);
+    assert_eq!(rename("ou=Spare", Some(&format!("ou=Nowhere,{base}"))), ResultCode::NO_SUCH_OBJECT);
+    assert_eq!(rename("ou=Rest", None), ResultCode::SUCCESS);
+    let world = World::new(Vendor::ActiveDirectory);
+    let base = world.directory.base_dn().to_owned();
+    assert_eq!(code(world.delete(&base)), ResultCode::UNWILLING_TO_PERFORM);
+}

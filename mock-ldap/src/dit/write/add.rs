@@ -33,6 +33,9 @@ impl Writer<'_> {
         let shown = String::from_utf8_lossy(dn);
         let bad_dn = || self.refuse(ResultCode::INVALID_DN_SYNTAX, "bad_dn", &[("dn", &shown)]);
         let path = Dn::parse(dn).ok().filter(|path| !path.is_root()).ok_or_else(bad_dn)?;
+        if !self.is_name(&path.rdns[0]) {
+            return Err(bad_dn());
+        }
         if let Lookup::Found(_) = self.reader.tree.lookup(&path) {
             return Err(self.refuse(ResultCode::ENTRY_ALREADY_EXISTS, "entry_exists", &[]));
         }

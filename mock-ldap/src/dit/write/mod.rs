@@ -19,7 +19,7 @@ use super::types::{
     WriteOp,
 };
 use super::{changelog, limits};
-use crate::dn::{Dn, Name};
+use crate::dn::{Dn, Name, Rdn};
 use crate::personality::Vendor;
 
 /// What a write comes to: the object it is about, and everything that changes with it, in order.
@@ -160,7 +160,13 @@ impl Writer<'_> {
                 .copied()
                 .filter(|&child| tree.node(child).is_some_and(|node| !node.entry.deleted))
         };
-        if tree.parent(id).is_none() || self.is_protected(id) {
+        let kept = tree.parent(id).is_none() || self.is_protected(id);
+        let leaf = live_children(id).next().is_none();
+        // Active Directory says first that it keeps what every domain needs.
+        if !leaf && !whole_tree && !(kept && self.is_active_directory()) {
+            return Err(self.refuse(ResultCode::NOT_ALLOWED_ON_NON_LEAF, "non_leaf", &[]));
+        }
+        if kept {
             return Err(self.refuse(
                 ResultCode::UNWILLING_TO_PERFORM,
                 "read_only",
@@ -172,9 +178,6 @@ impl Writer<'_> {
         while at < doomed.len() {
             doomed.extend(live_children(doomed[at]));
             at += 1;
-        }
-        if doomed.len() > 1 && !whole_tree {
-            return Err(self.refuse(ResultCode::NOT_ALLOWED_ON_NON_LEAF, "non_leaf", &[]));
         }
         // Children first, so that no step leaves an orphan.
         let effects = doomed.iter().rev().flat_map(|&id| self.deletion(id)).collect();
@@ -230,6 +233,12 @@ impl Writer<'_> {
             }
         }
         effects
+    }
+
+    /// To slapd a name of a type it does not know is no name.
+    fn is_name(&self, rdn: &Rdn) -> bool {
+        self.replica.shared.personality.vendor != Vendor::OpenLdap
+            || rdn.parts.iter().all(|part| self.reader.tree.schema.find(&part.attribute).is_some())
     }
 
     /// Objects every domain needs (systemFlags DISALLOW_DELETE, 0x80000000).

@@ -8,8 +8,10 @@ use crate::dit::commit::Effect;
 use crate::dit::entry::EntryDraft;
 use crate::dit::matching;
 use crate::dit::schema::Source;
+use crate::dit::tree::Lookup;
 use crate::dit::types::{ChangeKind, EntryId, LdapFailure, ResultCode};
 use crate::dn::{Dn, Rdn};
+use crate::personality::Vendor;
 
 impl Writer<'_> {
     pub(super) fn modify_dn(
@@ -22,8 +24,8 @@ impl Writer<'_> {
         self.require_writer(dn)?;
         let id = self.target(dn)?;
         let shown = String::from_utf8_lossy(new_rdn);
-        let bad_name = |_| self.refuse(ResultCode::INVALID_DN_SYNTAX, "bad_dn", &[("dn", &shown)]);
-        let rdn = Rdn::parse(new_rdn).map_err(bad_name)?;
+        let bad_name = || self.refuse(ResultCode::INVALID_DN_SYNTAX, "bad_dn", &[("dn", &shown)]);
+        let rdn = Rdn::parse(new_rdn).ok().filter(|rdn| self.is_name(rdn)).ok_or_else(bad_name)?;
         let tree = self.reader.tree;
         let unwilling =
             || self.refuse(ResultCode::UNWILLING_TO_PERFORM, "read_only", &[("attribute", "name")]);
@@ -33,14 +35,14 @@ impl Writer<'_> {
             return Err(unwilling());
         }
         let parent = match new_superior {
-            Some(superior) => self.parent(&Dn::parse(superior).map_err(bad_name)?)?,
+            Some(superior) => self.superior(&Dn::parse(superior).map_err(|_| bad_name())?)?,
             None => old_parent,
         };
         if tree.within(parent, id) {
             return Err(self.refuse(ResultCode::UNWILLING_TO_PERFORM, "below_itself", &[]));
         }
         if tree.root_of(parent) != tree.root_of(id) {
-            return Err(unwilling());
+            return Err(self.another_context().unwrap_or_else(unwilling));
         }
         let taken = tree.child_by_key(parent, &rdn.key(tree.folding));
         if taken.is_some_and(|other| other != id) {
@@ -52,6 +54,20 @@ impl Writer<'_> {
         draft.parent = Some(parent);
         draft.rdn = rdn.to_string();
         Ok(self.renaming(id, draft, &rdn, delete_old, new_superior))
+    }
+
+    /// Where the object is moved to.
+    fn superior(&self, dn: &Dn) -> Result<EntryId, LdapFailure> {
+        match self.reader.tree.lookup(dn) {
+            Lookup::Foreign => self.another_context().map_or_else(|| self.parent(dn), Err),
+            _ => self.parent(dn),
+        }
+    }
+
+    /// slapd's words for a move to another naming context, be it one of its own or nobody's.
+    fn another_context(&self) -> Option<LdapFailure> {
+        let refused = || LdapFailure::new(ResultCode::AFFECTS_MULTIPLE_DSAS, "cannot rename between DSAs");
+        (self.replica.shared.personality.vendor == Vendor::OpenLdap).then(refused)
     }
 
     fn renaming(
