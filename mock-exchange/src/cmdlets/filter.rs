@@ -114,7 +114,7 @@ fn compare(field: &Field<'_>, operator: Operator, value: &Literal) -> bool {
 }
 
 /// `*` at the ends and in between, whatever the case.
-fn like(pattern: &str, text: &str) -> bool {
+pub(super) fn like(pattern: &str, text: &str) -> bool {
     let (pattern, text) = (pattern.to_lowercase(), text.to_lowercase());
     let mut parts = pattern.split('*');
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };

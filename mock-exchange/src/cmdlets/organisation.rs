@@ -197,13 +197,13 @@ pub(super) fn get_roles(call: Call) -> Result<Answer, ErrorRecord> {
     })))
 }
 
-/// What the session offers its caller.
+/// What the session offers its caller. Names may have `*` in them; one that then fits nothing is no error.
 pub(super) fn get_command(call: Call) -> Result<Answer, ErrorRecord> {
     let wanted = call.bound.value("Name").map(super::binding::texts).unwrap_or_default();
     let caller = Caller { account: call.account.clone(), via: Via::Remoting };
     let visible = super::visible(&call.organisation, &caller);
     let named =
-        |name: &&&str| wanted.is_empty() || wanted.iter().any(|wanted| wanted.eq_ignore_ascii_case(name));
+        |name: &&&str| wanted.is_empty() || wanted.iter().any(|wanted| super::filter::like(wanted, name));
     let mut outputs: Vec<Output> = visible
         .iter()
         .filter(named)
@@ -217,8 +217,9 @@ pub(super) fn get_command(call: Call) -> Result<Answer, ErrorRecord> {
             )
         })
         .collect();
-    let missing =
-        wanted.iter().filter(|wanted| !visible.iter().any(|name| name.eq_ignore_ascii_case(wanted)));
+    let missing = wanted.iter().filter(|wanted| {
+        !wanted.contains('*') && !visible.iter().any(|name| name.eq_ignore_ascii_case(wanted))
+    });
     outputs.extend(missing.map(|name| Output::Error(super::errors::no_command(name))));
     Ok(Answer { outputs, source: None })
 }

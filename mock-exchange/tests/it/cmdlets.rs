@@ -378,6 +378,15 @@ fn roles_hide_cmdlets_and_parameters() {
             .with("Name", Value::list(vec!["Set-CASMailbox".into(), "Clear-MobileDevice".into()])),
     );
     assert_eq!((commands.objects.len(), commands.errors.len()), (1, 1));
+    let fitting = |name: &str| as_helpdesk(&cmdlet("Get-Command").with("Name", name));
+    assert_eq!(fitting("*mobile*").texts("Name"), ["Get-MobileDevice"]);
+    assert_eq!(fitting("*").texts("Name"), ["Get-MobileDevice", "Set-CASMailbox"]);
+    let nothing = fitting("New-*");
+    assert_eq!(
+        (nothing.objects.len(), nothing.errors.len()),
+        (0, 0),
+        "a pattern that fits nothing is no error"
+    );
     organisation.put_role(Role::new("Helpdesk", &["Get-CASMailbox"]));
     assert_eq!(
         as_helpdesk(&cmdlet("Get-MobileDevice")).reason(),
