@@ -163,7 +163,7 @@ impl Writer<'_> {
         let kept = tree.parent(id).is_none() || self.is_protected(id);
         let leaf = live_children(id).next().is_none();
         // Active Directory says first that it keeps what every domain needs.
-        if !leaf && !whole_tree && !(kept && self.is_active_directory()) {
+        if !(leaf || whole_tree || kept && self.is_active_directory()) {
             return Err(self.refuse(ResultCode::NOT_ALLOWED_ON_NON_LEAF, "non_leaf", &[]));
         }
         if kept {
