@@ -295,7 +295,8 @@ fn may_be_secret(key: &str, value: &Value, secrets: &SecretStore) -> bool {
     const WORDS: [&str; 8] =
         ["password", "passwd", "passphrase", "secret", "token", "private_key", "challenge", "credentials"];
     let (table, last) = key.rsplit_once('.').unwrap_or(("", key));
-    if !WORDS.iter().any(|word| last.ends_with(word)) && !(last == "key" && !table.is_empty()) {
+    let is_key = last == "key" && !table.is_empty();
+    if !is_key && !WORDS.iter().any(|word| last.ends_with(word)) {
         return false;
     }
     match value {

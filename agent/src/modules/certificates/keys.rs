@@ -52,7 +52,7 @@ impl Keyring {
             *orders += 1;
             return Ok(Arc::clone(key));
         }
-        let key = read(&*self.fresh(KeyKind::Rsa2048).await?)?;
+        let key = read(&self.fresh(KeyKind::Rsa2048).await?)?;
         *message = Some(Message { key: Arc::clone(&key), orders: 1, since: Instant::now() });
         Ok(key)
     }
