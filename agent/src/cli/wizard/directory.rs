@@ -32,7 +32,10 @@ impl Session<'_> {
         }
         let before = self.draft.clone();
         loop {
-            self.ask_servers()?;
+            if !self.ask_servers()? {
+                self.go_back(before);
+                return Ok(());
+            }
             if self.try_servers().await? {
                 break;
             }
@@ -70,7 +73,8 @@ impl Session<'_> {
         Ok(DirectorySettings::read("default", &of(&settings, self)).unwrap_or_default())
     }
 
-    fn ask_servers(&mut self) -> anyhow::Result<()> {
+    /// False when there are none after all.
+    fn ask_servers(&mut self) -> anyhow::Result<bool> {
         loop {
             let before = self.draft.clone();
             let current = self.current()?;
@@ -82,7 +86,9 @@ impl Session<'_> {
                 "  Servers (ldaps://host, several by comma), or the domain whose servers DNS knows";
             let typed = ask(self.console, question, &default)?;
             if typed.is_empty() {
-                self.console.say("  Please name servers, or a domain.");
+                if confirm(self.console, "  Without servers there is no directory. Go on without?", false)? {
+                    return Ok(false);
+                }
                 continue;
             }
             if typed.contains("://") {
@@ -96,7 +102,7 @@ impl Session<'_> {
             }
             self.ask_authority(TABLE, current.ca_file.as_ref())?;
             match Directory::new("default", &self.told()?) {
-                Ok(_) => return Ok(()),
+                Ok(_) => return Ok(true),
                 Err(error) => {
                     self.console.say(&format!("  {}: {}; {}", error.path, error.problem, error.advice));
                     self.draft = before;
@@ -248,8 +254,13 @@ mod tests {
 
     #[tokio::test]
     async fn who_has_no_directory_goes_on_without() {
-        let (draft, _) = after(&[("Is there a directory", "n")]).await;
-        assert!(!draft.is_changed(), "{:?}", draft.diff());
+        for answers in [
+            &[("Is there a directory", "n")][..],
+            &[("Is there a directory", ""), ("Servers", ""), ("Go on without", "y")],
+        ] {
+            let (draft, _) = after(answers).await;
+            assert!(!draft.is_changed(), "{:?}", draft.diff());
+        }
     }
 
     #[tokio::test]
@@ -259,6 +270,7 @@ mod tests {
         let (draft, shown) = after(&[
             ("Is there a directory", ""),
             ("Servers (ldaps://host", ""),
+            ("Go on without", ""),
             servers,
             authority,
             ("Correct it?", "y"),
@@ -268,7 +280,7 @@ mod tests {
         ])
         .await;
         let said = shown.join("\n");
-        assert!(said.contains("Please name servers") && said.contains("FAIL  directory.tcp"), "{said}");
+        assert!(said.contains("FAIL  directory.tcp"), "{said}");
         assert!(!draft.is_changed(), "{:?}", draft.diff());
     }
 }
