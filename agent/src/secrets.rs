@@ -123,6 +123,12 @@ impl SecretStore {
         let sealed = sealer.seal(&plain);
         plain.zeroize();
         let sealed = sealed.map_err(|source| SecretsError::Seal { path: path.clone(), source })?;
+        if sealed.len() as u64 > SETTINGS_FILE_MAX_BYTES {
+            // It would be written, and never read again.
+            let source =
+                io::Error::other(format!("all secrets together have {} bytes, too many", sealed.len()));
+            return Err(SecretsError::Write { path, source });
+        }
         write_private(&path, &sealed).map_err(|source| SecretsError::Write { path, source })
     }
 }
@@ -396,6 +402,19 @@ mod tests {
         write_private(&path, b"new").unwrap();
         assert_eq!(fs::read(&target).unwrap(), b"untouched");
         assert_eq!(fs::read(&path).unwrap(), b"new");
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = SecretStore::default().with("a", Secret::new("short"));
+        store.save(dir.path(), &FileModeSealer).unwrap();
+        let large = usize::try_from(SETTINGS_FILE_MAX_BYTES).unwrap();
+        store.with("b", Secret::new("x".repeat(large))).save(dir.path(), &FileModeSealer).unwrap_err();
+        assert_eq!(
+            SecretStore::load(dir.path(), &FileModeSealer).unwrap().names().collect::<Vec<_>>(),
+            ["a"]
+        );
     }
 
     #[cfg(unix)]
