@@ -218,6 +218,10 @@ pub const AGENTS_TRIED_MAX: usize = 3;
 /// Seconds an agent is asked to wait when too many uploads are under way.
 pub const UPLOAD_RETRY_SECS: u32 = 5;
 
+/// How long an upload without a batch takes the place of another. An agent that finds nothing changed begins one, sends
+/// nothing, and lets it be until it collects again.
+pub const UPLOAD_FIRST_BATCH_WITHIN: Duration = Duration::from_secs(60);
+
 /// Objects a snapshot may always delete: in a directory of ten, a fifth is two.
 pub const MASS_DELETE_MIN: u64 = 5;
 

@@ -14,7 +14,7 @@ use super::rows::{signed, unsigned};
 use super::{Store, StoreError};
 use crate::config::UploadConfig;
 use crate::ingest::Change;
-use crate::limits::MASS_DELETE_MIN;
+use crate::limits::{MASS_DELETE_MIN, UPLOAD_FIRST_BATCH_WITHIN};
 use crate::pki::AgentIdentity;
 
 /// An agent wants to upload.
@@ -302,15 +302,17 @@ fn move_on(connection: &Connection, source: i64, epoch: i64) -> Result<(), Store
     Ok(())
 }
 
-/// Uploads whose lease is still good; those of dead collectors do not count.
+/// Uploads whose lease is still good, and which send something: neither those of dead collectors count, nor those that
+/// nothing comes of.
 fn under_way(connection: &Connection, now_ms: i64) -> Result<usize, StoreError> {
+    let idle_ms = i64::try_from(UPLOAD_FIRST_BATCH_WITHIN.as_millis()).unwrap_or(i64::MAX);
     let count: i64 = connection
         .prepare_cached(
             "SELECT count(*) FROM uploads u JOIN sources s ON s.id = u.source JOIN leases l ON l.tenant = u.tenant \
              AND l.resource = s.source AND l.fence = u.fence AND l.holder = u.agent AND l.expires_ms > ?1 \
-             WHERE u.state = 'receiving'",
+             WHERE u.state = 'receiving' AND (u.batches > 0 OR u.started_ms > ?2)",
         )?
-        .query_row([now_ms], |row| row.get(0))?;
+        .query_row([now_ms, now_ms.saturating_sub(idle_ms)], |row| row.get(0))?;
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 

@@ -320,7 +320,11 @@ async fn an_abandoned_upload_makes_the_next_one_a_snapshot() {
 
 #[tokio::test]
 async fn uploads_are_limited_and_need_the_right_certificate() {
-    let world = World::with(|config| config.uploads.concurrent_max = 1).await;
+    let world = World::with(|config| {
+        config.uploads.concurrent_max = 1;
+        config.leases.ttl_ms = 3_600_000;
+    })
+    .await;
     let mut collector = Collector::start(&world).await;
     let upload = collector.grant(Mode::Snapshot, None).await.upload;
     let other =
@@ -331,10 +335,18 @@ async fn uploads_are_limited_and_need_the_right_certificate() {
         fence: None,
     };
     collector.agent.line.ask_set(lease.to_element()).await.unwrap();
-    let refused = collector.ask(other).await.unwrap_err();
+    let refused = collector.ask(other.clone()).await.unwrap_err();
     assert_eq!(refused.defined_condition, DefinedCondition::ResourceConstraint);
     let retry = refused.other.unwrap();
     assert_eq!((retry.name(), retry.attr("after")), ("retry", Some("5")));
+    // One that sends something keeps its place, however long it takes; one that nothing comes of does not.
+    assert_eq!(collector.http.put(&upload, 0, "").await.0, StatusCode::CREATED);
+    world.cloud().kit.clock.advance(Duration::from_secs(61));
+    collector.ask(other.clone()).await.unwrap_err();
+    let upload = collector.grant(Mode::Snapshot, None).await.upload;
+    collector.ask(other.clone()).await.unwrap_err();
+    world.cloud().kit.clock.advance(Duration::from_secs(61));
+    collector.ask(other).await.unwrap();
 
     let mut nobody = Uploader::connect(&world, None).await;
     assert_eq!(nobody.put(&upload, 0, "").await.0, StatusCode::UNAUTHORIZED);
