@@ -30,12 +30,10 @@ pub(crate) struct Order {
     action: String,
     /// What to do it to; its shape belongs to the module
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
     target: Value,
     /// How to do it; its shape belongs to the module. `sync_now` takes `{"allow_mass_delete": true}` to confirm
     /// deletions that the guard has held, and `{"dry_run": true}`
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
     params: Value,
     /// The same key with the same order gives the same id; with another order it is refused. 1 to 200 bytes without control
     /// characters
@@ -62,11 +60,9 @@ pub(crate) struct OrderForMany {
     /// What to do
     action: String,
     /// What to do it to, 1 to 1,000 times; each becomes an action of its own
-    #[schema(value_type = Vec<Object>)]
     targets: Vec<Value>,
     /// How to do it
     #[serde(default)]
-    #[schema(value_type = Option<Object>)]
     params: Value,
     /// The same key with the same targets in the same order gives the same ids; with others, fewer or more it is refused
     #[serde(default)]
@@ -106,16 +102,13 @@ pub(crate) struct ActionView {
     /// What to do
     pub(crate) action: String,
     /// What to do it to
-    #[schema(value_type = Option<Object>)]
     pub(crate) target: Value,
     /// How to do it
-    #[schema(value_type = Option<Object>)]
     pub(crate) params: Value,
     /// `pending`, `success` or `failure`; the last two never change again
     #[schema(value_type = String)]
     pub(crate) status: Status,
     /// What came of it
-    #[schema(value_type = Option<Object>)]
     pub(crate) result: Option<Value>,
     /// Why it failed: `{code, detail, remedy}`
     #[schema(value_type = Option<Object>)]
@@ -255,11 +248,6 @@ fn read(order: Order, actor: &str) -> Result<NewAction, Problem> {
             "params",
             format!("with target larger than {} bytes", BODY_MAX_BYTES / 2),
         ));
-    }
-    for (path, value) in [("target", &order.target), ("params", &order.params)] {
-        if !value.is_object() && !value.is_null() {
-            return Err(Problem::invalid(path, "wrong type, expected a JSON object"));
-        }
     }
     check_key(order.idempotency_key.as_deref())?;
     let ttl = order.ttl_ms.map_or(ACTION_TTL_DEFAULT, Duration::from_millis);
