@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use causeway_mock_kit::admin::{AdminError, Json};
+use causeway_mock_kit::cli::is_label;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -75,12 +76,6 @@ fn is_address(text: &str) -> bool {
 
 /// A name, or an IPv4 address: what ends in a number is no name (WHATWG URL, "ends in a number").
 fn is_name(host: &str) -> bool {
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
     let last = host.rsplit('.').next().unwrap_or_default();
     if last.bytes().all(|byte| byte.is_ascii_digit()) {
         return host.parse::<Ipv4Addr>().is_ok();

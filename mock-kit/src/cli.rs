@@ -176,8 +176,8 @@ pub fn check_hosts<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), C
     Ok(())
 }
 
-/// One label of a host name (RFC 1123 section 2.1).
-fn is_label(text: &str) -> bool {
+/// Whether a text is one label of a host name (RFC 1123 section 2.1).
+pub fn is_label(text: &str) -> bool {
     (1..=LABEL_MAX_BYTES).contains(&text.len())
         && text.bytes().all(|letter| letter.is_ascii_alphanumeric() || letter == b'-')
         && !text.starts_with('-')

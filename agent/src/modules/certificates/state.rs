@@ -120,7 +120,8 @@ impl Store {
     }
 
     /// As [`Self::put`], without waiting for the disk: the report of the action's end follows at once and takes it along
-    /// there. Should both be lost, what was kept before still leads to the same certificate.
+    /// there. Should both be lost, what was kept before still leads to the same certificate, or, at an authority that cannot
+    /// be asked, to a person.
     pub(super) async fn put_before_the_end(&self, request: &str, row: &Row) -> Result<(), CertError> {
         let mut batch = Batch::new();
         batch.put(Table::Cursors, key(request), encode(row));

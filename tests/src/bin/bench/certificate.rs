@@ -81,7 +81,7 @@ async fn measure_relay(options: &Options) -> Result<Table> {
         table.alone(format!("what the way through cloud and agent adds: {what}"), "ms", more, goal);
     }
     table.alone(
-        "five waits for this disk, one after the other: median",
+        "five writes to this disk, one after the other: median",
         "ms",
         vec![disk_wait_ms()? * 5.0],
         "-",
@@ -90,7 +90,7 @@ async fn measure_relay(options: &Options) -> Result<Table> {
         "{requests} certificates a round, one after the other; both sides make and open the SCEP messages."
     ));
     table.note(
-        "Five writes wait for the disk, one after the other: the order in the cloud, its acceptance and its ticket in the \
+        "Five writes go to the disk on the way, some beside other work: the order in the cloud, its acceptance and its ticket in the \
          agent, its end in the agent and in the cloud.",
     );
     Ok(table)
