@@ -20,7 +20,7 @@ pub struct Config {
     /// Which version to play. Default `exchange2019`.
     pub personality: String,
     /// Partnerships at the start. Default: one for each generated phone; a number makes exactly so many, spread over the
-    /// mailboxes.
+    /// mailboxes; at most [`crate::limits::PARTNERSHIPS_MAX`].
     pub partnerships: Option<usize>,
     /// What happens to a phone nobody has decided about. Default allow.
     pub default_access: DefaultAccess,

@@ -23,7 +23,7 @@ use tokio_rustls::rustls::ServerConfig;
 use crate::activesync;
 use crate::config::{Config, FRONTS};
 use crate::kerberos::{self, Kerberos};
-use crate::limits::{DOMAIN_CONTROLLERS_MAX, TLS_HANDSHAKE_TIMEOUT};
+use crate::limits::{DOMAIN_CONTROLLERS_MAX, PARTNERSHIPS_MAX, TLS_HANDSHAKE_TIMEOUT};
 use crate::phone::Phones;
 use crate::powershell::{self, Front, Shells};
 use crate::profile::Profile;
@@ -43,6 +43,8 @@ pub enum StartError {
     DomainControllerCount { count: usize },
     #[error("no mailbox server is configured; name at least one in servers")]
     NoServer,
+    #[error("{count} partnerships asked for, at most {PARTNERSHIPS_MAX} are possible")]
+    TooManyPartnerships { count: usize },
     #[error("listen")]
     Bind(#[source] BindError),
     #[error("find the address of a listening port")]
@@ -320,6 +322,9 @@ fn build(config: &Config, clock: Clock) -> Result<Organisation, StartError> {
     }
     if config.servers.is_empty() {
         return Err(StartError::NoServer);
+    }
+    if let Some(count) = config.partnerships.filter(|count| *count > PARTNERSHIPS_MAX) {
+        return Err(StartError::TooManyPartnerships { count });
     }
     let controllers = config.domain_controllers.iter().map(|controller| controller.name.as_str());
     check_hosts(controllers).map_err(StartError::Config)?;

@@ -184,7 +184,7 @@ impl Generator<'_> {
         if own.is_empty() {
             return;
         }
-        let count = count.unwrap_or(own.len()).min(crate::limits::PARTNERSHIPS_MAX);
+        let count = count.unwrap_or_else(|| own.len().min(crate::limits::PARTNERSHIPS_MAX));
         state.partnerships.reserve_exact(count);
         state.by_guid.reserve(count);
         for number in 0..count {

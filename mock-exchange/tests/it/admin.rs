@@ -106,6 +106,7 @@ async fn another_world_replaces_the_present_one() {
         json!({ "domain_controllers": [] }),
         json!({ "domain_controllers": [{ "name": "dc1" }, { "name": "dc1" }] }),
         json!({ "servers": ["mail1", "mail1"] }),
+        json!({ "partnerships": 250_001 }),
     ] {
         assert_eq!(http(&mock, "PUT", "/world", Some(wrong.clone())).await.0, 400, "{wrong}");
     }
