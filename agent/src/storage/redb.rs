@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use futures_util::future::BoxFuture;
@@ -36,8 +36,13 @@ const OWNER_KEY: &[u8] = b"owner";
 /// A handle to the storage thread. Clones share it; the thread ends with the last one.
 #[derive(Clone)]
 pub struct RedbStorage {
+    /// Dropped before `jobs`, at whose end the thread closes the file.
+    current: Current,
     jobs: mpsc::Sender<Job>,
 }
+
+/// The open file, which the thread alone opens and closes. Nobody holds the lock across an await.
+type Current = Arc<RwLock<Option<Database>>>;
 
 /// An opened state file.
 pub struct Opened {
@@ -131,21 +136,29 @@ impl RedbStorage {
             Some(owner) => owned(database, &path, machine, owner)?,
             None => (database, None),
         };
+        let current = Current::new(RwLock::new(Some(database)));
         let (jobs, queue) = mpsc::channel(STORAGE_QUEUE_MAX);
         let thread = std::thread::Builder::new()
             .name("storage".to_owned())
             .spawn({
-                let keeper = Keeper::new(path.clone(), machine.to_owned(), database);
+                let keeper = Keeper::new(path.clone(), machine.to_owned(), Arc::clone(&current));
                 move || serve(keeper, queue)
             })
             .map_err(|source| io_error(&path, source))?;
-        Ok(Opened { storage: Self { jobs }, thread, set_aside, former })
+        Ok(Opened { storage: Self { current, jobs }, thread, set_aside, former })
     }
 
     async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StorageError> {
         let (reply, answer) = oneshot::channel();
         self.jobs.send(job(reply)).await.map_err(|_| StorageError::Closed)?;
         answer.await.map_err(|_| StorageError::Closed)?
+    }
+
+    /// One row as it is committed, without waiting for what the thread is writing: a few pages, most of them in memory.
+    /// Nothing when the file is closed or refuses, which is the thread's to deal with.
+    fn at_once(&self, table: Table, key: &[u8]) -> Option<Option<Vec<u8>>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        get_one(current.as_ref()?, table, key).ok()
     }
 }
 
@@ -156,6 +169,9 @@ impl Storage for RedbStorage {
 
     fn get(&self, table: Table, key: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, StorageError>> {
         Box::pin(async move {
+            if let Some(found) = self.at_once(table, &key) {
+                return Ok(found);
+            }
             let found = self.ask(move |reply| Job::GetMany(table, vec![key], reply)).await?;
             Ok(found.into_iter().next().flatten())
         })
@@ -347,7 +363,7 @@ fn restrict(_: &Path) -> std::io::Result<()> {
 struct Keeper {
     path: PathBuf,
     machine: String,
-    database: Option<Database>,
+    current: Current,
     /// Who has committed batches that may be lost since the last durable commit.
     afloat: BTreeSet<Vec<u8>>,
     /// Whose batches were lost with the error, while the process lives on: their next commit fails, because it may build
@@ -356,9 +372,9 @@ struct Keeper {
 }
 
 impl Keeper {
-    fn new(path: PathBuf, machine: String, database: Database) -> Self {
+    fn new(path: PathBuf, machine: String, current: Current) -> Self {
         let (afloat, bereft) = (BTreeSet::new(), BTreeSet::new());
-        Self { path, machine, database: Some(database), afloat, bereft }
+        Self { path, machine, current, afloat, bereft }
     }
 
     /// Takes out the batches of those who lost what came before.
@@ -384,16 +400,18 @@ impl Keeper {
     }
 
     fn with<T>(&mut self, job: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, Cause> {
-        let database = match self.database.take() {
-            Some(database) => database,
-            None => self.open_again()?,
+        let is_closed = self.current.read().unwrap_or_else(PoisonError::into_inner).is_none();
+        if is_closed {
+            let database = self.open_again()?;
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = Some(database);
+        }
+        let result = {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            job(current.as_ref().expect("only this thread closes the file"))
         };
-        let result = job(&database);
-        let is_over = matches!(&result, Err(redb::Error::Io(_) | redb::Error::PreviousIo));
-        if is_over {
+        if matches!(&result, Err(redb::Error::Io(_) | redb::Error::PreviousIo)) {
             self.bereft.append(&mut self.afloat);
-        } else {
-            self.database = Some(database);
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = None;
         }
         result.map_err(|error| Arc::new(error) as Cause)
     }
@@ -525,6 +543,11 @@ fn prefix_end(prefix: &[u8]) -> Option<Vec<u8>> {
     Some(end)
 }
 
+fn get_one(database: &Database, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, redb::Error> {
+    let table = database.begin_read()?.open_table(definition(table))?;
+    Ok(table.get(key)?.map(|value| value.value().to_vec()))
+}
+
 fn get_many(
     database: &Database,
     table: Table,
@@ -598,7 +621,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join(FILE_NAME);
         let Ok(database) = open_checked(&path, "m") else { panic!("a new file opens") };
-        let mut keeper = Keeper::new(path, "m".to_owned(), database);
+        let current = Current::new(RwLock::new(Some(database)));
+        let mut keeper = Keeper::new(path, "m".to_owned(), current);
         assert_eq!(committed(&mut keeper, vec![batch("scan\0kept").may_be_lost()]), [true]);
         assert_eq!(committed(&mut keeper, vec![batch("other\0a")]), [true]);
         assert_eq!(committed(&mut keeper, vec![batch("scan\0lost").may_be_lost()]), [true]);
@@ -610,5 +634,25 @@ mod tests {
         assert!(has(&mut keeper, "scan\0kept"), "a durable commit takes along what came before");
         assert!(!has(&mut keeper, "scan\0state"));
         assert_eq!(committed(&mut keeper, vec![batch("scan\0state")]), [true], "told once");
+    }
+
+    #[tokio::test]
+    async fn a_row_is_read_at_once_and_by_the_thread_after_the_file_was_closed() {
+        let folder = tempfile::tempdir().unwrap();
+        let Ok(Opened { storage, thread, .. }) = RedbStorage::open(folder.path(), "m") else {
+            panic!("a new file opens")
+        };
+        storage.commit(batch("scan\0kept").may_be_lost()).await.unwrap();
+        assert_eq!(storage.at_once(Table::Objects, b"scan\0kept"), Some(Some(b"value".to_vec())));
+        assert_eq!(storage.at_once(Table::Objects, b"scan\0none"), Some(None));
+        *storage.current.write().unwrap() = None;
+        assert_eq!(storage.at_once(Table::Objects, b"scan\0kept"), None);
+        // What may be lost is on the disk when the file is closed in good order.
+        let found = storage.get(Table::Objects, b"scan\0kept".to_vec()).await.unwrap();
+        assert_eq!(found, Some(b"value".to_vec()), "the thread has opened it again");
+        assert!(storage.at_once(Table::Objects, b"scan\0kept").is_some());
+        drop(storage);
+        thread.join().unwrap();
+        assert!(RedbStorage::open(folder.path(), "m").is_ok(), "the file is free when the thread has ended");
     }
 }

@@ -24,7 +24,7 @@ use super::problem::{Behind, Busy, Conflicts, Problems};
 use crate::certificates::{self, Assignment, HandInError, Handover, MODULE};
 use crate::limits::{CSR_MAX_BYTES, DEVICE_KEY_MAX_BYTES, WAIT_MAX};
 use crate::state::Cloud;
-use crate::store::{CertificateRequest, EnrolledDevice, NewEnrolled, stages};
+use crate::store::{CertificateRequest, Delivery, EnrolledDevice, NewEnrolled, stages};
 
 /// Who calls: an enrolled device with its own token.
 pub(crate) struct Caller {
@@ -317,15 +317,14 @@ async fn found(cloud: &Cloud, caller: &Caller, id: &str) -> Result<CertificateRe
 }
 
 async fn view(cloud: &Cloud, caller: &Caller, request: CertificateRequest) -> Result<DeviceRequest, Problem> {
-    let (mut certificate_der, mut chain, mut identity) = (None, Vec::new(), None);
-    if let Some(sha256) = &request.certificate {
-        if let Some((der, above)) = cloud.store.certificate_chain(&caller.tenant, sha256).await? {
-            (certificate_der, chain) = (Some(STANDARD.encode(der)), above);
-        }
-        let parts = cloud.store.request_parts(&caller.tenant, &request.id).await?;
-        identity = parts.identity.map(|bytes| STANDARD.encode(bytes));
-    }
-    Ok(DeviceRequest { request, certificate_der, chain, identity })
+    let brought = match &request.certificate {
+        Some(sha256) => cloud.store.delivery(&caller.tenant, &request.id, sha256).await?,
+        None => Delivery::default(),
+    };
+    let identity = brought.identity.map(|bytes| STANDARD.encode(bytes));
+    let (der, chain) = brought.certificate.unzip();
+    let certificate_der = der.map(|bytes| STANDARD.encode(bytes));
+    Ok(DeviceRequest { request, certificate_der, chain: chain.unwrap_or_default(), identity })
 }
 
 /// Fetch the challenge and the names for the signing request. Make the request at once: the challenge is good for a short

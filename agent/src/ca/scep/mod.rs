@@ -283,13 +283,15 @@ impl Scep {
         let at = server.endpoint();
         let unsent = |error| (error, false);
         let known = self.known(net, server).await.map_err(unsent)?;
-        let mut enrollment = self.enrollment(net, &known, order).map_err(unsent)?;
-        let random = random().map_err(unsent)?;
         // The message is made while the disk takes the ticket.
-        let message = async { enrollment.request(&random).map_err(|error| judged(at, &error)) };
-        let (kept, message) = tokio::join!(biased; keep.keep(ticket(at)), message);
+        let made = async {
+            let mut enrollment = self.enrollment(net, &known, order)?;
+            let message = enrollment.request(&random()?).map_err(|error| judged(at, &error))?;
+            Ok((enrollment, message))
+        };
+        let (kept, made) = tokio::join!(biased; keep.keep(ticket(at)), made);
         kept.map_err(unsent)?;
-        let message = message.map_err(unsent)?;
+        let (enrollment, message) = made.map_err(unsent)?;
         let outcome = self.exchange(net, at, &known, &enrollment, message).await;
         outcome.and_then(|outcome| self.decided(at, &known, outcome)).map_err(|error| {
             let sent = !error.was_not_sent();

@@ -5,15 +5,18 @@
 //! No challenge and no signing request is ever in it. `Cursors 'k'` the key that requests are sealed to, encrypted.
 
 use std::sync::Arc;
+use std::task::Poll;
 
 use causeway_protocol::certificate::Issued;
 use causeway_protocol::pkix::Key;
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use zeroize::Zeroizing;
 
 use super::error::CertError;
 use super::{keys, limits};
+use crate::chain::Chain;
 use crate::storage::{Batch, Storage, Table};
 use crate::vault::Vault;
 
@@ -119,13 +122,23 @@ impl Store {
         Ok(self.0.commit(batch).await?)
     }
 
-    /// As [`Self::put`], without waiting for the disk: the report of the action's end follows at once and takes it along
-    /// there. Should both be lost, what was kept before still leads to the same certificate, or, at an authority that cannot
+    /// As [`Self::put`], without waiting for anything: the report of the action's end follows at once and takes it along
+    /// to the disk. Should both be lost, what was kept before still leads to the same certificate, or, at an authority that cannot
     /// be asked, to a person.
     pub(super) async fn put_before_the_end(&self, request: &str, row: &Row) -> Result<(), CertError> {
         let mut batch = Batch::new();
         batch.put(Table::Cursors, key(request), encode(row));
-        Ok(self.0.commit(batch.may_be_lost()).await?)
+        let (storage, request) = (Arc::clone(&self.0), request.to_owned());
+        let mut put = async move { storage.commit(batch.may_be_lost()).await }.boxed();
+        if let Poll::Ready(done) = futures_util::poll!(&mut put) {
+            return Ok(done?);
+        }
+        tokio::spawn(async move {
+            if let Err(error) = put.await {
+                tracing::warn!(request, error = %Chain(&error), "What came of an order could not be kept");
+            }
+        });
+        Ok(())
     }
 
     pub(super) async fn forget(&self, request: &str) -> Result<(), CertError> {

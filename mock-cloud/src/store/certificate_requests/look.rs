@@ -6,8 +6,10 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::rows::{Page, json_opt, one_more};
 use super::super::{ActionRow, ProfileRow, Store, StoreError};
-use super::super::{actions, certificate_profiles};
-use super::{COLUMNS, CertificateRequest, RequestFilter, RequestParts, RequestStep, collect, one, stages};
+use super::super::{actions, certificate_profiles, certificates};
+use super::{
+    COLUMNS, CertificateRequest, Delivery, RequestFilter, RequestParts, RequestStep, collect, one, stages,
+};
 use crate::limits::CERTIFICATE_TURN_MAX;
 
 impl Store {
@@ -97,6 +99,19 @@ impl Store {
     pub async fn request_parts(&self, tenant: &str, id: &str) -> Result<RequestParts, StoreError> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
         self.read(move |connection| parts(connection, &tenant, &id)).await
+    }
+
+    /// What a request has brought its device: the certificate `sha256`, and what belongs to it.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn delivery(&self, tenant: &str, id: &str, sha256: &str) -> Result<Delivery, StoreError> {
+        let (tenant, id, sha256) = (tenant.to_owned(), id.to_owned(), sha256.to_lowercase());
+        self.read(move |connection| {
+            let certificate = certificates::chain(connection, &tenant, &sha256)?;
+            Ok(Delivery { certificate, identity: parts(connection, &tenant, &id)?.identity })
+        })
+        .await
     }
 
     /// A request with its parts and its profile, where there is one still.

@@ -147,6 +147,15 @@ pub struct RequestParts {
     pub identity: Option<Vec<u8>>,
 }
 
+/// What a device installs.
+#[derive(Clone, Debug, Default)]
+pub struct Delivery {
+    /// The certificate, DER, and the authorities above it, base64 of DER.
+    pub certificate: Option<(Vec<u8>, Vec<String>)>,
+    /// The identity, encrypted for the device.
+    pub identity: Option<Vec<u8>>,
+}
+
 /// What an order has brought for a request.
 #[derive(Clone, Debug)]
 pub struct IssuedRequest {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::rows::{Page, json, one_more};
 use super::super::{Store, StoreError};
@@ -97,14 +97,7 @@ impl Store {
         sha256: &str,
     ) -> Result<Option<(Vec<u8>, Vec<String>)>, StoreError> {
         let (tenant, sha256) = (tenant.to_owned(), sha256.to_lowercase());
-        self.read(move |connection| {
-            let found: Option<(Vec<u8>, String)> = connection
-                .prepare_cached("SELECT der, chain FROM certificates WHERE tenant = ?1 AND sha256 = ?2")?
-                .query_row(params![tenant, sha256], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            found.map(|(der, chain)| Ok((der, json("certificate chain", &chain)?))).transpose()
-        })
-        .await
+        self.read(move |connection| chain(connection, &tenant, &sha256)).await
     }
 
     /// What a device has or may have of each profile: certificates that are issued or active and not to be revoked.
@@ -206,4 +199,17 @@ pub struct CertificateTroubles {
     pub ending: u64,
     /// Revocations that were tried in vain.
     pub revocations: u64,
+}
+
+/// A certificate and the authorities above it; `sha256` in lower case.
+pub(in crate::store) fn chain(
+    connection: &Connection,
+    tenant: &str,
+    sha256: &str,
+) -> Result<Option<(Vec<u8>, Vec<String>)>, StoreError> {
+    let found: Option<(Vec<u8>, String)> = connection
+        .prepare_cached("SELECT der, chain FROM certificates WHERE tenant = ?1 AND sha256 = ?2")?
+        .query_row(params![tenant, sha256], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    found.map(|(der, chain)| Ok((der, json("certificate chain", &chain)?))).transpose()
 }

@@ -16,6 +16,7 @@ use super::rows::{json, one_more, signed, to_json, unsigned};
 use crate::limits::CERTIFICATE_TURN_MAX;
 
 pub use look::CertificateTroubles;
+pub(super) use look::chain;
 pub(super) use renewal::put_off;
 pub(super) use revocation::{revoke_all_of, want_revoked};
 
