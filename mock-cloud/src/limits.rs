@@ -15,6 +15,9 @@ pub const STORE_QUEUE: usize = 1_024;
 /// Reading threads: one may be busy with a search over 100,000 people while the other answers the rest.
 pub const STORE_READERS: usize = 2;
 
+/// Tenants remembered, of all there are; the rest are read from the store with every call.
+pub const TENANTS_KNOWN_MAX: usize = 10_000;
+
 /// Prepared statements kept per connection; all of ours fit.
 pub const STATEMENTS_CACHED: usize = 128;
 

@@ -68,6 +68,7 @@ use crate::ids::Ids;
 use inline::Inline;
 use people::Kept;
 use rows::signed;
+use tenants::KnownTenants;
 use threads::{Readers, Wait, Writer};
 
 /// Handle on the store; a cheap clone. The threads end when the last handle is gone.
@@ -75,6 +76,7 @@ use threads::{Readers, Wait, Writer};
 pub struct Store {
     executor: Executor,
     ids: Ids,
+    known: Arc<KnownTenants>,
 }
 
 /// Where jobs run.
@@ -95,12 +97,12 @@ impl Store {
         let readers = Readers::start(|| connect_read_only(path))?;
         let writer = Writer::start(connection)?;
         let executor = Executor::Threads { writer: Arc::new(writer), readers: Arc::new(readers) };
-        Ok(Self { executor, ids: Ids::random() })
+        Ok(Self { executor, ids: Ids::random(), known: Arc::default() })
     }
 
     /// A store without threads: every job runs on its caller, between two waits on `gate`. For simulations.
     pub fn inline(disk: Disk, gate: Arc<dyn Gate>, ids: Ids) -> Self {
-        Self { executor: Executor::Inline(Arc::new(Inline::new(disk, gate))), ids }
+        Self { executor: Executor::Inline(Arc::new(Inline::new(disk, gate))), ids, known: Arc::default() }
     }
 
     /// Runs `job` on the writing thread. When this returns, what the job did is on the disk.

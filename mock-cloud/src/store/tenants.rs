@@ -1,5 +1,8 @@
 //! Tenants: the customers of the cloud.
 
+use std::collections::HashMap;
+use std::sync::{PoisonError, RwLock};
+
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -7,6 +10,7 @@ use utoipa::ToSchema;
 use super::audit::{self, Entry};
 use super::rows::{Page, one_more};
 use super::{Store, StoreError};
+use crate::limits::TENANTS_KNOWN_MAX;
 
 /// A customer.
 #[derive(Clone, Debug, Serialize, ToSchema)]
@@ -40,6 +44,39 @@ pub struct TenantCounts {
     pub alerts_open: u64,
 }
 
+/// Tenants that were found: every call names one, and nothing changes or ends them but a reset.
+#[derive(Default)]
+pub(super) struct KnownTenants(RwLock<Known>);
+
+#[derive(Default)]
+struct Known {
+    by_id: HashMap<String, Tenant>,
+    resets: u64,
+}
+
+impl KnownTenants {
+    /// The tenant, where it is known, and how many resets there were.
+    fn find(&self, id: &str) -> (Option<Tenant>, u64) {
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        (known.by_id.get(id).cloned(), known.resets)
+    }
+
+    /// Remembers what the store had said, unless it was reset since `resets` was read.
+    fn found(&self, tenant: &Tenant, resets: u64) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if known.resets == resets && known.by_id.len() < TENANTS_KNOWN_MAX {
+            known.by_id.insert(tenant.id.clone(), tenant.clone());
+        }
+    }
+
+    /// The store has none any more.
+    fn reset(&self) {
+        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        known.by_id.clear();
+        known.resets += 1;
+    }
+}
+
 impl Store {
     /// Creates a tenant. `false` when the id is taken.
     ///
@@ -68,8 +105,16 @@ impl Store {
     /// # Errors
     /// When the store fails.
     pub async fn tenant(&self, id: &str) -> Result<Option<Tenant>, StoreError> {
+        let (known, resets) = self.known.find(id);
+        if known.is_some() {
+            return Ok(known);
+        }
         let id = id.to_owned();
-        self.read(move |connection| one(connection, &id)).await
+        let found = self.read(move |connection| one(connection, &id)).await?;
+        if let Some(tenant) = &found {
+            self.known.found(tenant, resets);
+        }
+        Ok(found)
     }
 
     /// Tenants in the order of their ids.
@@ -140,7 +185,9 @@ impl Store {
             }
             Ok(())
         })
-        .await
+        .await?;
+        self.known.reset();
+        Ok(())
     }
 }
 
@@ -151,4 +198,27 @@ fn one(connection: &Connection, id: &str) -> Result<Option<Tenant>, StoreError> 
 
 fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Tenant> {
     Ok(Tenant { id: row.get(0)?, name: row.get(1)?, created_ms: row.get(2)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_tenant_is_known_until_the_store_is_reset() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store.db")).unwrap();
+        let acme = Tenant { id: "acme".to_owned(), name: "Acme".to_owned(), created_ms: 1 };
+        assert!(store.tenant("acme").await.unwrap().is_none(), "that there is none is not remembered");
+        assert!(store.create_tenant(acme.clone(), "test".to_owned()).await.unwrap());
+        for _ in 0..2 {
+            assert_eq!(store.tenant("acme").await.unwrap().unwrap().name, "Acme");
+        }
+        let (_, resets) = store.known.find("acme");
+        store.reset().await.unwrap();
+        assert!(store.tenant("acme").await.unwrap().is_none());
+        // Somebody who had read it before the reset comes late.
+        store.known.found(&acme, resets);
+        assert!(store.tenant("acme").await.unwrap().is_none());
+    }
 }
