@@ -273,29 +273,29 @@ async fn leases_have_one_holder_and_growing_fences() {
         (false, 0, Some(first.enrolled.instance.clone()))
     );
     assert!((100..=5_000).contains(&refused.retry_after_ms), "{}", refused.retry_after_ms);
-    // The holder asking again, renewing, or renewing with a wrong fence.
-    assert_eq!(first.lease(LeaseOp::Acquire, None).await.fence, 1);
+    // The holder asking again has a new holding; then it renews, or tries to with a wrong fence.
+    assert_eq!(first.lease(LeaseOp::Acquire, None).await.fence, 2);
     world.cloud().kit.clock.advance(Duration::from_secs(50));
-    assert!(first.lease(LeaseOp::Renew, Some(1)).await.granted);
-    assert!(!first.lease(LeaseOp::Renew, Some(2)).await.granted);
+    assert!(first.lease(LeaseOp::Renew, Some(2)).await.granted);
+    assert!(!first.lease(LeaseOp::Renew, Some(1)).await.granted);
     world.cloud().kit.clock.advance(Duration::from_secs(50));
     assert!(!second.lease(LeaseOp::Acquire, None).await.granted, "it was renewed");
     world.cloud().kit.clock.advance(Duration::from_secs(11));
-    assert!(!first.lease(LeaseOp::Renew, Some(1)).await.granted, "it is over");
-    assert_eq!(second.lease(LeaseOp::Acquire, None).await.fence, 2);
+    assert!(!first.lease(LeaseOp::Renew, Some(2)).await.granted, "it is over");
+    assert_eq!(second.lease(LeaseOp::Acquire, None).await.fence, 3);
     // Given back: free at once. A stale release changes nothing.
-    first.lease(LeaseOp::Release, Some(1)).await;
+    first.lease(LeaseOp::Release, Some(2)).await;
     assert!(!first.lease(LeaseOp::Acquire, None).await.granted);
-    second.lease(LeaseOp::Release, Some(2)).await;
+    second.lease(LeaseOp::Release, Some(3)).await;
     let grant = first.lease(LeaseOp::Acquire, None).await;
-    assert_eq!((grant.granted, grant.fence), (true, 3));
+    assert_eq!((grant.granted, grant.fence), (true, 4));
     // A new process of the holder frees what the old one had, for anyone.
     let enrolled = first.enrolled.clone();
     drop(first);
     world.journal("offline", "connection lost").await;
     let mut reborn = Agent::connect(&world, enrolled, "boot-2").await;
     let grant = second.lease(LeaseOp::Acquire, None).await;
-    assert_eq!((grant.granted, grant.fence), (true, 4));
+    assert_eq!((grant.granted, grant.fence), (true, 5));
     assert!(!reborn.lease(LeaseOp::Acquire, None).await.granted);
 }
 

@@ -244,6 +244,12 @@ mod tests {
             (2, "certsrv", account(false)),
             (3, "xcep", account(false)),
             (4, "mpki", certificate("mpki")),
+            (
+                5,
+                "entrust_gateway",
+                [certificate("entrust_gateway"), vec![("Id of the authority", to("acme-issuing"))]].concat(),
+            ),
+            (6, "entrust", account(false)),
         ] {
             let mut answers = vec![
                 ("Is there an authority", to("y")),
