@@ -39,8 +39,8 @@ pub use audit::*;
 pub use certificate_profiles::*;
 pub use certificate_requests::*;
 pub use certificates::{
-    CertificateRevocation, CertificateSearch, CertificateTroubles, DeviceCertificate, DueCertificate,
-    NewCertificate,
+    CertificateRevocation, CertificateSearch, CertificateTroubles, Chained, DeviceCertificate,
+    DueCertificate, NewCertificate,
 };
 pub use collections::*;
 pub use compliance::*;

@@ -301,9 +301,14 @@ impl Extensions {
             let (major, minor) = (version()?, version()?);
             return Ok(Some(Template::Id { id, major, minor }));
         }
+        Ok(self.template_name()?.map(Template::Name))
+    }
+
+    /// Microsoft's template of version 1, whether or not one of version 2 is there too.
+    pub fn template_name(&self) -> Result<Option<String>, PkixError> {
+        const WHAT: &str = "template";
         let Some(node) = self.value(WHAT, oid::MS_TEMPLATE_NAME)? else { return Ok(None) };
-        let name = string(&node)?.ok_or(PkixError::malformed(WHAT, "its name is no text"))?;
-        Ok(Some(Template::Name(name)))
+        string(&node)?.ok_or(PkixError::malformed(WHAT, "its name is no text")).map(Some)
     }
 
     /// The security identifier: of Microsoft's extension, or of the URI among the alternative names.

@@ -145,13 +145,16 @@ fn check_extensions(csr: &Csr, names: &Names, profile: &Profile) -> Result<(), R
     {
         return refuse("another account's security identifier");
     }
-    match csr.template() {
-        Some(Template::Name(name)) if profile.template.as_ref() != Some(name) => {
-            return Err(RequestError::Extension { what: format!("the template {}", short(name)) });
+    // Each of the two by itself: which one the authority goes by is its own affair.
+    let by_number = match csr.template() {
+        Some(Template::Id { id, .. }) => Some(id.to_string()),
+        _ => None,
+    };
+    let by_name = extensions.template_name().map_err(RequestError::Unusable)?;
+    for asked in [by_number, by_name].into_iter().flatten() {
+        if profile.template.as_ref() != Some(&asked) {
+            return refuse(&format!("the template {}", short(&asked)));
         }
-        Some(Template::Name(_)) | None => {}
-        Some(_) if profile.template.is_none() => return refuse("a template by its number"),
-        Some(_) => {}
     }
     let known = [
         oid::SUBJECT_ALT_NAME,

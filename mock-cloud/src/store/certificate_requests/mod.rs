@@ -12,7 +12,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::StoreError;
-use super::certificates::NewCertificate;
+use super::certificates::{Chained, NewCertificate};
 use super::rows::{json_opt, unsigned};
 
 /// How far a request is.
@@ -150,8 +150,8 @@ pub struct RequestParts {
 /// What a device installs.
 #[derive(Clone, Debug, Default)]
 pub struct Delivery {
-    /// The certificate, DER, and the authorities above it, base64 of DER.
-    pub certificate: Option<(Vec<u8>, Vec<String>)>,
+    /// The certificate.
+    pub certificate: Option<Chained>,
     /// The identity, encrypted for the device.
     pub identity: Option<Vec<u8>>,
 }

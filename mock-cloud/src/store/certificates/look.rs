@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::rows::{Page, json, one_more};
 use super::super::{Store, StoreError};
-use super::{COLUMNS, CertificateSearch, DeviceCertificate, STATUS, collect};
+use super::{COLUMNS, CertificateSearch, Chained, DeviceCertificate, STATUS, collect};
 
 impl Store {
     /// Certificates, those that end first at the beginning.
@@ -91,11 +91,7 @@ impl Store {
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn certificate_chain(
-        &self,
-        tenant: &str,
-        sha256: &str,
-    ) -> Result<Option<(Vec<u8>, Vec<String>)>, StoreError> {
+    pub async fn certificate_chain(&self, tenant: &str, sha256: &str) -> Result<Option<Chained>, StoreError> {
         let (tenant, sha256) = (tenant.to_owned(), sha256.to_lowercase());
         self.read(move |connection| chain(connection, &tenant, &sha256)).await
     }
@@ -206,7 +202,7 @@ pub(in crate::store) fn chain(
     connection: &Connection,
     tenant: &str,
     sha256: &str,
-) -> Result<Option<(Vec<u8>, Vec<String>)>, StoreError> {
+) -> Result<Option<Chained>, StoreError> {
     let found: Option<(Vec<u8>, String)> = connection
         .prepare_cached("SELECT der, chain FROM certificates WHERE tenant = ?1 AND sha256 = ?2")?
         .query_row(params![tenant, sha256], |row| Ok((row.get(0)?, row.get(1)?)))

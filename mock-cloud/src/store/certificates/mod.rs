@@ -25,6 +25,9 @@ pub(super) const ISSUED: &str = "issued";
 /// Nobody waits for it.
 pub(super) const UNUSED: &str = "unused";
 
+/// A certificate, DER, and the authorities above it, base64 of DER.
+pub type Chained = (Vec<u8>, Vec<String>);
+
 /// A certificate of a device.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DeviceCertificate {

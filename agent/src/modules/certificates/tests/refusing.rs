@@ -1,6 +1,6 @@
 //! What never leaves.
 
-use causeway_protocol::pkix::{BasicConstraints, Extension, KeyUsage, Oid, Template};
+use causeway_protocol::pkix::{BasicConstraints, Csr, Extension, KeyUsage, Oid, Template};
 
 use super::*;
 
@@ -40,6 +40,43 @@ async fn a_device_that_asks_for_more_than_was_ordered() {
         draft.extensions.push(Extension::extended_key_usage(&[client]));
     });
     bench.issued(&harmless).await;
+}
+
+/// By name or by number, and by both: the profile's template is the only one.
+#[tokio::test]
+async fn a_device_that_asks_for_another_template() {
+    let by_name = |name: &str| Template::Name(name.to_owned());
+    let by_number = |id: &str| Template::Id { id: Oid::parse(id).unwrap(), major: 100, minor: 1 };
+    let (own, other) = ("1.3.6.1.4.1.311.21.8.7.1", "1.3.6.1.4.1.311.21.8.7.2");
+    for (ordered, allowed) in [("Device", by_name("Device")), (own, by_number(own))] {
+        let mut desired = json!({ "profiles": [profile("vpn", "device")] });
+        desired["profiles"][0]["template"] = json!(ordered);
+        let bench = Bench::with(desired);
+        for asked in [by_name("EnrollmentAgent"), by_number(other)] {
+            let detail = refused(&bench, |draft| draft.template = Some(asked)).await;
+            assert!(detail.contains("template"), "{detail}");
+        }
+        // Behind the right one.
+        let mut hidden = CsrDraft { template: Some(by_name("EnrollmentAgent")), ..CsrDraft::default() };
+        if ordered == "Device" {
+            hidden.template = Some(by_number(other));
+        }
+        let hidden = template_extension(&hidden);
+        let detail = refused(&bench, |draft| {
+            draft.template = Some(allowed.clone());
+            draft.extensions.push(hidden);
+        })
+        .await;
+        assert!(detail.contains("template"), "{detail}");
+        let honest = bench.device_order_with("a", |draft| draft.template = Some(allowed));
+        bench.issued(&honest).await;
+    }
+}
+
+/// The extension that a draft's template leads to.
+fn template_extension(draft: &CsrDraft) -> Extension {
+    let csr = draft.sign(&Key::generate(KeyKind::P256).unwrap(), Digest::Sha256).unwrap();
+    Csr::read(&csr).unwrap().extensions().0[0].clone()
 }
 
 #[tokio::test]
