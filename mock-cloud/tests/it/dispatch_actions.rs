@@ -154,24 +154,33 @@ async fn without_acceptance_a_repeatable_action_goes_to_the_next_agent() {
 #[tokio::test]
 async fn an_accepted_action_of_a_lost_agent_is_repeated_only_where_that_is_safe() {
     let world = World::start().await;
-    let mut lost = Agent::online(&world).await;
+    let mut lost = Agent::online_with_certificates(&world).await;
     let safe = world.order("user_visibility", "sync_now", 60_000).await;
     lost.accept().await;
     world.action(&safe, "acceptance", has("accepted")).await;
-    let unsafe_one = world.order("user_auth", "wipe_everything", 60_000).await;
-    lost.accept().await;
-    world.action(&unsafe_one, "acceptance", has("accepted")).await;
-    let mut other = Agent::online(&world).await;
+    // A second agent would get a second certificate.
+    let mut unsafe_ones = Vec::new();
+    for (module, verb) in [("user_auth", "wipe_everything"), ("certificates", "issue_certificate")] {
+        let id = world.order(module, verb, 60_000).await;
+        lost.accept().await;
+        world.action(&id, "acceptance", has("accepted")).await;
+        unsafe_ones.push(id);
+    }
+    let mut other = Agent::online_with_certificates(&world).await;
     drop(lost);
     let action = other.accept().await;
     assert_eq!((action.id, action.attempt), (safe.clone(), 2));
     let (_, timeline) = world.action(&safe, "both", has("lost")).await;
     assert!(events(&timeline).starts_with(&["queued", "dispatched", "accepted", "lost"]), "{timeline:?}");
-    let (row, timeline) = world.action(&unsafe_one, "anything", |_, _| true).await;
-    assert_eq!((row.status, row.attempts), (Status::Pending, 1), "{timeline:?}");
+    for id in &unsafe_ones {
+        let (row, timeline) = world.action(id, "anything", |_, _| true).await;
+        assert_eq!((row.status, row.attempts), (Status::Pending, 1), "{timeline:?}");
+    }
     world.cloud().kit.clock.advance(Duration::from_secs(63));
-    let (row, _) = world.action(&unsafe_one, "its deadline", ended).await;
-    assert_eq!(row.error.unwrap().code, codes::UNKNOWN_OUTCOME);
+    for id in &unsafe_ones {
+        let (row, _) = world.action(id, "its deadline", ended).await;
+        assert_eq!(row.error.unwrap().code, codes::UNKNOWN_OUTCOME);
+    }
 }
 
 #[tokio::test]

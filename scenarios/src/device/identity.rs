@@ -30,6 +30,16 @@ pub struct Held {
     pub certificate: Certificate,
     /// Authorities from the issuer upwards.
     pub chain: Vec<Certificate>,
+    /// The file they came in, where they came in one.
+    pub file: Option<IdentityFile>,
+}
+
+/// A PKCS#12 and what opens it.
+pub struct IdentityFile {
+    /// The file.
+    pub pkcs12: Vec<u8>,
+    /// Its passphrase.
+    pub passphrase: Secret,
 }
 
 impl Held {
@@ -99,7 +109,7 @@ impl Wish {
         let chain = given["chain"].as_array().into_iter().flatten().filter_map(Value::as_str);
         let chain = chain.map(read).collect::<Result<Vec<_>>>()?;
         let held = match self {
-            Self::Certificate(key) => Held { key: key.pkcs8().clone(), certificate, chain },
+            Self::Certificate(key) => Held { key: key.pkcs8().clone(), certificate, chain, file: None },
             Self::Identity(key) => {
                 let sealed = given["identity"].as_str().context("the cloud gave no identity")?;
                 let inside = open(sealed, key)?;
@@ -132,7 +142,9 @@ fn open(sealed: &str, key: &Key) -> Result<Held> {
     let mut chain = certificates.collect::<Result<Vec<_>, _>>().context("read the PKCS#12's certificates")?;
     ensure!(!chain.is_empty(), "the identity has no certificate");
     let certificate = chain.remove(0);
-    Ok(Held { key: Zeroizing::new(entry.key().as_der().to_vec()), certificate, chain })
+    let key = Zeroizing::new(entry.key().as_der().to_vec());
+    let file = IdentityFile { passphrase: Secret::new(identity.passphrase.as_str()), pkcs12 };
+    Ok(Held { key, certificate, chain, file: Some(file) })
 }
 
 fn read(text: &str) -> Result<Certificate> {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use causeway_mock_exchange::config::ChannelBinding;
+use causeway_mock_exchange::config::{AccountConfig, ChannelBinding};
 use causeway_mock_exchange::{Config, MockExchange};
 use causeway_mock_kit::fault::{Fault, Rule};
 use causeway_protocol::Secret;

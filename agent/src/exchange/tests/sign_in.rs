@@ -62,6 +62,41 @@ async fn a_wrong_password_is_shown_once_in_all() {
     }
 }
 
+/// NTLM's answer is made with the password alone: a server that looked it up by what fits would take anybody's.
+#[tokio::test]
+async fn the_password_of_somebody_else_opens_nothing() {
+    const OTHERS: &str = "the second account's";
+    let organisation = |config: &mut Config| {
+        config.accounts.push(AccountConfig {
+            login: "second".to_owned(),
+            password: OTHERS.to_owned(),
+            roles: vec!["Organization Management".to_owned()],
+        });
+    };
+    for (front, auth) in [
+        ("powershell", "basic"),
+        ("powershell", "ntlm"),
+        ("powershell_http", "ntlm"),
+        ("powershell_http", "negotiate"),
+    ] {
+        let mock = mock(organisation).await;
+        let servers = [(&mock, front)];
+        let second = Site::new(&servers, &[auth])
+            .with("accounts", json!([{ "user": "ACME\\second" }]))
+            .password(OTHERS);
+        whole(&mock, &second).await;
+        let first = Site::new(&servers, &[auth]).password(OTHERS);
+        let refused = open(&first.organisation()).await.err();
+        assert!(matches!(refused, Some(ExchangeError::Credentials { .. })), "{front} {auth}: {refused:?}");
+        let person =
+            mock.world().company().people.iter().find(|person| person.is_active()).unwrap().password();
+        let first = Site::new(&servers, &[auth]).password(&person);
+        let refused = open(&first.organisation()).await.err();
+        assert!(matches!(refused, Some(ExchangeError::Credentials { .. })), "{front} {auth}: {refused:?}");
+        assert_eq!(mock.world().bad_passwords(&mock.service_account().user), 2, "{front} {auth}");
+    }
+}
+
 #[tokio::test]
 async fn a_password_that_changes_in_the_middle_is_shown_once_more_at_most() {
     let mock = mock(|_| {}).await;

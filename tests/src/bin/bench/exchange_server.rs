@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::TcpStream;
 
 use crate::Options;
-use crate::process::peak_rss_mib;
+use crate::process::{Program, peak_rss_mib};
 use crate::table::Table;
 
 /// Phones of the largest organisation planned for.
@@ -47,7 +47,13 @@ async fn measure(options: &Options) -> Result<Table> {
         served.push(round.served());
         read.push(round.read());
     }
+    let mut ready = Vec::new();
+    for _ in 0..options.rounds {
+        let mock = Program::start("mock-exchange", &[]).await?;
+        ready.push(mock.ready_after.as_secs_f64() * 1_000.0);
+    }
     let mut table = Table::default();
+    table.alone("mock-exchange with the default world: ready after", "ms", ready, "at most 150");
     let what = format!("{} phones served", PHONES / shrink);
     table.against(what, "objects/s", served, ("our client reading the same answers", read), "0.5 x");
     table.alone("memory the first such answer adds, both ends", "MiB", vec![after - before], "below 50");

@@ -217,6 +217,9 @@ async fn parts_of_an_organisation_do_not_overlap() {
     let outside = of(json!({"name": "b", "servers": ["ex2"]}));
     outside.sync().await;
     assert_eq!(outside.cloud.count(Kind::Device), 0);
+    let elsewhere = of(json!({"name": "c", "domains": ["sub.acme.example"]}));
+    elsewhere.sync().await;
+    assert_eq!(elsewhere.cloud.count(Kind::Device), 0, "another domain's mailboxes are another's");
     assert_ne!(inside.module.runner.settings.resource(), outside.module.runner.settings.resource());
 }
 
