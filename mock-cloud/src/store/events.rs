@@ -27,7 +27,7 @@ pub struct Event {
 
 impl Store {
     /// Stores events in order and gives each its number. Does not wait for the disk: what an event tells of is there
-    /// already, and a power cut takes no more than the news of the last moment.
+    /// already, and a power cut takes no more than the news of the last moment, whose numbers are given again.
     ///
     /// # Errors
     /// When the store fails; then none is stored.

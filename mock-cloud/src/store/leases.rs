@@ -49,7 +49,7 @@ pub struct LeaseAsk {
 /// What became of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Leased {
-    /// The asker has it; `new_holder` when it did not have it before.
+    /// The asker has it; `new_holder` when it was asked for and not renewed.
     Granted {
         /// As it stands now.
         lease: LeaseRow,

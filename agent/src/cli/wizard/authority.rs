@@ -221,10 +221,7 @@ mod tests {
         let ca_file = trusted.path().display().to_string();
         let to = |text: &str| text.to_owned();
         let fingerprint = mock.authority().await.hierarchy().current().authority.certificate.sha256();
-        let account = |wrong: bool| {
-            let password = if wrong { to("canary-wrong") } else { password.clone() };
-            vec![("Account", user.clone()), ("Its password", password)]
-        };
+        let account = vec![("Account", user.clone()), ("Its password", password.clone())];
         let certificate = |name: &str| {
             vec![
                 ("PEM file of our own certificate", own(&mock, name, "certificate_file")),
@@ -237,19 +234,19 @@ mod tests {
                 "scep",
                 [
                     vec![("Number", to("3")), ("Page of challenges", mock.url("ndes_admin").to_owned())],
-                    account(false),
+                    account.clone(),
                 ]
                 .concat(),
             ),
-            (2, "certsrv", account(false)),
-            (3, "xcep", account(false)),
+            (2, "certsrv", account.clone()),
+            (3, "xcep", account.clone()),
             (4, "mpki", certificate("mpki")),
             (
                 5,
                 "entrust_gateway",
                 [certificate("entrust_gateway"), vec![("Id of the authority", to("acme-issuing"))]].concat(),
             ),
-            (6, "entrust", account(false)),
+            (6, "entrust", account),
         ] {
             let mut answers = vec![
                 ("Is there an authority", to("y")),
