@@ -11,8 +11,8 @@ use crate::modules::testing::{MemoryCloud, context};
 use crate::modules::{CheckResult, ConfigError, ModuleError, ModuleFactory, ModuleSettings};
 use crate::orchestrator::ModulesParts;
 use crate::secrets::SecretStore;
-use crate::storage::memory::MemoryStorage;
-use crate::storage::{Batch, Pair, Scoped, Table};
+use crate::storage::memory::{Gated, MemoryStorage};
+use crate::storage::{Scoped, Table};
 
 /// What the module does, seen from outside.
 #[derive(Default)]
@@ -228,47 +228,10 @@ async fn work_that_began_with_its_acceptance_ends_with_its_refusal() {
     assert!(dump.iter().any(|(table, ..)| *table == Table::Inbox), "the acceptance is on the disk");
 }
 
-/// A storage whose disk takes each batch when it is told to.
-struct SlowDisk {
-    inner: MemoryStorage,
-    turns: Semaphore,
-}
-
-impl Storage for SlowDisk {
-    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), StorageError>> {
-        Box::pin(async move {
-            self.turns.acquire().await.unwrap().forget();
-            self.inner.commit(batch).await
-        })
-    }
-
-    fn get(&self, table: Table, key: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, StorageError>> {
-        self.inner.get(table, key)
-    }
-
-    fn get_many(
-        &self,
-        table: Table,
-        keys: Vec<Vec<u8>>,
-    ) -> BoxFuture<'_, Result<Vec<Option<Vec<u8>>>, StorageError>> {
-        self.inner.get_many(table, keys)
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        prefix: Vec<u8>,
-        after: Option<Vec<u8>>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Pair>, StorageError>> {
-        self.inner.scan(table, prefix, after, limit)
-    }
-}
-
 #[tokio::test]
 async fn only_the_end_of_kept_work_is_told_before_the_disk_has_it() {
     for (tell, told_before) in [(Tell::Stored, 0), (Tell::AtOnce, 1)] {
-        let disk = Arc::new(SlowDisk { inner: MemoryStorage::new(), turns: Semaphore::new(0) });
+        let disk = Arc::new(Gated { inner: MemoryStorage::new(), gate: Arc::new(Semaphore::new(0)) });
         let inbox = Inbox::open(disk.clone(), Clock::system()).await.unwrap();
         let outbox = Outbox::open(disk.clone()).await.unwrap();
         let report = Some(Report::success("a", json!("done")));
@@ -276,7 +239,7 @@ async fn only_the_end_of_kept_work_is_told_before_the_disk_has_it() {
         let mut finish = std::pin::pin!(outbox.finish(&inbox, &row, tell));
         assert!(futures_util::poll!(finish.as_mut()).is_pending(), "it ends when the disk has it");
         assert_eq!((outbox.waiting(), disk.inner.dump().len()), (told_before, 0), "{tell:?}");
-        disk.turns.add_permits(1);
+        disk.gate.add_permits(1);
         finish.await.unwrap();
         assert_eq!(outbox.waiting(), 1, "{tell:?}");
         assert!(disk.inner.dump().iter().any(|(table, ..)| *table == Table::Outbox), "{tell:?}");

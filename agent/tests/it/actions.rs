@@ -3,12 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use causeway_agent::storage::memory::MemoryStorage;
-use causeway_agent::storage::{Batch, Pair, Storage, StorageError, Table};
+use causeway_agent::storage::Table;
+use causeway_agent::storage::memory::Gated;
 use causeway_protocol::Secret;
 use causeway_protocol::action::{Report, Status, codes};
 use causeway_protocol::channel::payload::{Action, Notice, Payload, Reply, Request};
-use futures_util::future::BoxFuture;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use xmpp_parsers::stanza_error::{DefinedCondition, ErrorType};
@@ -205,44 +204,6 @@ async fn a_full_disk_is_said_and_survived() {
     soon("the all-clear", storage_notice(&mut line, true)).await;
     let id = line.order(action("a1", "echo", json!(1)).to_element()).await;
     line.answer_to(&id).await.unwrap();
-}
-
-/// Commits only when it is let.
-#[derive(Clone)]
-struct Gated {
-    inner: MemoryStorage,
-    gate: Arc<Semaphore>,
-}
-
-impl Storage for Gated {
-    fn commit(&self, batch: Batch) -> BoxFuture<'_, Result<(), StorageError>> {
-        Box::pin(async move {
-            self.gate.acquire().await.expect("open").forget();
-            self.inner.commit(batch).await
-        })
-    }
-
-    fn get(&self, table: Table, key: Vec<u8>) -> BoxFuture<'_, Result<Option<Vec<u8>>, StorageError>> {
-        self.inner.get(table, key)
-    }
-
-    fn get_many(
-        &self,
-        table: Table,
-        keys: Vec<Vec<u8>>,
-    ) -> BoxFuture<'_, Result<Vec<Option<Vec<u8>>>, StorageError>> {
-        self.inner.get_many(table, keys)
-    }
-
-    fn scan(
-        &self,
-        table: Table,
-        prefix: Vec<u8>,
-        after: Option<Vec<u8>>,
-        limit: usize,
-    ) -> BoxFuture<'_, Result<Vec<Pair>, StorageError>> {
-        self.inner.scan(table, prefix, after, limit)
-    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 pub use api::{Assigned, DeviceApi, Refusal};
 pub use identity::{Held, Wish};
 pub use ocsp::{OcspError, Question, Standing};
-pub use openssl::verify;
+pub use openssl::{NO_OPENSSL, verify};
 pub use server::{Server, Verdict, WhenSilent};
 
 use crate::http::Client;

@@ -16,6 +16,9 @@ use super::identity::IdentityFile;
 /// How long it may take.
 const WITHIN: Duration = Duration::from_secs(30);
 
+/// What a step says whose certificate nobody judged, because there is no `openssl`.
+pub const NO_OPENSSL: &str = "not checked: no openssl";
+
 /// Lets `openssl verify` judge a certificate: its chain up to `root`, its purpose, the authority's CRL, all at that time and
 /// by the letter of RFC 5280; and `openssl pkcs12` the file it came in, where there was one. Says what it found, or `None`
 /// where there is no `openssl`.

@@ -230,7 +230,7 @@ async fn openssl_verify(name: &str, world: &World) -> Result<String> {
     let held = ca.look_at(name)?.held(PROFILE).with_context(|| format!("{name} has no certificate"))?;
     let crl = ca.crl_of(&held.certificate).await?;
     let found = device::verify(held, &ca.root().await?, &crl, ca.mock().clock().now_ms()).await?;
-    Ok(found.unwrap_or_else(|| "not checked: no openssl".to_owned()))
+    Ok(found.unwrap_or_else(|| device::NO_OPENSSL.to_owned()))
 }
 
 /// What an administrator does about a device.

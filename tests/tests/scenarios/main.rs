@@ -15,10 +15,12 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use causeway_scenarios::device::NO_OPENSSL;
 use causeway_scenarios::progress::Progress;
 use causeway_scenarios::run::{Stage, play_all};
 use causeway_scenarios::spec::{self, Case};
 use causeway_scenarios::world::AgentProgram;
+use causeway_tests::skips::skip;
 use clap::Parser;
 use libtest_mimic::{Arguments, Failed, Trial};
 
@@ -74,7 +76,12 @@ fn play(case: Case) -> Result<()> {
     let scenario = run.scenarios.first().context("one case was played")?;
     match scenario.failure() {
         Some(failure) => bail!("{failure}\nplay it again: {}\nreport: {}", scenario.replay, folder.display()),
-        None => Ok(()),
+        None => {
+            if scenario.steps.iter().any(|step| step.detail == NO_OPENSSL) {
+                skip("openssl", "a certificate was not judged; install it");
+            }
+            Ok(())
+        }
     }
 }
 
