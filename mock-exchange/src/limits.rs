@@ -32,6 +32,9 @@ pub const ACCESS_RULES_MAX: usize = 1_000;
 pub const POLICIES_MAX: usize = 1_000;
 pub const APP_CERTIFICATES_MAX: usize = 32;
 
+/// Bytes under way in each direction of a connection in memory: a TLS record and some.
+pub const IN_MEMORY_BUFFER_BYTES: usize = 64 * 1024;
+
 /// How long the TLS handshake and the head of an HTTP request may take.
 pub const TLS_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(20);
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use causeway_mock_kit::cli::{ConfigError, Ready, RunningMock, Tasks, check_hosts};
 use causeway_mock_kit::kerberos::KeytabError;
-use causeway_mock_kit::listen::{self, BindError, FaultStream};
+use causeway_mock_kit::listen::{self, BindError};
 use causeway_mock_kit::ntlm::{channel_binding_hash, tls_server_end_point};
 use causeway_mock_kit::pki::{LeafUse, PkiError, TestCa};
 use causeway_mock_kit::world::{Company, PersonState};
 use causeway_mock_kit::{Clock, Faults, Journal, KitContext};
 use causeway_protocol::Secret;
 use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -23,7 +24,9 @@ use tokio_rustls::rustls::ServerConfig;
 use crate::activesync;
 use crate::config::{Config, FRONTS};
 use crate::kerberos::{self, Kerberos};
-use crate::limits::{DOMAIN_CONTROLLERS_MAX, PARTNERSHIPS_MAX, TLS_HANDSHAKE_TIMEOUT};
+use crate::limits::{
+    DOMAIN_CONTROLLERS_MAX, IN_MEMORY_BUFFER_BYTES, PARTNERSHIPS_MAX, TLS_HANDSHAKE_TIMEOUT,
+};
 use crate::phone::Phones;
 use crate::powershell::{self, Front, Shells};
 use crate::profile::Profile;
@@ -240,6 +243,18 @@ impl MockExchange {
         &self.shared.cx.clock
     }
 
+    /// A connection to `powershell` that needs no socket. With tokio's time paused nothing passes it by while bytes are on
+    /// their way, as it would with a socket, whose bytes are the system's for a moment.
+    pub fn connect_in_memory(&self) -> DuplexStream {
+        let (theirs, ours) = tokio::io::duplex(IN_MEMORY_BUFFER_BYTES);
+        let front = Front { name: "powershell", tls: Some(self.shared.channel_binding) };
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let serving = powershell_connection(Arc::clone(&self.shared), front, ours, nowhere);
+        let stop = self.shared.cx.stop.clone();
+        tokio::spawn(async move { stop.run_until_cancelled(serving).await });
+        theirs
+    }
+
     /// The authority that signed the TLS certificates.
     pub fn ca(&self) -> &TestCa {
         &self.ca
@@ -375,7 +390,10 @@ fn serve(
     tasks
 }
 
-async fn powershell_connection(shared: Arc<Shared>, front: Front, stream: FaultStream, peer: SocketAddr) {
+async fn powershell_connection<S>(shared: Arc<Shared>, front: Front, stream: S, peer: SocketAddr)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     if front.tls.is_none() {
         return powershell::serve(shared, front, stream, peer).await;
     }

@@ -14,6 +14,7 @@ pub mod python;
 pub mod raw_ldap;
 pub mod sim;
 pub mod skips;
+pub mod throttled_day;
 pub mod tls;
 pub mod webdriver;
 pub mod wine;

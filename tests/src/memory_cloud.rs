@@ -25,6 +25,7 @@ struct State {
     epoch: u64,
     objects: BTreeMap<RecordKey, Value>,
     notices: Vec<Notice>,
+    progress: Option<Progress>,
     mistakes: Vec<String>,
 }
 
@@ -42,6 +43,11 @@ impl MemoryCloud {
     /// What a person would have been told.
     pub fn notices(&self) -> Vec<Notice> {
         self.state().notices.clone()
+    }
+
+    /// The last it was told about a run.
+    pub fn last_progress(&self) -> Option<Progress> {
+        self.state().progress.clone()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -66,7 +72,9 @@ impl CloudLink for MemoryCloud {
         })
     }
 
-    fn progress(&self, _: Progress) {}
+    fn progress(&self, progress: Progress) {
+        self.state().progress = Some(progress);
+    }
 
     fn notice(&self, notice: Notice) {
         self.state().notices.push(notice);

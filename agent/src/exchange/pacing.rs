@@ -85,16 +85,18 @@ impl Pace {
         };
         tracing::info!(?budget, "Exchange slows this account down");
         let period = Duration::from_secs(budget.period_secs.unwrap_or(5));
-        let mut pause = budget.delay.unwrap_or_default().max(self.pause);
+        let mut pause = budget.delay.unwrap_or_default().max(self.pause / 2);
         if budget.cmdlets_left.is_some_and(|left| left <= 1) {
             pause = pause.max(period);
         }
         if let (Some(balance), Some(cutoff)) = (budget.balance_ms, budget.cutoff_ms)
             && cutoff < 0
-            && balance < cutoff / 2
+            && balance < 0
         {
-            // More than half way to the lock-out: slower than the account recharges.
-            pause = limits::PACE_MAX;
+            // Longer with every step towards the lock-out, the longest half way: so the balance comes to rest where as much
+            // is given as is used, instead of swinging.
+            let debt = balance as f64 / cutoff as f64;
+            pause = pause.max(limits::PACE_MAX.mul_f64((debt * 2.0).min(1.0)));
         }
         if budget.locked {
             pause = limits::PACE_MAX;
@@ -140,6 +142,9 @@ mod tests {
         assert_eq!(pace.pause(), Duration::ZERO);
         pace.note(&["Micro delay applied. Delay: 400, ExchangeCmdletsLeft: 100/200".to_owned()]);
         assert_eq!(pace.pause(), Duration::from_millis(400));
+        let quarter = WARNING.replace("-1700000", "-750000");
+        pace.note(std::slice::from_ref(&quarter));
+        assert_eq!(pace.pause(), limits::PACE_MAX / 2, "a quarter of the way");
     }
 
     #[test]

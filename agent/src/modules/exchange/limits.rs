@@ -58,6 +58,9 @@ pub(super) const CHANGES_HELD: u64 = 2_000;
 /// Phones whose statistics are read again only because they are old, for each listing.
 pub(super) const STALE_PER_LISTING: u64 = 5_000;
 
+/// The pace of less time than this says little about the rest: a few cmdlets may all have been quick.
+pub(super) const PACE_WINDOW_MIN: Duration = Duration::from_secs(60);
+
 /// Orders waiting for the run loop.
 pub(super) const ORDERS: usize = 16;
 

@@ -36,28 +36,48 @@ pub(super) struct Slice {
     pub(super) is_done: bool,
 }
 
-/// How fast statistics are read, to say when they will be.
+/// How fast statistics are read lately, to say when they will be.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
     since: Option<Instant>,
+    read: u64,
+    /// Where the last third or more of the way began, and where the next such stretch will.
+    marks: [Mark; 2],
+}
+
+/// A mark is made when so many times the time until the one before has passed: the pace is always that of the last third
+/// of the way at least.
+const MARK_GROWTH: f64 = 1.5;
+
+/// How far it was, and when.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mark {
+    after: Duration,
     read: u64,
 }
 
 impl Pace {
     /// Counts from now.
     pub(super) fn start(&mut self) {
-        *self = Self { since: Some(Instant::now()), read: 0 };
+        *self = Self { since: Some(Instant::now()), ..Self::default() };
     }
 
     fn add(&mut self, read: u64) {
-        self.since.get_or_insert_with(Instant::now);
+        let after = self.since.get_or_insert_with(Instant::now).elapsed();
         self.read += read;
+        let newest = self.marks[1].after;
+        if after > newest.mul_f64(MARK_GROWTH).max(newest + limits::PACE_WINDOW_MIN) {
+            self.marks = [self.marks[1], Mark { after, read: self.read }];
+        }
     }
 
-    /// How long the rest takes at the pace so far; nothing before there is one.
+    /// How long the rest takes at the pace of late: a server is generous at first and strict later. Nothing before there is
+    /// a pace.
     pub(super) fn eta(&self, left: u64) -> Option<Duration> {
         let elapsed = self.since?.elapsed();
-        (self.read > 0).then(|| elapsed.mul_f64(left as f64 / self.read as f64))
+        let from = self.marks[0];
+        let read = self.read - from.read;
+        (read > 0).then(|| (elapsed - from.after).mul_f64(left as f64 / read as f64))
     }
 }
 

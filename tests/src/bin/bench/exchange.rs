@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use causeway_scenarios::http::Client;
+use causeway_tests::throttled_day;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
@@ -41,6 +42,35 @@ pub(crate) fn delta(options: &Options) -> BoxFuture<'_, Result<Table>> {
 
 pub(crate) fn actions(options: &Options) -> BoxFuture<'_, Result<Table>> {
     Box::pin(measure_actions(options))
+}
+
+/// A simulated day against the throttled profile, and what becomes of a client that does not slow down by itself.
+pub(crate) fn throttled(_: &Options) -> BoxFuture<'_, Result<Table>> {
+    Box::pin(async {
+        let day = tokio::task::spawn_blocking(|| throttled_day::of_module(throttled_day::PHONES));
+        let day = day.await.context("simulate the day")??;
+        let hours = day.hours;
+        let hasty = tokio::task::spawn_blocking(move || throttled_day::of_hasty_client(hours));
+        let hasty = hasty.await.context("simulate the other day")??;
+        let mut table = Table::default();
+        let peer = "waits only as long as the servers make it wait";
+        let (ours, theirs) = (vec![f64::from(day.lockouts)], (peer, vec![f64::from(hasty.lockouts)]));
+        table.against(format!("lock-outs in {hours:.1} simulated hours"), "lock-outs", ours, theirs, "none");
+        table.against(
+            "cmdlets in that time",
+            "cmdlets",
+            vec![day.cmdlets as f64],
+            (peer, vec![hasty.cmdlets as f64]),
+            "-",
+        );
+        let worst = vec![day.worst_estimate() * 100.0];
+        table.alone("worst estimate after the first tenth, of the whole time", "%", worst, "20 %");
+        table.note(format!(
+            "{} phones, mock-exchange/throttled.toml, the agent's own client, TLS in memory, time paused",
+            throttled_day::PHONES
+        ));
+        Ok(table)
+    })
 }
 
 /// An organisation, a cloud and an agent.

@@ -84,6 +84,11 @@ const BENCHES: &[Bench] = &[
         run: exchange::actions,
     },
     Bench {
+        name: "exchange_throttled",
+        shows: "a simulated day against a throttled organisation beside a hasty client",
+        run: exchange::throttled,
+    },
+    Bench {
         name: "scep_issue",
         shows: "mock-ca issuing over SCEP beside the cost of its cryptography",
         run: scep_issue::run,

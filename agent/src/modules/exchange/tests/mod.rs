@@ -5,7 +5,6 @@ mod collecting;
 mod fake;
 mod quarantine;
 mod site;
-mod throttled;
 
 use std::sync::Arc;
 use std::time::Duration;

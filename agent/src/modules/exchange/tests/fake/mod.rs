@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::time::Instant;
 use uuid::Uuid;
 
 /// A phone in a mailbox.
@@ -58,7 +57,6 @@ pub(in crate::modules::exchange) struct State {
     pub(in crate::modules::exchange) log: Vec<String>,
     pub(in crate::modules::exchange) sessions: usize,
     pub(in crate::modules::exchange) sessions_max: usize,
-    pub(in crate::modules::exchange) budget: Option<Budget>,
     /// Reads see writes only so many reads later.
     pub(in crate::modules::exchange) lag: usize,
     pub(in crate::modules::exchange) clock_ms: i64,
@@ -90,48 +88,6 @@ pub(in crate::modules::exchange) enum Trouble {
     AnswerLost,
 }
 
-/// A throttling policy: too much at once locks the account out.
-#[derive(Clone, Debug)]
-pub(in crate::modules::exchange) struct Budget {
-    pub(in crate::modules::exchange) balance: f64,
-    pub(in crate::modules::exchange) max: f64,
-    pub(in crate::modules::exchange) per_sec: f64,
-    pub(in crate::modules::exchange) cost: f64,
-    pub(in crate::modules::exchange) cutoff: f64,
-    pub(in crate::modules::exchange) locked_until: Option<Instant>,
-    pub(in crate::modules::exchange) lockouts: u32,
-    pub(in crate::modules::exchange) refusals: u32,
-    at: Instant,
-}
-
-impl Budget {
-    pub(in crate::modules::exchange) fn new(max: f64, per_sec: f64, cost: f64, cutoff: f64) -> Self {
-        let at = Instant::now();
-        Self { balance: max, max, per_sec, cost, cutoff, locked_until: None, lockouts: 0, refusals: 0, at }
-    }
-
-    /// Charges a cmdlet; gives the delay the server puts in, or that it refuses.
-    fn charge(&mut self) -> Result<Duration, Duration> {
-        let now = Instant::now();
-        self.balance =
-            (self.balance + now.duration_since(self.at).as_secs_f64() * self.per_sec).min(self.max);
-        self.at = now;
-        if let Some(until) = self.locked_until.filter(|until| *until > now) {
-            self.refusals += 1;
-            return Err(until - now);
-        }
-        self.balance -= self.cost;
-        if self.balance < self.cutoff {
-            self.lockouts += 1;
-            self.locked_until = Some(now + Duration::from_secs(900));
-            return Err(Duration::from_secs(900));
-        }
-        // Micro-delay: as long as the debt takes to be paid back, at most 22 s.
-        let debt = (-self.balance).max(0.0) / self.per_sec;
-        Ok(Duration::from_secs_f64(debt.min(22.0)))
-    }
-}
-
 /// The organisation; clones are the same one.
 #[derive(Clone)]
 pub(in crate::modules::exchange) struct Fake(Arc<Mutex<State>>);
@@ -159,7 +115,6 @@ impl Fake {
             log: Vec::new(),
             sessions: 0,
             sessions_max: 2,
-            budget: None,
             lag: 0,
             clock_ms: 0,
             stale: VecDeque::new(),

@@ -1,4 +1,4 @@
-//! Sessions with what goes wrong in them: refusals, delays, budgets, answers that are lost.
+//! Sessions with what goes wrong in them: refusals, delays, answers that are lost.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use super::cmdlets::record;
-use super::{Budget, Fake, State, Trouble};
+use super::{Fake, State, Trouble};
 use crate::directory::Net;
 use crate::exchange::{Exchange, ExchangeError, ServerFacts, Session, Urgency};
 
@@ -84,15 +84,6 @@ impl Session for FakeSession {
                 None => std::future::pending::<()>().await,
                 Some(delay) if !delay.is_zero() => tokio::time::sleep(delay).await,
                 Some(_) => tokio::task::yield_now().await,
-            }
-            let charged = self.fake.state().budget.as_mut().map(Budget::charge);
-            match charged {
-                Some(Err(left)) => {
-                    let detail = "the account is locked out".to_owned();
-                    return Err(ExchangeError::Throttled { detail, retry_after: Some(left) });
-                }
-                Some(Ok(delay)) => tokio::time::sleep(delay).await,
-                None => {}
             }
             let (answer, completed, lost) = self.fake.state().perform(cmdlet)?;
             for object in answer {
