@@ -1,5 +1,6 @@
 //! CLIXML: how PowerShell writes values (MS-PSRP 2.2.5).
 
+mod primitive;
 mod read;
 mod text;
 mod value;

@@ -7,12 +7,11 @@ use std::hash::Hash;
 use std::ops::Range;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use quick_xml::escape::{resolve_predefined_entity, unescape};
 use quick_xml::events::{BytesStart, Event};
 use thiserror::Error;
 
+use super::primitive;
 use super::text::decode;
 use super::value::{Content, ListKind, Members, Object, Value};
 use crate::limits::{
@@ -266,11 +265,11 @@ impl<'x, 'r> Pass<'x, 'r> {
                 Value::Null
             }
             "B" => Value::Bool(self.truth(empty)?),
-            "DT" => Value::DateTime(self.decoded(empty)?),
-            "G" => Value::Guid(guid(&self.text(empty)?)?),
+            "DT" => Value::DateTime(primitive::date_time(self.decoded(empty)?)?),
+            "G" => Value::Guid(primitive::guid(&self.text(empty)?)?),
             "I32" => Value::I32(self.number("I32", empty)?),
             "I64" => Value::I64(self.number("I64", empty)?),
-            "TS" => Value::Duration(self.decoded(empty)?),
+            "TS" => Value::Duration(primitive::duration(self.decoded(empty)?)?),
             "C" => Value::Char(self.number("C", empty)?),
             "By" => Value::U8(self.number("By", empty)?),
             "SB" => Value::I8(self.number("SB", empty)?),
@@ -280,10 +279,10 @@ impl<'x, 'r> Pass<'x, 'r> {
             "U64" => Value::U64(self.number("U64", empty)?),
             "Sg" => Value::Float(self.number("Sg", empty)?),
             "Db" => Value::Double(self.number("Db", empty)?),
-            "D" => Value::Decimal(decimal(self.decoded(empty)?)?),
-            "BA" => Value::Bytes(bytes(&self.text(empty)?)?),
+            "D" => Value::Decimal(primitive::decimal(self.decoded(empty)?)?),
+            "BA" => Value::Bytes(primitive::bytes(&self.text(empty)?)?),
             "URI" => Value::Uri(self.decoded(empty)?),
-            "Version" => Value::Version(self.decoded(empty)?),
+            "Version" => Value::Version(primitive::version(self.decoded(empty)?)?),
             "XD" => Value::Xml(self.decoded(empty)?),
             "SBK" => Value::ScriptBlock(self.decoded(empty)?),
             "SS" => Value::SecureString(self.decoded(empty)?),
@@ -526,29 +525,4 @@ fn attribute<'t>(tag: &'t BytesStart<'_>, name: &str) -> Option<&'t str> {
         Cow::Borrowed(value) => Some(value),
         Cow::Owned(_) => None,
     }
-}
-
-fn bytes(text: &str) -> Result<Vec<u8>, ClixmlError> {
-    let wrong = |_| ClixmlError::Primitive { element: "BA" };
-    if text.contains(|c: char| c.is_ascii_whitespace()) {
-        let joined: String = text.split_ascii_whitespace().collect();
-        return STANDARD.decode(joined).map_err(wrong);
-    }
-    STANDARD.decode(text).map_err(wrong)
-}
-
-/// Lower case, with hyphens, without braces.
-fn guid(text: &str) -> Result<String, ClixmlError> {
-    let text = text.trim().trim_start_matches('{').trim_end_matches('}');
-    let right = text.len() == 36
-        && text.bytes().enumerate().all(|(at, byte)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        });
-    if right { Ok(text.to_ascii_lowercase()) } else { Err(ClixmlError::Primitive { element: "G" }) }
-}
-
-fn decimal(text: String) -> Result<String, ClixmlError> {
-    let right = text.parse::<f64>().is_ok_and(f64::is_finite);
-    if right { Ok(text) } else { Err(ClixmlError::Primitive { element: "D" }) }
 }

@@ -283,8 +283,10 @@ fn message() -> impl Strategy<Value = Message> {
         call().prop_map(|(call, method, name, parameters)| HostCall { call, method, name, parameters })
     };
     let error = || proptest::option::of(record());
+    // Parts of a `System.Version` have a sign.
+    let number = || 0..=i32::MAX.unsigned_abs();
     prop_oneof![
-        (any::<u32>(), any::<u32>(), "[0-9.]{1,8}", "[0-9.]{1,8}").prop_map(
+        (number(), number(), "[0-9]{1,4}\\.[0-9]{1,4}", "[0-9](\\.[0-9]){1,3}").prop_map(
             |(major, minor, powershell, serialization)| {
                 Message::SessionCapability(Capability { protocol: (major, minor), powershell, serialization })
             }
