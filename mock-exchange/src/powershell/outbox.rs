@@ -116,10 +116,26 @@ fn spoil(mut elements: Vec<Vec<u8>>, bad: BadFragments) -> Vec<Vec<u8>> {
             elements.reverse();
             elements
         }
+        BadFragments::Endless => {
+            elements.iter_mut().for_each(|element| never_ends(element));
+            elements
+        }
         // Those are made where the text or the message is.
         BadFragments::NotBase64 | BadFragments::Deep | BadFragments::Laughs | BadFragments::Doctype => {
             elements
         }
+    }
+}
+
+/// Takes the end flag off every fragment of an element (MS-PSRP 2.2.4).
+fn never_ends(mut element: &mut [u8]) {
+    const HEADER_BYTES: usize = 21;
+    const FLAGS_AT: usize = 16;
+    const END: u8 = 0b10;
+    while let Some((header, rest)) = element.split_at_mut_checked(HEADER_BYTES) {
+        header[FLAGS_AT] &= !END;
+        let length = header[FLAGS_AT + 1..].iter().fold(0, |sum, byte| sum << 8 | usize::from(*byte));
+        element = rest.get_mut(length..).unwrap_or_default();
     }
 }
 

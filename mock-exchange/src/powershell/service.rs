@@ -415,6 +415,10 @@ fn envelope(request: &Request, reply: Reply, twist: Twist) -> Answer {
         Reply::Fault(_) => StatusCode::INTERNAL_SERVER_ERROR,
         _ => StatusCode::OK,
     };
+    let reply = match reply {
+        Reply::Received { .. } if twist.no_streams => Reply::Received { streams: Vec::new(), state: None },
+        reply => reply,
+    };
     let mut response = Response::to(request, &message_id(), reply);
     match &twist.relates_to {
         Some(id) if id.is_empty() => response.relates_to = None,

@@ -31,6 +31,8 @@ pub(super) struct Twist {
     pub(super) wrong_action: bool,
     /// The answer ends in the middle, although its length says it is whole.
     pub(super) truncated: bool,
+    /// A Receive is answered well and at once, with nothing.
+    pub(super) no_streams: bool,
     /// What happens to the fragments of the answer.
     pub(super) fragments: Option<BadFragments>,
     /// The pool reports that it is broken.
@@ -73,6 +75,8 @@ pub(super) enum BadFragments {
     Twice,
     /// The fragments come last first.
     Reversed,
+    /// No fragment is the last of its message.
+    Endless,
     /// A message with objects nested 1,000 deep.
     Deep,
     /// A message whose references unfold to 2^40 objects.
@@ -162,6 +166,8 @@ fn malformed(kind: &str) -> Steer {
         "huge_fragment" => fragments(BadFragments::Huge),
         "fragment_twice" => fragments(BadFragments::Twice),
         "fragments_reversed" => fragments(BadFragments::Reversed),
+        "no_end_fragment" => fragments(BadFragments::Endless),
+        "no_streams" => Twist { no_streams: true, ..Twist::default() },
         "deep_clixml" => fragments(BadFragments::Deep),
         "reference_bomb" => fragments(BadFragments::Laughs),
         "clixml_doctype" => fragments(BadFragments::Doctype),

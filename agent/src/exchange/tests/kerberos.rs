@@ -28,6 +28,21 @@ async fn kerberos_seals_over_plain_http() {
 }
 
 #[tokio::test]
+async fn a_redirected_session_shows_its_ticket_there() {
+    let mock = mock(|_| {}).await;
+    let to = mock.url("powershell").replace("127.0.0.1", "localhost");
+    let site = by_name(&mock, "powershell_http", "kerberos");
+    let both = json!([site.exchange["servers"][0], to]);
+    let elsewhere = |installed: &str| {
+        Rule::new(Fault::status("302", installed)).on_operation("create").on_front("powershell_http")
+    };
+    let guard = mock.faults().guard(elsewhere(&to));
+    whole(&mock, &site.with("servers", both)).await;
+    assert_eq!(guard.hits(), 1);
+    assert!(mock.journal().count(|entry| entry.front == "powershell" && entry.operation == "create") > 0);
+}
+
+#[tokio::test]
 async fn kerberos_is_bound_to_the_channel() {
     let mock = mock(|config| config.powershell.channel_binding = ChannelBinding::Require).await;
     whole(&mock, &by_name(&mock, "powershell", "kerberos")).await;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use causeway_mock_exchange::config::{AccountConfig, ChannelBinding};
 use causeway_mock_exchange::{Config, MockExchange};
 use causeway_mock_kit::fault::{Fault, Rule};
+use causeway_mock_kit::proxy::TcpProxy;
 use causeway_protocol::Secret;
 use causeway_protocol::clixml::Object;
 use causeway_protocol::cmdlet::{Cmdlet, Completed};

@@ -39,13 +39,20 @@ async fn a_server_lost_in_the_middle_is_replaced_by_the_next() {
 #[tokio::test]
 async fn a_session_goes_where_its_server_sends_it() {
     let (one, two) = (mock(|_| {}).await, mock(|_| {}).await);
+    // Sealed or not, the second server is signed in to anew.
+    for (front, auth) in [("powershell_http", "ntlm"), ("powershell", "negotiate"), ("powershell", "basic")] {
+        let site = Site::new(&[(&one, front), (&two, front)], &[auth]);
+        let to_two = Rule::new(Fault::status("302", two.url(front))).on_operation("create");
+        let _guard = one.faults().guard(to_two);
+        let mut session = open(&site.organisation()).await.unwrap();
+        assert_eq!((one.shells(), two.shells()), (0, 1), "{front} {auth}");
+        assert_eq!(run(&mut *session, devices()).await.unwrap().0.len(), PHONES, "{front} {auth}");
+        session.close().await;
+        shells(&two, 0).await;
+    }
     let site = Site::new(&[(&one, "powershell"), (&two, "powershell")], &["basic"]);
     let to_two = Rule::new(Fault::status("302", two.url("powershell"))).on_operation("create");
     let _guard = one.faults().guard(to_two);
-    let mut session = open(&site.organisation()).await.unwrap();
-    assert_eq!((one.shells(), two.shells()), (0, 1));
-    assert_eq!(run(&mut *session, devices()).await.unwrap().0.len(), PHONES);
-    session.close().await;
     // Round in circles.
     let to_one = Rule::new(Fault::status("302", one.url("powershell"))).on_operation("create");
     let _other = two.faults().guard(to_one);
@@ -67,6 +74,40 @@ async fn a_redirect_to_a_stranger_is_not_followed() {
         );
     }
     assert!(stranger.journal().after(0).is_empty(), "nobody came");
+}
+
+#[tokio::test]
+async fn behind_a_balancer_each_node_is_signed_in_to() {
+    let (one, two) = (mock(|_| {}).await, mock(|_| {}).await);
+    for (front, auth) in
+        [("powershell_http", "ntlm"), ("powershell_http", "negotiate"), ("powershell", "basic")]
+    {
+        let node = |mock: &MockExchange| mock.address(front).parse().unwrap();
+        let balancer = TcpProxy::start(node(&one)).await.unwrap();
+        let url = one.url(front).replace(&one.address(front), &balancer.address().to_string());
+        let site = Site::new(&[(&one, front), (&two, front)], &[auth]).with("servers", json!([url]));
+        let organisation = site.organisation();
+        let mut session = open(&organisation).await.unwrap();
+        assert_eq!(run(&mut *session, devices()).await.unwrap().0.len(), PHONES, "{front} {auth}");
+        assert_eq!((one.shells(), two.shells()), (1, 0), "{front} {auth}");
+        // From now on connections go to the other node, which knows neither the shell nor who asks.
+        balancer.retarget(node(&two));
+        assert!(balancer.cut() > 0);
+        let phones = match run(&mut *session, devices()).await {
+            Ok((phones, _)) => phones,
+            // A cmdlet that was on its way may have run: whoever asked decides whether to ask again.
+            Err(ExchangeError::Unreachable { .. }) => {
+                session = open(&organisation).await.unwrap();
+                run(&mut *session, devices()).await.unwrap().0
+            }
+            Err(error) => panic!("{front} {auth}: {error:?}"),
+        };
+        assert_eq!(phones.len(), PHONES, "{front} {auth}");
+        assert_eq!(two.shells(), 1, "{front} {auth}");
+        session.close().await;
+        shells(&two, 0).await;
+        one.reset().unwrap();
+    }
 }
 
 #[tokio::test]

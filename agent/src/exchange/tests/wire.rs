@@ -82,15 +82,16 @@ async fn empty_answers_without_end_come_to_an_end() {
     let settings = organisation.settings.clone();
     let servers = OnPremises::new("default", settings, site.secrets.clone(), RandomSource::seeded(1));
     organisation.backend = Backend::OnPremises(servers);
-    let mut session = open(&organisation).await.unwrap();
-    let endless = Rule::new(Fault::status("timeout", "")).on_operation("receive");
-    let guard = mock.faults().guard(endless);
-    let error = run(&mut *session, devices()).await.unwrap_err();
-    assert!(
-        matches!(&error, ExchangeError::Unreachable { detail } if detail.contains("silent")),
-        "{error:?}"
-    );
-    assert!(guard.hits() < 40, "{} requests in two seconds", guard.hits());
+    for empty in [Fault::status("timeout", ""), malformed("no_streams")] {
+        let mut session = open(&organisation).await.unwrap();
+        let guard = mock.faults().guard(Rule::new(empty.clone()).on_operation("receive"));
+        let error = run(&mut *session, devices()).await.unwrap_err();
+        assert!(
+            matches!(&error, ExchangeError::Unreachable { detail } if detail.contains("silent")),
+            "{error:?}"
+        );
+        assert!(guard.hits() < 40, "{} requests in two seconds: {empty:?}", guard.hits());
+    }
 }
 
 #[tokio::test]
@@ -108,6 +109,7 @@ async fn what_no_server_may_send_ends_in_an_error() {
         "huge_fragment",
         "fragment_twice",
         "fragments_reversed",
+        "no_end_fragment",
         "deep_clixml",
         "reference_bomb",
         "clixml_doctype",
@@ -116,6 +118,8 @@ async fn what_no_server_may_send_ends_in_an_error() {
     ] {
         rules.push((kind.to_owned(), Rule::new(Fault::Malformed { kind: kind.to_owned() })));
     }
+    // A fault that names no reason of its own.
+    rules.push(("without_detail".to_owned(), Rule::new(Fault::status("without_detail", "no more"))));
     for (name, rule) in rules {
         // Servers that misbehave are left alone for a while; here there is only one.
         let mut session = open(&organisation).await.unwrap();
