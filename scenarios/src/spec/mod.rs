@@ -56,6 +56,8 @@ pub struct WorldSpec {
     pub cloud: CloudSpec,
     /// Desired config by module kind; merged over the defaults of a working setup.
     pub modules: BTreeMap<String, Value>,
+    /// Desired config of modules that single agents overrule in their own files, by agent and kind.
+    pub own: BTreeMap<String, BTreeMap<String, Value>>,
     /// Further settings of the directory in the agents' own files (`[directory.default]`).
     pub directory: serde_json::Map<String, Value>,
     /// Address of the cloud's public port; any free port of loopback by default.
@@ -75,6 +77,7 @@ impl Default for WorldSpec {
             ca: None,
             cloud: CloudSpec::default(),
             modules: BTreeMap::new(),
+            own: BTreeMap::new(),
             directory: serde_json::Map::new(),
             listen: None,
             wrong_directory_ca: false,

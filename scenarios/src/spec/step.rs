@@ -412,6 +412,9 @@ pub struct ExpectStep {
     /// Phones in the cloud are exactly those of the mail system, each in its state.
     #[serde(default)]
     pub mail_in_step: Option<bool>,
+    /// How often throttling has locked an account of the mail system out.
+    #[serde(default)]
+    pub lockouts: Option<u32>,
     /// JSON pointers into the mail organisation the cloud shows, and the values they must have.
     #[serde(default)]
     pub organization: BTreeMap<String, Value>,

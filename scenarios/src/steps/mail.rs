@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use super::mismatch;
@@ -226,6 +226,15 @@ pub(super) async fn look(step: &ExpectStep, world: &World, seen: &mut Vec<String
         if let Some(problem) = mismatch(organization, &step.organization) {
             bail!("of the mail organisation, {problem}");
         }
+    }
+    if let Some(wanted) = step.lockouts {
+        let budgets = world.mail()?.mock().world().budgets();
+        let lockouts: u32 = budgets.iter().map(|budget| budget.lockouts).sum();
+        ensure!(
+            lockouts == wanted,
+            "accounts were locked out {lockouts} times, {wanted} expected: {budgets:?}"
+        );
+        seen.push(format!("{lockouts} lock-outs"));
     }
     if step.mail_in_step == Some(true) {
         seen.push(world.mail_in_step().await?);

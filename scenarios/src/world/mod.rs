@@ -63,6 +63,7 @@ pub struct World {
     journal_seen: BTreeMap<String, u64>,
     configured: BTreeMap<String, Value>,
     directory_settings: serde_json::Map<String, Value>,
+    own_settings: BTreeMap<String, BTreeMap<String, Value>>,
     wrong_directory_ca: bool,
     /// Another address of the same cloud, once agents were sent to it.
     second_address: Option<TcpProxy>,
@@ -113,6 +114,7 @@ impl World {
             journal_seen: BTreeMap::new(),
             configured: BTreeMap::new(),
             directory_settings: spec.directory.clone(),
+            own_settings: spec.own.clone(),
             wrong_directory_ca: spec.wrong_directory_ca,
             second_address: None,
             folder,
@@ -205,6 +207,9 @@ impl World {
         self.write_directory_settings(&agent).await?;
         self.write_mail_settings(&agent).await?;
         self.write_ca_settings(&agent).await?;
+        for (kind, settings) in self.own_settings.get(name).into_iter().flatten() {
+            agent.set(&format!("modules.{kind}"), settings).await?;
+        }
         let after = self.instances().await?;
         let new = after.into_iter().find(|instance| !before.contains(instance));
         Ok(Member { agent, instance: new.context("the cloud does not list the enrolled agent")?, link })

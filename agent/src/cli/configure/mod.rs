@@ -39,7 +39,7 @@ const DIRECTORY_KEYS: [&str; 12] = [
 /// Arguments of `configure`.
 #[derive(Args)]
 pub struct Configure {
-    /// A module (user_auth, user_visibility), or one of: directory, exchange, ca, proxy, limits, log, dns, cloud. Without
+    /// A module (user_auth, user_visibility, modules.exchange), or one of: directory, exchange, ca, proxy, limits, log, dns, cloud. Without
     /// it, and without --from-file, the wizard asks
     module: Option<String>,
     /// A setting; the value is TOML, or plain text
@@ -105,7 +105,7 @@ impl Configure {
             Some((kind, name)) => tables::judge(kind, name, &settings)?,
             None => {}
         }
-        try_build(module, &settings, &draft.secrets)?;
+        try_build(kind_of(module), &settings, &draft.secrets)?;
         if !draft.is_changed() {
             say::note("Nothing to change: it is set like this already.");
             return Ok(ExitCode::SUCCESS);
@@ -144,12 +144,18 @@ impl Configure {
                     None => Ok(Place::plain(&format!("modules.{kind}"), key)),
                 }
             }
+            own if own != kind_of(own) && factory(kind_of(own)).is_some() => Ok(Place::plain(own, key)),
             other => {
                 let kinds: Vec<&str> = FACTORIES.iter().map(|factory| factory.kind()).collect();
                 bail!("there is no module {other}; this agent has: {}", kinds.join(", "))
             }
         }
     }
+}
+
+/// The module that `modules.<kind>` names, or the word itself.
+fn kind_of(module: &str) -> &str {
+    module.strip_prefix("modules.").unwrap_or(module)
 }
 
 /// Where a setting belongs.

@@ -228,8 +228,11 @@ async fn measure_actions(options: &Options) -> Result<Table> {
     let some = site.phones(2 * ACTIONS).await?;
     ensure!(some.len() == 2 * ACTIONS, "too few phones for the actions");
     let (during, after) = some.split_at(ACTIONS);
+    eprintln!("acting while {phones} partnerships are scanned");
     let during = act(&site, during).await?;
+    eprintln!("waiting for the end of the scan");
     site.settled().await?;
+    eprintln!("acting without a scan");
     let idle = act(&site, after).await?;
     let mut table = Table::default();
     let p95 = |latencies: &[f64]| vec![percentile(latencies, 95.0)];

@@ -1,5 +1,7 @@
 //! The module against mock-exchange over its real front ends: every generation, end to end.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use causeway_mock_exchange::MockExchange;
 use causeway_mock_exchange::config::{DomainController, Replication};
 use causeway_mock_exchange::world::{AccessReason, AccessState, Provision, WipeKind};
@@ -259,4 +261,110 @@ async fn forbidden_statistics_do_not_stop_a_listing() {
     assert!(found.complete);
     assert_eq!(guard.hits(), 1, "who says no once is not asked again");
     assert_eq!(site.records().len(), PHONES);
+}
+
+#[tokio::test]
+async fn organizational_units_divide_the_organisation() {
+    let of = async |unit: &str| {
+        let scope = json!({ "name": "part", "organizational_units": [unit] });
+        let site = Site::start("exchange2019", |_| {}, json!({ "scope": scope })).await;
+        site.sync().await;
+        site.records()
+    };
+    let plain = Site::start("exchange2019", |_| {}, json!({})).await;
+    let world = plain.mock.world();
+    let company = world.company();
+    let path = |ou: usize| {
+        let names = company.ou_path(ou).into_iter().map(|unit| unit.name.as_str());
+        std::iter::once(company.domain.as_str()).chain(names).collect::<Vec<_>>().join("/")
+    };
+    let units: BTreeSet<String> = company.people.iter().map(|person| path(person.ou)).collect();
+    assert!(units.len() > 3, "{units:?}");
+    let mut by_unit = BTreeMap::new();
+    for unit in &units {
+        for (key, record) in of(unit).await {
+            assert!(
+                by_unit.insert(key, record.device_id).is_none(),
+                "a phone of {unit} is in another one too"
+            );
+        }
+    }
+    assert_eq!(by_unit.len(), PHONES);
+    assert_eq!(of(&company.domain).await.len(), PHONES, "with everything below");
+    // A unit that is misspelt is no empty one.
+    let scope = json!({ "name": "part", "organizational_units": ["acme.example/Lodnon"] });
+    let site = Site::start("exchange2019", |_| {}, json!({ "scope": scope })).await;
+    let lease = site.cx.cloud.lease("exchange/default").await.unwrap();
+    let error = site.module.runner.list(&site.cx, &lease, &Task::default()).await.unwrap_err();
+    assert!(error.report().detail.contains("acme.example/Lodnon"), "{error:?}");
+    assert!(site.cloud.uploads().is_empty());
+}
+
+#[tokio::test]
+async fn a_phone_that_is_gone_stays_in_the_cloud_for_the_hold() {
+    const HOLD: Duration = Duration::from_secs(1);
+    let site = Site::start("exchange2019", |_| {}, json!({ "deletion_hold_secs": HOLD.as_secs() })).await;
+    site.sync().await;
+    let id = site.phone(&site.target(2).1);
+    let removed = Instant::now();
+    assert!(site.mock.world().write(None, |writer| writer.remove_device(id)));
+    loop {
+        site.sync().await;
+        match site.records().len() {
+            PHONES => assert!(removed.elapsed() < Duration::from_secs(30), "it is never deleted"),
+            left => break assert_eq!(left, PHONES - 1),
+        }
+    }
+    assert!(removed.elapsed() >= HOLD, "deleted after {:?}", removed.elapsed());
+}
+
+#[tokio::test]
+async fn a_phone_that_is_not_there_is_not_found() {
+    // An identity nobody has may give every phone there is.
+    for gives_all in [false, true] {
+        let change =
+            |config: &mut causeway_mock_exchange::Config| config.unknown_identity_returns_all = gives_all;
+        let site = Site::start("exchange2019", change, json!({})).await;
+        site.sync().await;
+        let before = site.records();
+        for name in ["block_device", "approve_device", "remove_device", "wipe_device"] {
+            let (mut target, _) = site.target(0);
+            target["key"] = json!("00000000-0000-4000-8000-000000000000");
+            target["device_id"] = json!("NOBODYS1");
+            let params = if name == "wipe_device" { json!({ "scope": "full" }) } else { Value::Null };
+            match site.module.act(site.cx.clone(), action(name, name, target, params)).await {
+                // It may be one that has not replicated yet: this is looked at again for a while.
+                Outcome::Pending { result, .. } => assert_eq!(result["error"]["code"], "not_found", "{name}"),
+                // What is gone is removed.
+                other => {
+                    assert!(name == "remove_device" && matches!(other, Outcome::Success(_)), "{other:?}")
+                }
+            }
+        }
+        site.sync().await;
+        assert_eq!(site.records(), before, "{gives_all}");
+        for cmdlet in ["Clear-MobileDevice", "Set-CASMailbox", "Remove-MobileDevice"] {
+            let ran =
+                site.mock.journal().count(|entry| entry.operation == "command" && entry.subject == cmdlet);
+            assert_eq!(ran, 0, "{cmdlet} {gives_all}\n{}", site.shown());
+        }
+    }
+}
+
+#[tokio::test]
+async fn online_a_scan_goes_on_with_a_new_token_and_over_pages() {
+    const MANY: usize = 2_300;
+    let change = |config: &mut causeway_mock_exchange::Config| {
+        config.common.users = 400;
+        config.partnerships = Some(MANY);
+        config.rest.token_life_secs = 1;
+    };
+    let site = Site::start("online", change, json!({ "statistics": false })).await;
+    // Each page takes longer than half a token's life.
+    let slow = Rule::new(Fault::Delay { ms: 700 }).on_operation("Get-MobileDevice");
+    let _slow = site.mock.faults().guard(slow);
+    assert!(site.sync().await.complete);
+    assert_eq!(site.records().len(), MANY, "{}", site.shown());
+    let tokens = site.mock.journal().count(|entry| entry.front == "token" && entry.operation == "token");
+    assert!(tokens > 1, "{tokens} tokens\n{}", site.shown());
 }
