@@ -339,6 +339,8 @@ fn settings_are_checked_before_they_are_kept() {
         ],
         &["configure", "directory", "--directory", "", "--set", "servers=ldaps://x"],
         &["configure", "log", "--set", "file=/"],
+        &["configure", "modules.exchange", "--set", "scope={ nmae = 'x' }"],
+        &["configure", "modules.no_such", "--set", "a=1"],
     ] {
         let output = run(dir.path(), words, None);
         assert!(!output.status.success(), "{words:?} was kept: {}", text(&output));
@@ -346,7 +348,15 @@ fn settings_are_checked_before_they_are_kept() {
     assert_eq!(fs::read_to_string(dir.path().join(FILE_NAME)).unwrap(), before);
     let output = run(dir.path(), &["configure", "limits", "--set", "requests_at_once=8"], None);
     assert!(output.status.success(), "{}", text(&output));
+    let servers = ["configure", "exchange", "--set", "servers=https://ex1.acme.example/powershell"];
+    let account = ["--set", "accounts=[{ user = 'svc' }]", "--secret-from-stdin", "password"];
+    let output = run(dir.path(), &[&servers[..], &account].concat(), Some("canary-9"));
+    assert!(output.status.success(), "{}", text(&output));
+    let scope = ["configure", "modules.exchange", "--set", "scope={ name = 'berlin', servers = ['mail2'] }"];
+    let output = run(dir.path(), &scope, None);
+    assert!(output.status.success(), "{}", text(&output));
     let shown = text(&run(dir.path(), &["show-config"], None));
+    assert!(shown.contains("modules.exchange.scope"), "{shown}");
     assert!(shown.contains("limits.requests_at_once = 8  # agent.toml:"), "{shown}");
     assert!(shown.contains("limits.actions_at_once = 32  # default\n"), "{shown}");
 }

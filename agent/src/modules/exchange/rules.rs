@@ -22,6 +22,16 @@ use crate::modules::ModuleContext;
 use crate::modules::output::SAMPLES;
 
 const PREAUTHORISED: &[u8] = b"preauthorised";
+const PREAUTHORISE_FAILED: &[u8] = b"preauthorise_failed";
+
+/// How a phone was allowed.
+enum Allowed {
+    Yes,
+    /// Somebody has blocked it, or it is not visible yet.
+    No,
+    /// It cannot be, and why.
+    Never(String),
+}
 
 /// Follows the rules; gives what was done, and the phones to read again.
 pub(super) async fn follow(
@@ -52,22 +62,23 @@ struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    async fn allow(&self, mailbox: &str, device_id: &str) -> Result<bool, MailError> {
+    async fn allow(&self, mailbox: &str, device_id: &str) -> Result<Allowed, MailError> {
         let mut lent = self.runner.sessions.background(&self.net).await?;
         let done = async {
             let mailbox = mailbox_named(&mut lent, mailbox).await?;
             // Whoever was blocked by a person stays blocked.
             if mailbox.lists.blocked.iter().any(|id| id == device_id) {
-                return Ok::<_, MailError>(false);
+                return Ok::<_, MailError>(Allowed::No);
             }
             let step =
                 set_access(&mut lent, &mailbox, device_id, Access::Allowed, &mut Progress::default()).await?;
-            Ok(matches!(step, Step::Done(_)))
+            Ok(if matches!(step, Step::Done(_)) { Allowed::Yes } else { Allowed::No })
         };
         match done.await {
             Err(error) if matches!(error.class(), Class::NotFound | Class::Other | Class::Permanent) => {
-                tracing::warn!(mailbox, device_id, error = %crate::chain::Chain(&error), "A phone could not be allowed");
-                Ok(false)
+                let why = crate::chain::Chain(&error).to_string();
+                tracing::warn!(mailbox, device_id, error = why, "A phone could not be allowed");
+                Ok(Allowed::Never(why))
             }
             done => done,
         }
@@ -76,7 +87,7 @@ impl Rules<'_> {
     async fn approve(&self, waiting: &[(String, DeviceRecord)]) -> Result<u64, MailError> {
         let mut count = 0;
         for (mailbox, record) in waiting {
-            if self.allow(mailbox, &record.device_id).await? {
+            if let Allowed::Yes = self.allow(mailbox, &record.device_id).await? {
                 tracing::info!(mailbox, device_id = record.device_id, "A phone the cloud knows is approved");
                 count += 1;
             }
@@ -93,20 +104,48 @@ impl Rules<'_> {
         let store = Store::new(self.cx.storage.clone());
         let known: Vec<Hash> = store.document(PREAUTHORISED).await?.unwrap_or_default();
         let mut now = Vec::with_capacity(wanted.len());
-        let mut count = 0;
+        let (mut count, mut failed) = (0, Vec::new());
         for phone in wanted {
             let hash = digest(format!("{}\0{}", phone.mailbox.to_lowercase(), phone.device_id).as_bytes());
             if known.contains(&hash) {
                 now.push(hash);
-            } else if self.allow(&phone.mailbox, &phone.device_id).await? {
-                now.push(hash);
-                count += 1;
+                continue;
+            }
+            match self.allow(&phone.mailbox, &phone.device_id).await? {
+                Allowed::Yes => {
+                    now.push(hash);
+                    count += 1;
+                }
+                Allowed::No => {}
+                Allowed::Never(why) => {
+                    failed.push(format!("{} in {}: {why}", phone.device_id, phone.mailbox))
+                }
             }
         }
         if now != known {
             store.put_document(PREAUTHORISED, &now).await?;
         }
+        let told: u64 = store.document(PREAUTHORISE_FAILED).await?.unwrap_or_default();
+        if told != failed.len() as u64 {
+            self.tell_failed(&failed);
+            store.put_document(PREAUTHORISE_FAILED, &(failed.len() as u64)).await?;
+        }
         Ok(count)
+    }
+
+    fn tell_failed(&self, failed: &[String]) {
+        let shown = failed.iter().take(SAMPLES).cloned().collect::<Vec<_>>().join("; ");
+        self.cx.cloud.notice(Notice {
+            code: "preauthorise_failed".to_owned(),
+            severity: Severity::Warning,
+            subject: self.runner.settings.resource(),
+            detail: match failed.len() {
+                0 => "every phone of preauthorise is allowed".to_owned(),
+                count => format!("{count} phones of preauthorise cannot be allowed: {shown}"),
+            },
+            remedy: "write each mailbox as Exchange knows it: its e-mail address or its Guid".to_owned(),
+            resolved: failed.is_empty(),
+        });
     }
 
     async fn remove_idle(&self, keys: &[Uuid]) -> Result<(u64, Vec<Uuid>), MailError> {

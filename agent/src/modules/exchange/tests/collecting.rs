@@ -236,7 +236,10 @@ async fn phones_the_cloud_knows_are_approved_and_others_wait() {
     let desired = json!({
         "auto_approve_enrolled": true,
         "enrolled": enrolled,
-        "preauthorise": [{"mailbox": "user0@acme.example", "device_id": "NEWPHONE1"}],
+        "preauthorise": [
+            {"mailbox": "user0@acme.example", "device_id": "NEWPHONE1"},
+            {"mailbox": "nobody@acme.example", "device_id": "NEWPHONE2"},
+        ],
     });
     let bench = Bench::new(fake, desired);
     let found = bench.list(Task::default()).await.unwrap();
@@ -249,10 +252,17 @@ async fn phones_the_cloud_knows_are_approved_and_others_wait() {
         assert_eq!(state.mailboxes[0].allowed, ["NEWPHONE1"]);
         assert!(state.mailboxes[2].allowed.is_empty() && state.mailboxes[3].allowed.is_empty());
     }
-    // What a person took back stays so.
+    let told = bench.cloud.notices();
+    let failed: Vec<_> = told.iter().filter(|it| it.code == "preauthorise_failed").collect();
+    assert!(
+        matches!(&failed[..], [one] if one.detail.contains("NEWPHONE2") && one.detail.contains("nobody@")),
+        "{told:?}"
+    );
+    // What a person took back stays so, and nothing is said twice.
     bench.fake.state().mailboxes[0].allowed.clear();
     rules::follow(&bench.module.runner, &bench.module.guard, &bench.cx, &Found::default()).await.unwrap();
     assert!(bench.fake.state().mailboxes[0].allowed.is_empty());
+    assert_eq!(bench.cloud.notices().len(), told.len());
 }
 
 #[tokio::test(start_paused = true)]
