@@ -33,7 +33,7 @@ async fn every_page_fits_a_telephone() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_held_phone_is_approved_with_a_click() -> Result<()> {
+async fn a_held_phone_is_approved_and_blocked_with_a_click() -> Result<()> {
     let Some(browser) = Browser::start().await? else { return Ok(()) };
     let told = approve(&browser).await;
     browser.quit().await?;
@@ -77,6 +77,13 @@ async fn approve(browser: &Browser) -> Result<()> {
     browser.open(page.as_str().context("the page has an address")?).await?;
     browser.shows("[data-testid=phone-access]", "Allowed").await?;
     browser.shows("[data-testid=phone-actions]", "Approve phone").await?;
+
+    browser.click("[data-testid=block_device]").await?;
+    browser.shows("[data-testid=action-status]", "Success").await?;
+    let stopped = company.mail_admin("POST", "/world/phones/alice/sync", &Value::Null).await?;
+    ensure!(stopped["phone"]["standing"] == "blocked", "the blocked phone: {stopped}");
+    browser.open(page.as_str().context("the page has an address")?).await?;
+    browser.shows("[data-testid=phone-access]", "Blocked").await?;
     Ok(())
 }
 
