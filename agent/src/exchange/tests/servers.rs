@@ -84,7 +84,7 @@ async fn behind_a_balancer_each_node_is_signed_in_to() {
     {
         let node = |mock: &MockExchange| mock.address(front).parse().unwrap();
         let balancer = TcpProxy::start(node(&one)).await.unwrap();
-        let url = one.url(front).replace(&one.address(front), &balancer.address().to_string());
+        let url = one.url(front).replace(one.address(front), &balancer.address().to_string());
         let site = Site::new(&[(&one, front), (&two, front)], &[auth]).with("servers", json!([url]));
         let organisation = site.organisation();
         let mut session = open(&organisation).await.unwrap();
