@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
+use crate::peers::packages;
 use crate::process;
 use crate::session::Session;
 
@@ -27,6 +28,12 @@ pub(crate) fn target(session: &Session, target: &str) -> anyhow::Result<()> {
         .with_context(|| format!("add Rust's libraries for {target}"))
 }
 
+/// Rust's libraries for Windows and a C compiler for it, where they are missing. A new machine has neither.
+fn tools(session: &Session) -> anyhow::Result<()> {
+    packages::install(session, packages::For::Windows)?;
+    target(session, TARGET)
+}
+
 /// What aws-lc-sys needs to be built for another system: NASM's output for Windows comes with it.
 pub(crate) fn for_target(command: &mut Command) -> &mut Command {
     command.env("AWS_LC_SYS_PREBUILT_NASM", "1")
@@ -34,7 +41,7 @@ pub(crate) fn for_target(command: &mut Command) -> &mut Command {
 
 /// The agent's code for Windows is compiled by nothing else on the way.
 pub(crate) fn clippy(session: &mut Session) -> anyhow::Result<()> {
-    target(session, TARGET)?;
+    tools(session)?;
     let mut command =
         session.cargo(&["clippy", "--target", TARGET, "-p", "causeway-agent", "--", "-D", "warnings"]);
     session.stream(for_target(&mut command))
@@ -42,7 +49,7 @@ pub(crate) fn clippy(session: &mut Session) -> anyhow::Result<()> {
 
 /// Builds the program unoptimised, which is the fastest way to one, and the missing function, into `target/wine`.
 pub(crate) fn for_tests(session: &mut Session) -> anyhow::Result<()> {
-    target(session, TARGET)?;
+    tools(session)?;
     let mut command = session.cargo(&["build", "--target", TARGET, "-p", "causeway-agent", "--bins"]);
     session.stream(for_target(&mut command))?;
     let target = session.root.join("target");

@@ -11,6 +11,8 @@ use crate::session::Session;
 pub(crate) enum For {
     /// `cargo xtask test` and `peers`.
     Tests,
+    /// The agent compiled for Windows: the lints of `cargo xtask check` come before the peers.
+    Windows,
     /// `cargo xtask dist`.
     Dist,
 }
@@ -28,10 +30,12 @@ const PACKAGES: &[(&str, &str)] = &[
     ("chromium", "chromium"),
     ("tmux", "tmux"),
     ("python3-venv", "python3"),
-    ("gcc-mingw-w64-x86-64", "x86_64-w64-mingw32-gcc"),
     ("wine64", "wine64"),
     ("wine", "wine"),
 ];
+
+/// What C code in the agent's dependencies is compiled with for Windows.
+const PACKAGES_FOR_WINDOWS: &[(&str, &str)] = &[("gcc-mingw-w64-x86-64", "x86_64-w64-mingw32-gcc")];
 
 /// What packing needs.
 const PACKAGES_FOR_DIST: &[(&str, &str)] = &[
@@ -50,6 +54,7 @@ const MORE_FOLDERS: &[&str] = &["/usr/sbin", "/sbin", "/usr/lib/wine", "/usr/lib
 pub(super) fn missing(session: &Session, purpose: For) -> Vec<&'static str> {
     let packages = match purpose {
         For::Tests => PACKAGES,
+        For::Windows => PACKAGES_FOR_WINDOWS,
         For::Dist => PACKAGES_FOR_DIST,
     };
     packages
