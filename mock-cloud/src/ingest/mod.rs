@@ -1,6 +1,6 @@
 //! Uploads: granted on the channel, sent over HTTP/2, applied batch by batch.
 //!
-//! Every batch is one transaction that also checks the fence and remembers the batch's digest, so a repeated batch
+//! Every transaction of a batch checks the fence, and the last one remembers the batch's digest, so a repeated batch
 //! changes nothing and a collector that lost its lease writes nothing.
 
 mod batch;

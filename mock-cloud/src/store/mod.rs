@@ -115,7 +115,7 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
     {
-        self.write_keeping(move |connection, _| job(connection))
+        self.hand_over(Wait::ForDisk, move |connection, _| job(connection))
     }
 
     /// As [`Store::write`], but when this returns, reads see what the job did, and the end of the process cannot undo it;
@@ -132,16 +132,7 @@ impl Store {
         self.hand_over(Wait::ForReads, move |connection, _| job(connection))
     }
 
-    /// [`Store::write`] for a job that uses, and leaves for the next such job, what the writing thread keeps.
-    #[track_caller]
-    fn write_keeping<T, F>(&self, job: F) -> impl Future<Output = Result<T, StoreError>> + Send
-    where
-        T: Send + 'static,
-        F: FnOnce(&Connection, &mut Kept) -> Result<T, StoreError> + Send + 'static,
-    {
-        self.hand_over(Wait::ForDisk, job)
-    }
-
+    /// Has the writing thread do a job, with what it keeps for the next one.
     #[track_caller]
     fn hand_over<T, F>(&self, wait: Wait, job: F) -> impl Future<Output = Result<T, StoreError>> + Send
     where

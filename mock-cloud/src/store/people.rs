@@ -1,6 +1,7 @@
 //! Writing people, groups, units and memberships as uploads bring them.
 
 use std::collections::HashMap;
+use std::ops::AddAssign;
 
 use causeway_protocol::record::{GroupRecord, Kind, OuRecord, UserRecord};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -17,6 +18,13 @@ pub(super) struct Counts {
     pub(super) upserts: u64,
     /// Deleted.
     pub(super) deletes: u64,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, more: Self) {
+        self.upserts += more.upserts;
+        self.deletes += more.deletes;
+    }
 }
 
 impl Counts {

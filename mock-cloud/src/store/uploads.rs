@@ -4,6 +4,9 @@
 //! commit deletes what carries another one. An upload that ends without commit after it wrote something moves the
 //! source's epoch on, so that no delta can build on the mixture it left: the agent must send a snapshot.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use causeway_protocol::channel::payload::UploadRequest;
 use causeway_protocol::upload::{Commit, Committed, Mode, UploadState};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -11,10 +14,11 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use super::leases::current_fence;
 use super::people::{self, Counts, Kept};
 use super::rows::{signed, unsigned};
+use super::threads::Wait;
 use super::{Store, StoreError};
 use crate::config::UploadConfig;
 use crate::ingest::Change;
-use crate::limits::{MASS_DELETE_MIN, UPLOAD_FIRST_BATCH_WITHIN};
+use crate::limits::{CHANGES_PER_WRITE_MAX, MASS_DELETE_MIN, UPLOAD_FIRST_BATCH_WITHIN};
 use crate::pki::AgentIdentity;
 
 /// An agent wants to upload.
@@ -125,6 +129,9 @@ pub enum CommitResult {
 const RECEIVING: &str = "receiving";
 const COMMITTED: &str = "committed";
 
+/// In place of a batch's number of records, as long as only some of them are in.
+const BEGUN: i64 = -1;
+
 struct UploadRow {
     id: String,
     tenant: String,
@@ -150,12 +157,26 @@ impl Store {
         self.write(move |connection| grant(connection, upload, &ask)).await
     }
 
-    /// Applies a batch, once.
+    /// Applies a batch, once. A long one is written in parts, so that whoever else writes waits for a part at most: a
+    /// collector that uploads may not hold up an administrator's action.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn apply_batch(&self, batch: BatchIn) -> Result<BatchApplied, StoreError> {
-        self.write_keeping(move |connection, kept| apply(connection, kept, &batch)).await
+        let batch = Arc::new(batch);
+        let (mut from, mut counts) = (0, Counts::default());
+        loop {
+            let (part, to) = (Arc::clone(&batch), (from + CHANGES_PER_WRITE_MAX).min(batch.changes.len()));
+            // Only the last part is promised to the agent, and the disk has the others with it.
+            let wait = if to == batch.changes.len() { Wait::ForDisk } else { Wait::ForReads };
+            let applied = self
+                .hand_over(wait, move |connection, kept| apply(connection, kept, &part, from..to, counts))
+                .await?;
+            match applied {
+                Applied::Part(so_far) => (from, counts) = (to, so_far),
+                Applied::Batch(end) => return Ok(end),
+            }
+        }
     }
 
     /// Commits an upload, once; a repeated commit gets the same answer.
@@ -190,10 +211,11 @@ impl Store {
         let (identity, upload) = (identity.clone(), upload.to_owned());
         self.read(move |connection| {
             let Some(row) = one(connection, &identity, &upload)? else { return Ok(None) };
-            let mut query =
-                connection.prepare_cached("SELECT n FROM upload_batches WHERE upload = ?1 ORDER BY n")?;
+            let mut query = connection.prepare_cached(
+                "SELECT n FROM upload_batches WHERE upload = ?1 AND records <> ?2 ORDER BY n",
+            )?;
             let mut received: Vec<(u64, u64)> = Vec::new();
-            let mut rows = query.query([&upload])?;
+            let mut rows = query.query(params![upload, BEGUN])?;
             while let Some(batch) = rows.next()? {
                 let n = unsigned(batch, "n")?;
                 match received.last_mut() {
@@ -281,13 +303,14 @@ fn holds_lease(connection: &Connection, ask: &UploadAsk) -> Result<bool, StoreEr
 fn abandon_open(connection: &Connection, tenant: &str, source: i64, now_ms: i64) -> Result<(), StoreError> {
     let mut query = connection.prepare_cached(
         "UPDATE uploads SET state = 'abandoned', finished_ms = ?3, detail = 'a newer upload of this source began' \
-         WHERE tenant = ?1 AND source = ?2 AND state = 'receiving' RETURNING epoch, batches",
+         WHERE tenant = ?1 AND source = ?2 AND state = 'receiving' \
+         RETURNING epoch, EXISTS (SELECT 1 FROM upload_batches b WHERE b.upload = uploads.id)",
     )?;
     let open = query
         .query_map(params![tenant, source, now_ms], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<Vec<(i64, i64)>, _>>()?;
-    for (epoch, batches) in open {
-        if batches > 0 {
+        .collect::<Result<Vec<(i64, bool)>, _>>()?;
+    for (epoch, written) in open {
+        if written {
             move_on(connection, source, epoch)?;
         }
     }
@@ -316,35 +339,60 @@ fn under_way(connection: &Connection, now_ms: i64) -> Result<usize, StoreError> 
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
-fn apply(connection: &Connection, kept: &mut Kept, batch: &BatchIn) -> Result<BatchApplied, StoreError> {
+/// How far a batch is.
+enum Applied {
+    /// These of its changes are in.
+    Part(Counts),
+    /// It is over.
+    Batch(BatchApplied),
+}
+
+/// Applies some of a batch's changes, which follow those counted in `counts`.
+fn apply(
+    connection: &Connection,
+    kept: &mut Kept,
+    batch: &BatchIn,
+    part: Range<usize>,
+    mut counts: Counts,
+) -> Result<Applied, StoreError> {
+    let over = |end| Ok(Applied::Batch(end));
     let Some(upload) = one(connection, &batch.identity, &batch.upload)? else {
-        return Ok(BatchApplied::NoUpload);
+        return over(BatchApplied::NoUpload);
     };
-    let earlier: Option<Vec<u8>> = connection
-        .prepare_cached("SELECT digest FROM upload_batches WHERE upload = ?1 AND n = ?2")?
-        .query_row(params![upload.id, signed(batch.n)], |row| row.get(0))
+    let earlier: Option<(Vec<u8>, i64)> = connection
+        .prepare_cached("SELECT digest, records FROM upload_batches WHERE upload = ?1 AND n = ?2")?
+        .query_row(params![upload.id, signed(batch.n)], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    match earlier {
-        Some(digest) if digest == batch.digest => return Ok(BatchApplied::Repeated),
-        Some(_) => return Ok(BatchApplied::OtherDigest),
-        None => {}
+    match &earlier {
+        Some((digest, _)) if *digest != batch.digest => return over(BatchApplied::OtherDigest),
+        Some((_, records)) if *records != BEGUN => return over(BatchApplied::Repeated),
+        _ => {}
     }
+    // Asked before every part: a collector whose lease has passed on may not write into its successor's snapshot.
     if current_fence(connection, &upload.tenant, &upload.resource)? != upload.fence {
-        return Ok(BatchApplied::StaleFence);
+        return over(BatchApplied::StaleFence);
     }
     if upload.state != RECEIVING {
-        return Ok(BatchApplied::Over(upload.state));
+        return over(BatchApplied::Over(upload.state));
     }
-    let counts = if batch.acknowledge_only {
-        Counts::named(&batch.changes)
+    let last = part.end == batch.changes.len();
+    let changes = &batch.changes[part];
+    counts += if batch.acknowledge_only {
+        Counts::named(changes)
     } else {
         let numbers = kept.numbers_for(&upload.id);
-        people::apply(connection, numbers, &upload.tenant, upload.source, upload.epoch, &batch.changes)?
+        people::apply(connection, numbers, &upload.tenant, upload.source, upload.epoch, changes)?
     };
-    let records = i64::try_from(batch.changes.len()).unwrap_or(i64::MAX);
+    let records = if last { i64::try_from(batch.changes.len()).unwrap_or(i64::MAX) } else { BEGUN };
     connection
-        .prepare_cached("INSERT INTO upload_batches (upload, n, digest, records) VALUES (?1, ?2, ?3, ?4)")?
+        .prepare_cached(
+            "INSERT INTO upload_batches (upload, n, digest, records) VALUES (?1, ?2, ?3, ?4) \
+             ON CONFLICT (upload, n) DO UPDATE SET records = excluded.records",
+        )?
         .execute(params![upload.id, signed(batch.n), batch.digest, records])?;
+    if !last {
+        return Ok(Applied::Part(counts));
+    }
     connection
         .prepare_cached(
             "UPDATE uploads SET batches = batches + 1, records = records + ?2, bytes = bytes + ?3, \
@@ -357,7 +405,7 @@ fn apply(connection: &Connection, kept: &mut Kept, batch: &BatchIn) -> Result<Ba
             signed(counts.upserts),
             signed(counts.deletes)
         ])?;
-    Ok(BatchApplied::Stored)
+    over(BatchApplied::Stored)
 }
 
 fn finish(
@@ -455,4 +503,153 @@ fn one(
         })
         .optional()?;
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use causeway_protocol::record::OuRecord;
+
+    use super::super::Tenant;
+    use super::super::leases::{LeaseAsk, Leased};
+    use super::*;
+    use crate::ingest::Row;
+
+    const CHANGES: usize = CHANGES_PER_WRITE_MAX + 1;
+
+    struct Collector {
+        store: Store,
+        identity: AgentIdentity,
+        fence: u64,
+        _folder: tempfile::TempDir,
+    }
+
+    impl Collector {
+        async fn start() -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let store = Store::open(&folder.path().join("store.db")).unwrap();
+            let identity = AgentIdentity { tenant: "acme".to_owned(), instance: "one".to_owned() };
+            let acme = Tenant { id: identity.tenant.clone(), name: "Acme".to_owned(), created_ms: 0 };
+            store.create_tenant(acme, "test".to_owned()).await.unwrap();
+            let ask = LeaseAsk {
+                tenant: identity.tenant.clone(),
+                resource: "directory".to_owned(),
+                holder: identity.instance.clone(),
+                boot_id: "b".to_owned(),
+                ttl_ms: 60_000,
+                now_ms: 0,
+            };
+            let Leased::Granted { lease, .. } = store.acquire_lease(ask).await.unwrap() else {
+                panic!("nobody else asked");
+            };
+            Self { store, identity, fence: lease.fence, _folder: folder }
+        }
+
+        async fn grant(&self, mode: Mode, base_epoch: Option<u64>) -> Granted {
+            let (source, fence) = ("directory".to_owned(), self.fence);
+            let request = UploadRequest { source, mode, base_epoch, fence, allow_mass_delete: false };
+            let ask = UploadAsk { identity: self.identity.clone(), request, now_ms: 1, concurrent_max: 9 };
+            self.store.grant_upload(ask).await.unwrap()
+        }
+
+        async fn upload(&self, mode: Mode, base_epoch: Option<u64>) -> String {
+            match self.grant(mode, base_epoch).await {
+                Granted::Upload { upload, .. } => upload,
+                refused => panic!("{refused:?}"),
+            }
+        }
+
+        /// A batch that is written in two parts.
+        fn batch(&self, upload: &str) -> BatchIn {
+            let unit = |n: usize| Change {
+                key: format!("u{n}"),
+                row: Row::Ou(Box::new(OuRecord { name: n.to_string(), dn: format!("OU={n}"), parent: None })),
+            };
+            BatchIn {
+                identity: self.identity.clone(),
+                upload: upload.to_owned(),
+                n: 0,
+                digest: vec![1],
+                bytes: 10,
+                changes: (0..CHANGES).map(unit).collect(),
+                acknowledge_only: false,
+            }
+        }
+
+        /// What a process that ends after a batch's first part leaves.
+        async fn begin(&self, upload: &str) {
+            let batch = self.batch(upload);
+            let part = move |connection: &Connection, kept: &mut Kept| {
+                apply(connection, kept, &batch, 0..CHANGES_PER_WRITE_MAX, Counts::default())
+            };
+            let applied = self.store.hand_over(Wait::ForReads, part).await.unwrap();
+            assert!(matches!(applied, Applied::Part(Counts { upserts: 500, deletes: 0 })));
+        }
+
+        async fn received(&self, upload: &str) -> Vec<(u64, u64)> {
+            self.store.upload_state(&self.identity, upload).await.unwrap().unwrap().received
+        }
+
+        async fn commit(&self, upload: &str) -> CommitResult {
+            let commit = Commit { batches: 1, records: CHANGES as u64 };
+            let settings = UploadConfig::default();
+            self.store.commit_upload(&self.identity, upload, commit, &settings, 2).await.unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_batch_that_was_cut_short_is_not_received_and_counts_once_when_it_comes_again() {
+        let collector = Collector::start().await;
+        let upload = collector.upload(Mode::Snapshot, None).await;
+        collector.begin(&upload).await;
+        assert_eq!(collector.received(&upload).await, []);
+        assert!(matches!(
+            collector.commit(&upload).await,
+            CommitResult::Incomplete { batches: 0, records: 0 }
+        ));
+        let other = BatchIn { digest: vec![2], ..collector.batch(&upload) };
+        assert_eq!(collector.store.apply_batch(other).await.unwrap(), BatchApplied::OtherDigest);
+        for expected in [BatchApplied::Stored, BatchApplied::Repeated] {
+            assert_eq!(collector.store.apply_batch(collector.batch(&upload)).await.unwrap(), expected);
+        }
+        assert_eq!(collector.received(&upload).await, [(0, 0)]);
+        let CommitResult::Committed { committed, first: true, .. } = collector.commit(&upload).await else {
+            panic!("all of it has come");
+        };
+        assert_eq!((committed.upserts, committed.deletes), (CHANGES as u64, 0));
+    }
+
+    #[tokio::test]
+    async fn what_part_of_a_batch_left_is_no_base_for_a_delta() {
+        let collector = Collector::start().await;
+        let first = collector.upload(Mode::Snapshot, None).await;
+        collector.store.apply_batch(collector.batch(&first)).await.unwrap();
+        assert!(matches!(collector.commit(&first).await, CommitResult::Committed { .. }));
+        let begun = collector.upload(Mode::Delta, Some(1)).await;
+        collector.begin(&begun).await;
+        assert_eq!(collector.grant(Mode::Delta, Some(1)).await, Granted::BaseMismatch);
+        // Its successor has begun: the rest of it is too late.
+        let late = collector.store.apply_batch(collector.batch(&begun)).await.unwrap();
+        assert_eq!(late, BatchApplied::Over("abandoned".to_owned()));
+    }
+
+    /// Polled in turn with the batch, another write is done while parts of it are still to come.
+    #[tokio::test]
+    async fn others_write_between_the_parts_of_a_batch() {
+        let collector = Collector::start().await;
+        let upload = collector.upload(Mode::Snapshot, None).await;
+        let batch = collector.store.apply_batch(collector.batch(&upload));
+        tokio::pin!(batch);
+        // The first poll hands the first part over; the other write comes behind it and before the second.
+        assert!(futures_util::poll!(&mut batch).is_pending());
+        let begun = collector
+            .store
+            .write(|connection| {
+                let all = "SELECT count(*) FROM ous";
+                Ok(connection.query_row(all, [], |row| row.get::<_, i64>(0))?)
+            })
+            .await
+            .unwrap();
+        assert_eq!(begun, CHANGES_PER_WRITE_MAX as i64);
+        assert_eq!(batch.await.unwrap(), BatchApplied::Stored);
+    }
 }

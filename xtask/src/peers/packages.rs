@@ -28,6 +28,11 @@ const PACKAGES: &[(&str, &str)] = &[
     ("libstrongswan-extra-plugins", "libstrongswan-curl.so"),
     ("certmonger", "certmonger"),
     ("chromium", "chromium"),
+    ("chromium-driver", "chromedriver"),
+    ("curl", "curl"),
+    ("openssl", "openssl"),
+    ("iproute2", "ip"),
+    ("util-linux", "nsenter"),
     ("tmux", "tmux"),
     ("python3-venv", "python3"),
     ("wine64", "wine64"),
@@ -92,4 +97,42 @@ fn there(session: &Session, package: &str, program: &str) -> bool {
     std::env::split_paths(&path)
         .chain(MORE_FOLDERS.iter().map(std::path::PathBuf::from))
         .any(|folder| folder.join(program).exists())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::PACKAGES;
+
+    /// Program and package of every `program::find("PROGRAM", "PACKAGE")` below a folder.
+    fn asked_for(folder: &Path, found: &mut Vec<(String, String)>) {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            let path = entry.path();
+            if path.is_dir() {
+                asked_for(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                for call in text.split("program::find(").skip(1) {
+                    let words: Vec<&str> = call.split('"').collect();
+                    found.push((words[1].to_owned(), words[3].to_owned()));
+                }
+            }
+        }
+    }
+
+    /// A machine that has been used has them anyway, and then only a new one fails.
+    #[test]
+    fn every_program_the_tests_look_for_is_installed_for_them() {
+        let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests");
+        let mut found = Vec::new();
+        asked_for(&tests, &mut found);
+        assert!(found.len() > 10, "{found:?}");
+        for (program, package) in found {
+            assert!(
+                PACKAGES.contains(&(package.as_str(), program.as_str())),
+                "{program} of {package} is not in the list"
+            );
+        }
+    }
 }
