@@ -1,6 +1,7 @@
 //! Back ends against the mock: issuing, waiting, answers that get lost, hostile ones, revocation.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use causeway_mock_ca::core::Decision;
 use causeway_mock_ca::{Config, MockCa};
 use causeway_mock_kit::fault::{Fault, Rule};
 use causeway_mock_kit::pki::LeafUse;
+use causeway_mock_kit::proxy::TcpProxy;
 use causeway_protocol::certificate::{KeyKind, RevocationReason};
 use causeway_protocol::enrol::pem;
 use causeway_protocol::pkix::{AlternativeName, Certificate, Csr, CsrDraft, Digest, Key, Name};
@@ -23,6 +25,7 @@ use crate::directory::Net;
 use crate::modules::ModuleSettings;
 use crate::modules::testing::LoopbackDial;
 use crate::secrets::SecretStore;
+use crate::web::Endpoint;
 
 /// One request on a loaded machine.
 const WITHIN: Duration = Duration::from_secs(60);
@@ -210,6 +213,37 @@ fn issued(kind: &Kind, answer: Result<Answer, CaError>, order: &Order) -> Certif
     assert!(certificate.public_key().same_as(csr.public_key()), "{}", kind.name);
     assert_eq!(chain.len(), 2, "{}: issuer and root", kind.name);
     certificate
+}
+
+/// Two front ends of one authority: whichever is there serves, and nothing is asked twice.
+#[tokio::test]
+async fn another_front_end_serves_while_one_is_away() {
+    for kind in &KINDS {
+        let site = Site::new().await;
+        let url = site.mock.url(kind.front);
+        let port = Endpoint::read(url).unwrap().port;
+        let there = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        // Nobody listens on port 1: a connection through the proxy ends at once.
+        let away = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
+        let ways = [TcpProxy::start(there).await.unwrap(), TcpProxy::start(there).await.unwrap()];
+        let urls = ways
+            .each_ref()
+            .map(|way| url.replace(&format!(":{port}"), &format!(":{}", way.address().port())));
+        let authority = site.changed(kind, json!({ "urls": urls }));
+        for (count, targets) in [[there, there], [away, there], [there, away]].into_iter().enumerate() {
+            for (way, target) in ways.iter().zip(targets) {
+                way.retarget(target);
+                way.cut();
+            }
+            let order = order(kind.template);
+            issued(kind, submit(&authority, &order, &Kept::default()).await, &order);
+            assert_eq!(site.issued().await, count + 1, "{}", kind.name);
+        }
+        ways[0].retarget(away);
+        ways[0].cut();
+        let nobody = submit(&authority, &order(kind.template), &Kept::default()).await;
+        assert!(matches!(nobody, Err(CaError::Unreachable { .. })), "{}: {nobody:?}", kind.name);
+    }
 }
 
 #[tokio::test]

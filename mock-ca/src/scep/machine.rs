@@ -29,7 +29,7 @@ enum Verdict {
     Certificates(Vec<Vec<u8>>),
     Crl(Vec<u8>),
     Pending,
-    Failure(FailInfo, String),
+    Failure(Option<FailInfo>, String),
 }
 
 /// The authority and the rules for one message.
@@ -86,14 +86,15 @@ impl<'a> Machine<'a> {
             Asked::Certificate(csr) => self.certificate(request, csr.raw()),
             Asked::Poll { .. } => {
                 let decision = self.authority.poll("scep", &transaction(request));
-                let unknown = || Verdict::Failure(FailInfo::BadCertId, "no such transaction".to_owned());
+                let unknown =
+                    || Verdict::Failure(Some(FailInfo::BadCertId), "no such transaction".to_owned());
                 (decision.map_or_else(unknown, |decision| self.verdict(decision)), json!(null))
             }
             Asked::Issued { serial, .. } => {
                 let found = Serial::from_hex(serial).and_then(|serial| self.authority.certificate(&serial));
                 let verdict = match found {
                     Some(issued) => Verdict::Certificates(self.bag(&issued)),
-                    None => Verdict::Failure(FailInfo::BadCertId, "no such certificate".to_owned()),
+                    None => Verdict::Failure(Some(FailInfo::BadCertId), "no such certificate".to_owned()),
                 };
                 (verdict, json!({ "serial": serial }))
             }
@@ -102,7 +103,7 @@ impl<'a> Machine<'a> {
                 let generation = issued.map(|issued| issued.generation);
                 let generation = generation.unwrap_or_else(|| self.authority.hierarchy().current().number);
                 let crl = self.authority.crl(Signer::Generation(generation));
-                let none = || Verdict::Failure(FailInfo::BadCertId, "no such list".to_owned());
+                let none = || Verdict::Failure(Some(FailInfo::BadCertId), "no such list".to_owned());
                 (crl.map_or_else(none, Verdict::Crl), json!({ "serial": serial }))
             }
         }
@@ -112,12 +113,11 @@ impl<'a> Machine<'a> {
     fn certificate(&self, request: &Request, csr: &[u8]) -> (Verdict, Value) {
         match self.word {
             "expired_challenge" => return (refused("the challenge has expired"), json!(null)),
-            "bad_time" => {
-                let words = "the time of the message is not near enough".to_owned();
-                return (Verdict::Failure(FailInfo::BadTime, words), json!(null));
-            }
             "refused" => return (refused("a fault rule refuses it"), json!(null)),
             _ => {}
+        }
+        if let Some((_, fail, why)) = NOES.iter().find(|(word, ..)| *word == self.word) {
+            return (Verdict::Failure(*fail, (*why).to_owned()), json!(null));
         }
         let renews = self.renewed(request.signer());
         if request.header().kind == MessageType::RenewalReq && renews.is_none() {
@@ -175,7 +175,7 @@ impl<'a> Machine<'a> {
                     Denial::KeyKind => FailInfo::BadAlg,
                     _ => FailInfo::BadRequest,
                 };
-                Verdict::Failure(fail, denial.to_string())
+                Verdict::Failure(Some(fail), denial.to_string())
             }
         }
     }
@@ -195,7 +195,7 @@ impl<'a> Machine<'a> {
         error: &ScepError,
     ) -> Result<Reply, ScepError> {
         let fail = error.fail_info();
-        self.failure(generation, header, fail, error.to_string(), json!(null))
+        self.failure(generation, header, Some(fail), error.to_string(), json!(null))
     }
 
     /// Nothing of `why` reaches the client: what helps an honest one helps others more.
@@ -203,7 +203,7 @@ impl<'a> Machine<'a> {
         &self,
         generation: &Generation,
         header: &Header,
-        fail: FailInfo,
+        fail: Option<FailInfo>,
         why: String,
         mut detail: Value,
     ) -> Result<Reply, ScepError> {
@@ -214,7 +214,8 @@ impl<'a> Machine<'a> {
             detail = json!({});
         }
         detail["why"] = why.into();
-        Ok(Reply { bytes, operation: name(header.kind), outcome: format!("FAILURE {}", fail.name()), detail })
+        let outcome = format!("FAILURE {}", fail.map_or("without a reason", FailInfo::name));
+        Ok(Reply { bytes, operation: name(header.kind), outcome, detail })
     }
 
     fn write(
@@ -245,8 +246,16 @@ impl<'a> Machine<'a> {
     }
 }
 
+/// What fault rules have an authority say that would not say it by itself: word, reason, and what the journal says.
+const NOES: [(&str, Option<FailInfo>, &str); 4] = [
+    ("bad_alg", Some(FailInfo::BadAlg), "an algorithm is not allowed"),
+    ("bad_message_check", Some(FailInfo::BadMessageCheck), "the message cannot be decrypted"),
+    ("bad_time", Some(FailInfo::BadTime), "the time of the message is not near enough"),
+    ("no_reason", None, "it says no and not why"),
+];
+
 fn refused(why: &str) -> Verdict {
-    Verdict::Failure(FailInfo::BadRequest, why.to_owned())
+    Verdict::Failure(Some(FailInfo::BadRequest), why.to_owned())
 }
 
 fn take(challenges: &Challenges, now_ms: i64, csr: &Csr) -> Result<(), Denial> {

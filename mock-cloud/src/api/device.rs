@@ -70,6 +70,12 @@ pub(crate) struct DeviceEnrolment {
     /// Model
     #[serde(default)]
     model: Option<String>,
+    /// Serial number of its SIM card (ICCID); one that is given anew replaces the last one
+    #[serde(default)]
+    sim: Option<String>,
+    /// Telephone number; one that is given anew replaces the last one
+    #[serde(default)]
+    phone_number: Option<String>,
 }
 
 /// An enrolled device.
@@ -193,6 +199,8 @@ pub(super) async fn enroll(
         serial: identifier("serial", body.serial)?,
         udid: identifier("udid", body.udid)?,
         model: identifier("model", body.model)?,
+        sim: identifier("sim", body.sim)?,
+        phone_number: identifier("phone_number", body.phone_number)?,
         compliant: true,
     };
     if !new.is_identified() {

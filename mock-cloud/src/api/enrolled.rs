@@ -41,6 +41,12 @@ pub(crate) struct Enrol {
     /// Model
     #[serde(default)]
     model: Option<String>,
+    /// Serial number of its SIM card (ICCID); one that is given anew replaces the last one
+    #[serde(default)]
+    sim: Option<String>,
+    /// Telephone number; one that is given anew replaces the last one
+    #[serde(default)]
+    phone_number: Option<String>,
     /// Whether it keeps the rules of device management; true when missing
     #[serde(default = "yes")]
     compliant: bool,
@@ -90,6 +96,8 @@ pub(super) async fn enrol(
         serial: identifier("serial", body.serial)?,
         udid: identifier("udid", body.udid)?,
         model: identifier("model", body.model)?,
+        sim: identifier("sim", body.sim)?,
+        phone_number: identifier("phone_number", body.phone_number)?,
         compliant: body.compliant,
     };
     let (device, is_new) = cloud.store.enrol_device(&tenant.id, new, "api", cloud.now_ms()).await?;

@@ -544,6 +544,8 @@ async fn variables(
     set("csn", device.serial.as_deref());
     set("imei", device.imei.as_deref());
     set("model", device.model.as_deref());
+    set("sim", device.sim.as_deref());
+    set("phnumber", device.phone_number.as_deref());
     let typed = device.user.trim();
     let name = typed.rsplit('\\').next().unwrap_or(typed);
     set("uname", Some(name.split('@').next().unwrap_or(name)));

@@ -285,6 +285,8 @@ mod tests {
             serial: None,
             udid: None,
             model: Some("iPhone 15".to_owned()),
+            sim: None,
+            phone_number: None,
             compliant: true,
             enrolled_ms: 1,
             wiped_ms: None,

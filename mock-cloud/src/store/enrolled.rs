@@ -28,6 +28,10 @@ pub struct EnrolledDevice {
     pub udid: Option<String>,
     /// Model.
     pub model: Option<String>,
+    /// Serial number of its SIM card (ICCID).
+    pub sim: Option<String>,
+    /// Telephone number.
+    pub phone_number: Option<String>,
     /// Whether it keeps the rules of device management.
     pub compliant: bool,
     /// Unix milliseconds of the enrolment.
@@ -51,6 +55,10 @@ pub struct NewEnrolled {
     pub udid: Option<String>,
     /// Model.
     pub model: Option<String>,
+    /// Serial number of its SIM card (ICCID).
+    pub sim: Option<String>,
+    /// Telephone number.
+    pub phone_number: Option<String>,
     /// Whether it keeps the rules.
     pub compliant: bool,
 }
@@ -62,11 +70,12 @@ impl NewEnrolled {
     }
 }
 
-const COLUMNS: &str = "id, owner, device_id, imei, serial, udid, model, compliant, enrolled_ms, wiped_ms";
+const COLUMNS: &str = "id, owner, device_id, imei, serial, udid, model, sim, phone_number, compliant, enrolled_ms, \
+     wiped_ms";
 
 impl Store {
     /// Records an enrolled phone. One with the same user and identifiers is the same phone: it keeps its id, and only
-    /// whether it is compliant (and its model) changes. Says whether it is new.
+    /// whether it is compliant (and its model, SIM card and number) changes. Says whether it is new.
     ///
     /// # Errors
     /// When the store fails.
@@ -93,9 +102,11 @@ impl Store {
             let device = connection
                 .prepare_cached(&format!(
                     "INSERT INTO enrolled_devices (tenant, id, owner, device_id, imei, serial, udid, model, \
-                     compliant, enrolled_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+                     compliant, enrolled_ms, sim, phone_number) \
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
                      ON CONFLICT (tenant, id) DO UPDATE SET compliant = excluded.compliant, wiped_ms = NULL, \
-                     model = coalesce(excluded.model, model) RETURNING {COLUMNS}"
+                     model = coalesce(excluded.model, model), sim = coalesce(excluded.sim, sim), \
+                     phone_number = coalesce(excluded.phone_number, phone_number) RETURNING {COLUMNS}"
                 ))?
                 .query_row(
                     params![
@@ -108,7 +119,9 @@ impl Store {
                         new.udid,
                         new.model,
                         new.compliant,
-                        now_ms
+                        now_ms,
+                        new.sim,
+                        new.phone_number
                     ],
                     read,
                 )?;
@@ -350,6 +363,8 @@ fn read(row: &Row<'_>) -> rusqlite::Result<EnrolledDevice> {
         serial: row.get("serial")?,
         udid: row.get("udid")?,
         model: row.get("model")?,
+        sim: row.get("sim")?,
+        phone_number: row.get("phone_number")?,
         compliant: row.get("compliant")?,
         enrolled_ms: row.get("enrolled_ms")?,
         wiped_ms: row.get("wiped_ms")?,

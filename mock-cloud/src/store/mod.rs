@@ -169,7 +169,7 @@ impl Store {
 }
 
 /// The schema's versions in order; `user_version` counts those that were run. A released version is never edited.
-const SCHEMA: [&str; 7] = [
+const SCHEMA: [&str; 8] = [
     include_str!("schema.sql"),
     // The certificate an agent had before its newest, until it has shown the newest.
     "ALTER TABLE agents ADD COLUMN certificate_before TEXT NOT NULL DEFAULT '';",
@@ -181,6 +181,8 @@ const SCHEMA: [&str; 7] = [
     "DROP INDEX users_by_sort; CREATE INDEX users_by_sort ON users(tenant, sort, id, search);",
     // A signing request with a challenge rests encrypted only; what else is needed of it stands beside it.
     include_str!("schema_sealed_requests.sql"),
+    // For certificates that name them.
+    "ALTER TABLE enrolled_devices ADD COLUMN sim TEXT; ALTER TABLE enrolled_devices ADD COLUMN phone_number TEXT;",
 ];
 
 fn connect(path: &Path) -> Result<Connection, StoreError> {

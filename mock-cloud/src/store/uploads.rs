@@ -582,7 +582,7 @@ mod tests {
                 apply(connection, kept, &batch, 0..CHANGES_PER_WRITE_MAX, Counts::default())
             };
             let applied = self.store.hand_over(Wait::ForReads, part).await.unwrap();
-            assert!(matches!(applied, Applied::Part(Counts { upserts: 500, deletes: 0 })));
+            assert!(matches!(applied, Applied::Part(Counts { upserts: 250, deletes: 0 })));
         }
 
         async fn received(&self, upload: &str) -> Vec<(u64, u64)> {

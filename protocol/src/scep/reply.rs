@@ -35,15 +35,17 @@ impl Replier<'_> {
         self.write(header, PkiStatus::Pending, None, &[], nonce)
     }
 
-    /// FAILURE, with a text for people (failInfoText) where it helps nobody who should not be helped.
+    /// FAILURE, with a text for people (failInfoText) where it helps nobody who should not be helped. Without a reason it
+    /// is what section 3.2.1.4 forbids and some authorities send.
     pub fn failure(
         &self,
         header: &Header,
-        fail: FailInfo,
+        fail: impl Into<Option<FailInfo>>,
         text: Option<&str>,
         nonce: [u8; 16],
     ) -> Result<Vec<u8>, ScepError> {
-        let mut attributes = vec![(oid::SCEP_FAIL_INFO, der::printable(fail.code()))];
+        let fail = fail.into().map(|fail| (oid::SCEP_FAIL_INFO, der::printable(fail.code())));
+        let mut attributes: Vec<_> = fail.into_iter().collect();
         attributes.extend(text.map(|text| (oid::SCEP_FAIL_INFO_TEXT, der::utf8(text))));
         self.write(header, PkiStatus::Failure, None, &attributes, nonce)
     }

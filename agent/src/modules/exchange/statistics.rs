@@ -124,7 +124,7 @@ impl Runner {
                 slice.read += count;
                 let left = self.work_done(count);
                 self.say_progress(&mut output, count, left);
-                if Instant::now() >= until || batch.len() >= limits::OPS_PER_COMMIT || interrupted() {
+                if Instant::now() >= until || batch.len() >= limits::OPS_PER_SLICE || interrupted() {
                     break 'slice;
                 }
             }

@@ -10,7 +10,7 @@ use http::Method;
 use rcgen::KeyPair;
 use serde_json::{Value, json};
 
-use super::{Device, advance, has_status, looked, put_profile, wifi};
+use super::{Device, advance, alerted, calmed, has_status, looked, put_profile, wifi};
 use crate::support::authority::{Authority, Turn, csr_of};
 use crate::support::http::Api;
 use crate::support::{World, until};
@@ -24,7 +24,10 @@ async fn a_phone_enrols_with_the_company_password_and_gets_its_certificate() {
     authority.ledger.lock().unwrap().password = Some("correct horse".into());
     put_profile(&world, "wifi", wifi()).await;
     let api = Api(&world);
-    let body = |password: &str| json!({ "tenant": world.tenant, "username": "asmith@acme.example", "password": password, "udid": "u-1" });
+    let body = |password: &str| {
+        json!({ "tenant": world.tenant, "username": "asmith@acme.example", "password": password, "udid": "u-1",
+        "serial": "C02-1", "sim": "8949-1", "phone_number": "+49 30 1" })
+    };
     let enrol = async |password: &str| {
         api.send(Method::POST, "/device/enroll", body(password).to_string(), &[]).await
     };
@@ -91,8 +94,11 @@ async fn a_phone_enrols_with_the_company_password_and_gets_its_certificate() {
     assert_eq!(order.sealed_csr.as_ref().unwrap().proof, "proof 0");
     assert!(told.get("seal").is_none(), "that is for the cloud: {told}");
     assert_eq!((order.request.as_str(), order.version), (id.as_str(), 1));
-    assert_eq!(order.variables["udid"], "u-1");
-    assert_eq!(order.variables["uname"], "asmith");
+    for (name, value) in
+        [("uname", "asmith"), ("udid", "u-1"), ("csn", "C02-1"), ("sim", "8949-1"), ("phnumber", "+49 30 1")]
+    {
+        assert_eq!(order.variables[name], value, "{name}");
+    }
 }
 
 #[tokio::test]
@@ -367,6 +373,49 @@ async fn an_authority_that_cannot_be_told_is_said_so() {
     assert_eq!(seen["revocation"]["revoked_ms"], Value::Null);
     advance(&world, DAY).await;
     assert_eq!(authority.ledger.lock().unwrap().revoked.len(), 1, "it is not asked again and again");
+}
+
+#[tokio::test]
+async fn a_revocation_that_keeps_failing_is_told_of_until_it_works() {
+    let world = World::start().await;
+    let authority = Authority::start(&world, 90).await;
+    authority.ledger.lock().unwrap().revocations_fail = 2;
+    put_profile(&world, "wifi", wifi()).await;
+    let device = Device::enrolled(&world, "asmith").await;
+    let sha256 = device.get_certificate(&world, "wifi").await;
+    let path = format!("/tenants/{}/certificates/{sha256}/revoke", world.tenant);
+    Api(&world).post(&path, json!({ "reason": "key_compromise" })).await.ok();
+    let tries = async |n: usize| {
+        let what = format!("try {n} to revoke");
+        until(&what, async || (authority.ledger.lock().unwrap().revoked.len() == n).then_some(())).await;
+    };
+    tries(1).await;
+    advance(&world, DAY).await;
+    tries(2).await;
+    let alert = alerted(&world, "certificate_revocation_failed").await;
+    assert_eq!(
+        (&alert["severity"], &alert["detail"]),
+        (&json!("critical"), &json!("1 certificate could not be revoked yet"))
+    );
+    advance(&world, DAY).await;
+    has_status(&world, &sha256, "revoked").await;
+    calmed(&world, "certificate_revocation_failed").await;
+}
+
+#[tokio::test]
+async fn an_authority_that_ends_soon_is_told_of() {
+    let world = World::start().await;
+    let _authority = Authority::ending(&world, 20, 45).await;
+    put_profile(&world, "wifi", wifi()).await;
+    let device = Device::enrolled(&world, "asmith").await;
+    device.get_certificate(&world, "wifi").await;
+    let alert = alerted(&world, "authority_ending").await;
+    assert_eq!(alert["subject"], "default");
+    let detail = alert["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("Acme Issuing CA ends in 44 days") || detail.contains("CA ends in 45 days"),
+        "{detail}"
+    );
 }
 
 #[tokio::test]

@@ -128,3 +128,21 @@ async fn looked(world: &World) {
     })
     .await;
 }
+
+/// An open alert, once it is raised.
+async fn alerted(world: &World, code: &str) -> Value {
+    until(&format!("the alert {code}"), async || {
+        let open = Api(world).of_tenant("/alerts?state=open").await;
+        open["items"].as_array()?.iter().find(|it| it["code"] == code).cloned()
+    })
+    .await
+}
+
+/// Waits until no alert of this code is open.
+async fn calmed(world: &World, code: &str) {
+    until(&format!("the end of the alert {code}"), async || {
+        let open = Api(world).of_tenant("/alerts?state=open").await;
+        open["items"].as_array()?.iter().all(|it| it["code"] != code).then_some(())
+    })
+    .await;
+}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::{Device, advance, has_status, looked, put_profile, wifi};
+use super::{Device, advance, alerted, calmed, has_status, looked, put_profile, wifi};
 use crate::support::authority::{Authority, Turn};
 use crate::support::http::Api;
 use crate::support::{World, until};
@@ -57,21 +57,13 @@ async fn a_device_that_was_off_past_the_end_gets_a_new_one_all_the_same() {
     advance(&world, DAY * 120).await;
     let seen = Api(&world).of_tenant(&format!("/certificates/{old}")).await;
     assert_eq!(seen["status"], "expired");
-    let alert = until("the alert", async || {
-        let open = Api(&world).of_tenant("/alerts?state=open").await;
-        open["items"].as_array()?.iter().find(|it| it["code"] == "certificates_ending").cloned()
-    })
-    .await;
+    let alert = alerted(&world, "certificates_ending").await;
     assert_eq!(alert["detail"], "1 certificate in use end within two days or have ended");
     let request = wanted(&world, &device).await;
     let id = request["id"].as_str().unwrap();
     assert_eq!(device.submit(&world, id).await["stage"], "issued");
     device.post(&world, &format!("/requests/{id}/installed"), json!({})).await.ok();
-    until("the end of the alert", async || {
-        let open = Api(&world).of_tenant("/alerts?state=open").await;
-        open["items"].as_array()?.iter().all(|it| it["code"] != "certificates_ending").then_some(())
-    })
-    .await;
+    calmed(&world, "certificates_ending").await;
 }
 
 #[tokio::test]
@@ -85,11 +77,7 @@ async fn a_failed_renewal_is_tried_again_and_told_of() {
     authority.will([Turn::Fails("authority_unreachable")]);
     let first = wanted(&world, &device).await["id"].as_str().unwrap().to_owned();
     assert_eq!(device.submit(&world, &first).await["stage"], "failed");
-    let alert = until("the alert", async || {
-        let open = Api(&world).of_tenant("/alerts?state=open").await;
-        open["items"].as_array()?.iter().find(|it| it["code"] == "certificate_renewal_failed").cloned()
-    })
-    .await;
+    let alert = alerted(&world, "certificate_renewal_failed").await;
     assert_eq!(alert["detail"], "1 certificate could not be renewed at the last try");
     advance(&world, Duration::from_secs(31)).await;
     let second = wanted(&world, &device).await;

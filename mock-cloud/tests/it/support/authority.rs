@@ -58,6 +58,8 @@ pub(crate) struct Ledger {
     pub(crate) kept: Vec<(String, IssueOrder)>,
     /// Whether revocations are possible.
     pub(crate) cannot_revoke: bool,
+    /// Revocations that fail before one works.
+    pub(crate) revocations_fail: usize,
     /// The password of its one person, if it has one.
     pub(crate) password: Option<String>,
 }
@@ -81,9 +83,10 @@ pub(crate) struct CertificateMaker {
 }
 
 impl CertificateMaker {
-    fn new(world: &World, days: i64) -> Self {
+    fn new(world: &World, days: i64, own_days: i64) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.not_after = now(world) + time::Duration::days(own_days);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::CommonName, "Acme Issuing CA");
         let der = params.self_signed(&key).unwrap().der().to_vec();
@@ -130,6 +133,10 @@ impl CertificateMaker {
     }
 }
 
+fn now(world: &World) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(world.cloud().kit.clock.now_ms() / 1_000).unwrap()
+}
+
 /// A signing request with a name, DER.
 pub(crate) fn csr_of(name: &str, key: &KeyPair) -> Vec<u8> {
     let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
@@ -141,9 +148,14 @@ pub(crate) fn csr_of(name: &str, key: &KeyPair) -> Vec<u8> {
 impl Authority {
     /// Brings an agent online whose authority issues certificates for so many days.
     pub(crate) async fn start(world: &World, days: i64) -> Self {
+        Self::ending(world, days, 3_650).await
+    }
+
+    /// As [`Authority::start`]; the authority itself ends after so many days.
+    pub(crate) async fn ending(world: &World, days: i64, own_days: i64) -> Self {
         let agent = Agent::online_with_certificates(world).await;
         let ledger = Arc::new(Mutex::new(Ledger::default()));
-        let issuer = Arc::new(CertificateMaker::new(world, days));
+        let issuer = Arc::new(CertificateMaker::new(world, days, own_days));
         let stop = tokio_util::sync::CancellationToken::new();
         let task = tokio::spawn(serve(agent, Arc::clone(&ledger), Arc::clone(&issuer), stop.clone()));
         Self { ledger, issuer, task, stop }
@@ -227,15 +239,23 @@ async fn carry_out(
     number: &mut u64,
 ) {
     if action.action == "revoke_certificate" {
-        let result = {
+        let report = {
             let mut ledger = ledger.lock().unwrap();
             let word = |path: &str| action.params.pointer(path).unwrap().as_str().unwrap().to_owned();
             ledger.revoked.push((word("/id/serial"), word("/reason")));
             let revoked = !ledger.cannot_revoke;
             let note = if revoked { "" } else { "this authority cannot be told; use certutil -revoke" };
-            json!({ "id": action.params["id"], "revoked": revoked, "note": note })
+            let result = json!({ "id": action.params["id"], "revoked": revoked, "note": note });
+            match ledger.revocations_fail.checked_sub(1) {
+                Some(left) => {
+                    ledger.revocations_fail = left;
+                    let error = ErrorReport::new("ca_forbidden", "the account may not revoke", "Let it");
+                    payload::Report::failure(&action.id, error)
+                }
+                None => payload::Report::success(&action.id, result),
+            }
         };
-        agent.report(payload::Report::success(&action.id, result)).await.unwrap();
+        agent.report(report).await.unwrap();
         return;
     }
     assert_eq!(action.action, "issue_certificate");

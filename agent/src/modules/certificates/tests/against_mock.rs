@@ -431,6 +431,27 @@ async fn clocks_that_are_a_day_apart() {
     }
 }
 
+/// Every reason for a no has a code of its own, or leads to another try where one can help.
+#[tokio::test]
+async fn each_reason_for_a_no_is_told_apart() {
+    let against = Against::ndes("en").await;
+    for (reason, code, said) in [
+        ("bad_alg", "ca_refused", "badAlg"),
+        ("bad_message_check", "ca_answer", "badMessageCheck"),
+        ("no_reason", "ca_refused", "it gives no reason"),
+        ("refused", "ca_challenge_refused", "badRequest"),
+    ] {
+        against.strike("PKIOperation", word(reason));
+        let report = failure(against.issue(&against.agent_order(reason)).await);
+        assert!(report.code == code && report.detail.contains(said), "{reason}: {report:?}");
+    }
+    // A registration authority that cannot read the message may be new: its certificates are fetched again.
+    let fetched = || against.journal().matches("GetCACert").count();
+    let before = fetched();
+    against.issued(&against.agent_order("after")).await;
+    assert!(fetched() > before, "{}", against.journal());
+}
+
 /// The next authority is announced by the present one; agent.toml says whether it is the right one.
 #[tokio::test]
 async fn an_authority_takes_over_that_was_announced() {
