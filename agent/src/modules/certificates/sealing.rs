@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use causeway_protocol::Secret;
 use causeway_protocol::certificate::{KeyKind, SealTo};
 use causeway_protocol::cms::EnvelopedData;
-use causeway_protocol::pkix::{Accept, Key};
+use causeway_protocol::pkix::{Accept, Csr, Key};
 use tokio::sync::OnceCell;
 use zeroize::Zeroizing;
 
@@ -55,11 +55,18 @@ impl Sealing {
         envelope: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, CertError> {
         let key = self.key.get_or_try_init(|| self.kept(store)).await?;
+        let elsewhere = || CertError::SealedElsewhere { request: request.to_owned() };
         let opened = EnvelopedData::read(envelope, Accept::MODERN).and_then(|sealed| sealed.open(key, None));
-        opened.map_err(|error| {
+        let csr = opened.map_err(|error| {
             tracing::info!(request, error = %crate::chain::Chain(&error), "A sealed request cannot be opened");
-            CertError::SealedElsewhere { request: request.to_owned() }
-        })
+            elsewhere()
+        })?;
+        // One time in 256 the padding looks right under another key too.
+        if let Err(error) = Csr::read(&csr) {
+            tracing::info!(request, error = %crate::chain::Chain(&error), "A sealed request opens to something else");
+            return Err(elsewhere());
+        }
+        Ok(csr)
     }
 
     /// SHA-256 in hex over the challenge that was handed out for the request and its subject.
