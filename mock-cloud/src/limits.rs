@@ -221,9 +221,12 @@ pub const AGENTS_TRIED_MAX: usize = 3;
 /// Seconds an agent is asked to wait when too many uploads are under way.
 pub const UPLOAD_RETRY_SECS: u32 = 5;
 
-/// Changes of a batch written at once. Nobody else can write meanwhile: 250 phones take about 10 ms, where the 1,400 of a
-/// full batch held up each of an action's steps by 60.
-pub const CHANGES_PER_WRITE_MAX: usize = 250;
+/// Parts a long batch is written in. Nobody else can write meanwhile, and a full batch takes the store 60 ms and more: that is
+/// how long each of an action's steps waited when it was written at once.
+pub const PARTS_OF_A_BATCH: usize = 14;
+
+/// Changes written at once, at least: shorter parts cost more than they give others.
+pub const CHANGES_PER_PART_MIN: usize = 100;
 
 /// How long an upload without a batch takes the place of another. An agent that finds nothing changed begins one, sends
 /// nothing, and lets it be until it collects again.

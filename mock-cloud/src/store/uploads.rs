@@ -18,7 +18,7 @@ use super::threads::Wait;
 use super::{Store, StoreError};
 use crate::config::UploadConfig;
 use crate::ingest::Change;
-use crate::limits::{CHANGES_PER_WRITE_MAX, MASS_DELETE_MIN, UPLOAD_FIRST_BATCH_WITHIN};
+use crate::limits::{CHANGES_PER_PART_MIN, MASS_DELETE_MIN, PARTS_OF_A_BATCH, UPLOAD_FIRST_BATCH_WITHIN};
 use crate::pki::AgentIdentity;
 
 /// An agent wants to upload.
@@ -164,9 +164,10 @@ impl Store {
     /// When the store fails.
     pub async fn apply_batch(&self, batch: BatchIn) -> Result<BatchApplied, StoreError> {
         let batch = Arc::new(batch);
+        let at_once = (batch.changes.len() / PARTS_OF_A_BATCH).max(CHANGES_PER_PART_MIN);
         let (mut from, mut counts) = (0, Counts::default());
         loop {
-            let (part, to) = (Arc::clone(&batch), (from + CHANGES_PER_WRITE_MAX).min(batch.changes.len()));
+            let (part, to) = (Arc::clone(&batch), (from + at_once).min(batch.changes.len()));
             // Only the last part is promised to the agent, and the disk has the others with it.
             let wait = if to == batch.changes.len() { Wait::ForDisk } else { Wait::ForReads };
             let applied = self
@@ -514,7 +515,7 @@ mod tests {
     use super::*;
     use crate::ingest::Row;
 
-    const CHANGES: usize = CHANGES_PER_WRITE_MAX + 1;
+    const CHANGES: usize = CHANGES_PER_PART_MIN + 1;
 
     struct Collector {
         store: Store,
@@ -579,10 +580,10 @@ mod tests {
         async fn begin(&self, upload: &str) {
             let batch = self.batch(upload);
             let part = move |connection: &Connection, kept: &mut Kept| {
-                apply(connection, kept, &batch, 0..CHANGES_PER_WRITE_MAX, Counts::default())
+                apply(connection, kept, &batch, 0..CHANGES_PER_PART_MIN, Counts::default())
             };
             let applied = self.store.hand_over(Wait::ForReads, part).await.unwrap();
-            assert!(matches!(applied, Applied::Part(Counts { upserts: 250, deletes: 0 })));
+            assert!(matches!(applied, Applied::Part(Counts { upserts: 100, deletes: 0 })));
         }
 
         async fn received(&self, upload: &str) -> Vec<(u64, u64)> {
@@ -649,7 +650,7 @@ mod tests {
             })
             .await
             .unwrap();
-        assert_eq!(begun, CHANGES_PER_WRITE_MAX as i64);
+        assert_eq!(begun, CHANGES_PER_PART_MIN as i64);
         assert_eq!(batch.await.unwrap(), BatchApplied::Stored);
     }
 }

@@ -190,6 +190,7 @@ const BUILT_IN: &[(&str, &str)] = cases![
     "certificate_rollover",
     "certificate_scep",
     "certificate_wstep",
+    "certificate_year",
     "cloud_restarted",
     "compliance_blocks_by_itself",
     "cookie_refused",

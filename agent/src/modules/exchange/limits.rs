@@ -36,9 +36,9 @@ pub(super) const IDLE_CHECK_EVERY: Duration = Duration::from_secs(30);
 /// Rows read of the store at once.
 pub(super) const ROWS_PER_READ: usize = 1_000;
 
-/// Storage operations of one commit while a listing is stored: half a megabyte. An action that comes meanwhile waits for one
+/// Storage operations of one commit while a listing is stored: a quarter of a megabyte. An action that comes meanwhile waits for one
 /// of them; with 4,000 it waited up to 90 ms.
-pub(super) const OPS_PER_COMMIT: usize = 1_000;
+pub(super) const OPS_PER_COMMIT: usize = 500;
 
 /// Storage operations after a slice of statistics, in one commit: [`LONG_SLICE`] at two operations a phone.
 pub(super) const OPS_PER_SLICE: usize = 4_000;
