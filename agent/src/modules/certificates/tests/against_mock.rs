@@ -437,8 +437,8 @@ async fn each_reason_for_a_no_is_told_apart() {
     let against = Against::ndes("en").await;
     for (reason, code, said) in [
         ("bad_alg", "ca_refused", "badAlg"),
-        ("bad_message_check", "ca_answer", "badMessageCheck"),
         ("no_reason", "ca_refused", "it gives no reason"),
+        ("bad_message_check", "ca_answer", "badMessageCheck"),
     ] {
         against.strike("PKIOperation", word(reason));
         let (seen, detail) = match against.issue(&against.agent_order(reason)).await {
