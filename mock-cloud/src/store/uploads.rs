@@ -633,24 +633,26 @@ mod tests {
         assert_eq!(late, BatchApplied::Over("abandoned".to_owned()));
     }
 
-    /// Polled in turn with the batch, another write is done while parts of it are still to come.
+    /// A write that is asked for while the first part waits is done before the second.
     #[tokio::test]
     async fn others_write_between_the_parts_of_a_batch() {
         let collector = Collector::start().await;
         let upload = collector.upload(Mode::Snapshot, None).await;
+        // As long as the writing thread is held up here, both the others wait behind it, in the order they came.
+        let (let_go, held) = std::sync::mpsc::channel::<()>();
+        let hold_up = collector.store.write(move |_| Ok(held.recv().is_ok()));
         let batch = collector.store.apply_batch(collector.batch(&upload));
-        tokio::pin!(batch);
-        // The first poll hands the first part over; the other write comes behind it and before the second.
+        let other = collector.store.write(|connection| {
+            let all = "SELECT count(*) FROM ous";
+            Ok(connection.query_row(all, [], |row| row.get::<_, i64>(0))?)
+        });
+        tokio::pin!(hold_up, batch, other);
+        assert!(futures_util::poll!(&mut hold_up).is_pending());
         assert!(futures_util::poll!(&mut batch).is_pending());
-        let begun = collector
-            .store
-            .write(|connection| {
-                let all = "SELECT count(*) FROM ous";
-                Ok(connection.query_row(all, [], |row| row.get::<_, i64>(0))?)
-            })
-            .await
-            .unwrap();
-        assert_eq!(begun, CHANGES_PER_PART_MIN as i64);
-        assert_eq!(batch.await.unwrap(), BatchApplied::Stored);
+        assert!(futures_util::poll!(&mut other).is_pending());
+        let_go.send(()).unwrap();
+        let (_, stored, begun) = tokio::join!(hold_up, batch, other);
+        assert_eq!(stored.unwrap(), BatchApplied::Stored);
+        assert_eq!(begun.unwrap(), CHANGES_PER_PART_MIN as i64);
     }
 }
