@@ -201,8 +201,9 @@ impl CaSettings {
         if self.challenge_urls.is_empty() {
             return Some(self.endpoints().get(n)?.at("/certsrv/mscep_admin/"));
         }
-        let url = self.challenge_urls.get(n).or(self.challenge_urls.first())?;
-        Endpoint::read(url).ok()
+        // One page for all of them, or each has its own: `check_urls` lets nothing else pass.
+        let nth = if self.challenge_urls.len() == 1 { 0 } else { n };
+        Endpoint::read(self.challenge_urls.get(nth)?).ok()
     }
 
     /// The fingerprint as 32 bytes.
@@ -303,6 +304,16 @@ impl CaSettings {
                 let advice = "write https://host/certsrv/mscep_admin/";
                 return wrong(&format!("challenge_urls[{n}]"), problem, advice);
             }
+        }
+        let (pages, servers) = (self.challenge_urls.len(), self.urls.len());
+        if pages > 1 && pages != servers {
+            // A page that is taken for another server's gives challenges its own server does not know.
+            let problem = format!("{pages} pages with challenges for {servers} front ends");
+            return wrong(
+                "challenge_urls",
+                problem,
+                "give one for each of urls in the same order, or one for all",
+            );
         }
         Ok(())
     }
@@ -415,6 +426,10 @@ mod tests {
             (json!({ "urls": url, "kind": "mpki" }), "ca.default.certificate_file"),
             (json!({ "urls": url, "challenges_kept": 1 }), "ca.default.challenges_kept"),
             (json!({ "urls": url, "challenge_urls": ["x"] }), "ca.default.challenge_urls[0]"),
+            (
+                json!({ "urls": url, "challenge_urls": ["https://a/", "https://b/"] }),
+                "ca.default.challenge_urls",
+            ),
         ] {
             let error = read(value).unwrap_err();
             assert_eq!(error.path, path, "{error}");
@@ -442,6 +457,13 @@ mod tests {
         assert_eq!(url(0), "https://ndes1:8443/certsrv/mscep_admin/");
         assert_eq!(url(1), "https://ndes2/certsrv/mscep_admin/");
         assert_eq!(ndes.secret_names("default"), BTreeSet::from(["ca.default.password".to_owned()]));
+        for (pages, second) in
+            [(json!(["https://p1/"]), "https://p1/"), (json!(["https://p1/", "https://p2/"]), "https://p2/")]
+        {
+            let ndes =
+                read(json!({ "urls": urls, "user": "svc", "challenge": "ndes", "challenge_urls": pages }));
+            assert_eq!(ndes.unwrap().challenge_endpoint(1).unwrap().url, second);
+        }
     }
 
     #[test]

@@ -34,9 +34,11 @@ impl Challenges {
         }
     }
 
-    /// The turn of a request that is handed in now, and where its challenge is known. The place stays, for a further try.
+    /// The turn of a request that is handed in now, and where its challenge is known. The place stays, for a further try,
+    /// as long as the challenge is good: after that no front end is better than another.
     pub(super) fn take(&self, request: &str) -> (Option<OwnedSemaphorePermit>, Option<String>) {
-        match self.out().get_mut(request) {
+        let now = Instant::now();
+        match self.out().get_mut(request).filter(|out| out.until > now) {
             Some(out) => (out.turn.take(), out.at.clone()),
             None => (None, None),
         }
@@ -86,6 +88,7 @@ mod tests {
         assert_eq!(challenges.take("a").1.as_deref(), Some("https://ndes1/"), "a further try finds it");
         assert_eq!(turns.available_permits(), 1);
         tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(challenges.take("b").1, None, "its front end has forgotten it");
         challenges.expire();
         assert_eq!(turns.available_permits(), 2);
     }
