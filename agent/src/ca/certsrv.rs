@@ -167,13 +167,12 @@ impl Certsrv {
 
 impl Authority for Certsrv {
     fn look<'a>(&'a self, net: &'a Net) -> BoxFuture<'a, Result<Seen, CaError>> {
-        Box::pin(self.front_ends.first(true, move |server| {
+        Box::pin(self.front_ends.look(move |server| {
             Box::pin(async move {
                 let (renewals, chain) = self.authorities(net, server.endpoint()).await?;
                 let chain = issued::upwards(server.endpoint(), &self.settings, &chain)?;
                 let facts = vec![("renewals of the authority".to_owned(), renewals.to_string())];
-                let clocks = self.front_ends.clocks();
-                Ok(Seen { ends: issued::ends(&chain), chain, facts, clocks, ..Seen::default() })
+                Ok(Seen { ends: issued::ends(&chain), chain, facts, ..Seen::default() })
             })
         }))
     }

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::settings::CaSettings;
-use super::{CaError, limits};
+use super::{CaError, Seen, limits};
 use crate::chain::Chain;
 use crate::directory::Net;
 use crate::secrets::SecretStore;
@@ -94,6 +94,48 @@ impl FrontEnds {
         Err(last.unwrap_or_else(|| CaError::Settings { detail: "no front end is configured".to_owned() }))
     }
 
+    /// Looks at all front ends at the same time and puts together what they show. One that works is enough: what is wrong
+    /// with the others is in [`Seen::front_ends`], so that somebody hears of it before the last one fails.
+    ///
+    /// # Errors
+    /// When none works: what a person has to mend rather than what may pass.
+    pub async fn look<'a>(
+        &'a self,
+        look: impl Fn(Arc<Server>) -> BoxFuture<'a, Result<Seen, CaError>>,
+    ) -> Result<Seen, CaError> {
+        let looks = self.all().iter().map(|server| {
+            let looking = timeout(limits::LOOK_WITHIN, look(server.clone()));
+            async move {
+                let seen = looking.await.unwrap_or_else(|_| Err(late(server.endpoint())));
+                note(server, &seen);
+                (server.endpoint().to_string(), seen)
+            }
+        });
+        let (mut whole, mut worst) = (Seen::default(), None::<CaError>);
+        let mut works = false;
+        for (host, seen) in join_all(looks).await {
+            match seen {
+                Ok(seen) => {
+                    works = true;
+                    if !seen.front_ends.iter().any(|(named, _)| *named == host) {
+                        whole.front_ends.push((host, None));
+                    }
+                    whole.merge(seen);
+                }
+                Err(error) => {
+                    whole.front_ends.push((host, Some(Chain(&error).to_string())));
+                    if worst.as_ref().is_none_or(CaError::is_servers_fault) {
+                        worst = Some(error);
+                    }
+                }
+            }
+        }
+        match worst {
+            Some(error) if !works => Err(error),
+            _ => Ok(Seen { clocks: self.clocks(), ..whole }),
+        }
+    }
+
     /// Asks for a page.
     ///
     /// # Errors
@@ -145,6 +187,11 @@ impl FrontEnds {
         }
         Ok(answer)
     }
+}
+
+fn late(endpoint: &Endpoint) -> CaError {
+    let detail = format!("no answer within {} s", limits::LOOK_WITHIN.as_secs());
+    CaError::Busy { host: endpoint.to_string(), detail, retry_after: None }
 }
 
 /// The circuit of a front end opens with what is its own fault.

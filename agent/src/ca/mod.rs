@@ -112,6 +112,29 @@ pub struct Seen {
     pub clocks: Vec<(String, i64)>,
     /// Authorities that the present one says will take its place.
     pub successors: Vec<Successor>,
+    /// What is wrong with the front ends that were looked at: host, and nothing where nothing is.
+    pub front_ends: Vec<(String, Option<String>)>,
+}
+
+impl Seen {
+    /// Adds what another front end of the same authority shows.
+    fn merge(&mut self, other: Self) {
+        if self.chain.is_empty() {
+            self.chain = other.chain;
+        }
+        add(&mut self.ends, other.ends);
+        add(&mut self.facts, other.facts);
+        add(&mut self.successors, other.successors);
+        add(&mut self.front_ends, other.front_ends);
+    }
+}
+
+fn add<T: PartialEq>(to: &mut Vec<T>, more: Vec<T>) {
+    for one in more {
+        if !to.contains(&one) {
+            to.push(one);
+        }
+    }
 }
 
 /// An authority that is announced by the one before it, and signed by that (RFC 8894 section 4.7).
@@ -251,6 +274,22 @@ impl CaError {
             Self::Unreachable { sent, .. } => !sent,
             Self::Credentials { .. } | Self::Settings { .. } | Self::Keep { .. } => true,
             _ => false,
+        }
+    }
+
+    /// The server that is to blame, where one is.
+    pub fn host(&self) -> Option<&str> {
+        match self {
+            Self::Unreachable { host, .. }
+            | Self::Credentials { host, .. }
+            | Self::Forbidden { host, .. }
+            | Self::ChallengesExhausted { host, .. }
+            | Self::ChallengeRefused { host, .. }
+            | Self::Refused { host, .. }
+            | Self::Busy { host, .. }
+            | Self::Unclear { host, .. }
+            | Self::Answer { host, .. } => Some(host),
+            Self::Keep { .. } | Self::Settings { .. } => None,
         }
     }
 

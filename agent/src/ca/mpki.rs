@@ -283,13 +283,13 @@ fn transaction_of(request: &str) -> String {
 
 impl Authority for Mpki {
     fn look<'a>(&'a self, net: &'a Net) -> BoxFuture<'a, Result<Seen, CaError>> {
-        Box::pin(self.front_ends.first(true, move |server| {
+        Box::pin(self.front_ends.look(move |server| {
             Box::pin(async move {
                 let profiles = self.profiles(net, server.endpoint()).await?;
                 let names: Vec<String> =
                     profiles.iter().map(|profile| format!("{} ({})", profile.name, profile.oid)).collect();
                 let facts = vec![("profiles".to_owned(), issued::shortened(&names.join(", ")))];
-                Ok(Seen { facts, clocks: self.front_ends.clocks(), ..Seen::default() })
+                Ok(Seen { facts, ..Seen::default() })
             })
         }))
     }

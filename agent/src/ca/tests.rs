@@ -247,6 +247,30 @@ async fn another_front_end_serves_while_one_is_away() {
     }
 }
 
+/// Nobody is served worse while one front end is away, so a look is how somebody hears of it.
+#[tokio::test]
+async fn a_look_names_the_front_end_that_is_away() {
+    let site = Site::new().await;
+    let mut kinds: Vec<(&Kind, &str)> = KINDS.iter().map(|kind| (kind, kind.front)).collect();
+    kinds.push((&KINDS[1], "xcep"));
+    for (kind, front) in kinds {
+        let url = site.mock.url(front);
+        let port = Endpoint::read(url).unwrap().port;
+        // Nobody listens on port 1.
+        let away = url.replace(&format!(":{port}"), ":1");
+        let look = async |urls: [&str; 2]| {
+            let authority = site.changed(kind, json!({ "urls": urls }));
+            timeout(WITHIN, authority.look(&net())).await.expect("a look in time")
+        };
+        let seen = look([&away, url]).await.unwrap();
+        let troubles: Vec<bool> = seen.front_ends.iter().map(|(_, trouble)| trouble.is_some()).collect();
+        assert_eq!(troubles, [true, false], "{front}: {seen:?}");
+        assert!(seen.front_ends[0].0.ends_with(":1"), "{front}: {seen:?}");
+        let nobody = look([&away, &away]).await;
+        assert!(matches!(nobody, Err(CaError::Unreachable { .. })), "{front}: {nobody:?}");
+    }
+}
+
 #[tokio::test]
 async fn every_kind_issues_what_was_asked_for() {
     let site = Site::new().await;

@@ -298,8 +298,7 @@ impl Wstep {
             ("policy server".to_owned(), issued::shortened(&policies.friendly_name)),
             ("templates we may use".to_owned(), issued::shortened(&names.join(", "))),
         ];
-        let clocks = self.front_ends.clocks();
-        Ok(Seen { ends: issued::ends(&chain), chain, facts, clocks, ..Seen::default() })
+        Ok(Seen { ends: issued::ends(&chain), chain, facts, ..Seen::default() })
     }
 }
 
@@ -312,7 +311,7 @@ impl Authority for Wstep {
     /// An enrolment service has nothing to look at: it is asked for a request that does not exist, which shows whether it
     /// is there and lets us in.
     fn look<'a>(&'a self, net: &'a Net) -> BoxFuture<'a, Result<Seen, CaError>> {
-        Box::pin(self.front_ends.first(true, move |server| {
+        Box::pin(self.front_ends.look(move |server| {
             Box::pin(async move {
                 let endpoint = server.endpoint();
                 if is_policy_service(endpoint) {

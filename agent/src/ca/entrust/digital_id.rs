@@ -133,12 +133,12 @@ fn values(id: &DigitalId, order: &Order) -> Result<Vec<(String, String)>, CaErro
 
 impl Authority for DigitalIds {
     fn look<'a>(&'a self, net: &'a Net) -> BoxFuture<'a, Result<Seen, CaError>> {
-        Box::pin(self.front_ends.first(true, move |server| {
+        Box::pin(self.front_ends.look(move |server| {
             Box::pin(async move {
                 let ids = self.list(net, server.endpoint()).await?;
                 let names: Vec<&str> = ids.iter().map(|id| id.name.as_str()).collect();
                 let facts = vec![("Digital IDs".to_owned(), issued::shortened(&names.join(", ")))];
-                Ok(Seen { facts, clocks: self.front_ends.clocks(), ..Seen::default() })
+                Ok(Seen { facts, ..Seen::default() })
             })
         }))
     }

@@ -353,15 +353,14 @@ fn alternative(name: &str) -> Result<Typed, CaError> {
 
 impl Authority for Gateway {
     fn look<'a>(&'a self, net: &'a Net) -> BoxFuture<'a, Result<Seen, CaError>> {
-        Box::pin(self.front_ends.first(true, move |server| {
+        Box::pin(self.front_ends.look(move |server| {
             Box::pin(async move {
                 let base = server.endpoint();
                 let chain = issued::upwards(base, &self.settings, &self.authority(net, base).await?)?;
                 let Profiles { profiles, .. } = self.get(net, &self.resource(base, "/profiles")).await?;
                 let names: Vec<&str> = profiles.iter().map(|profile| profile.id.as_str()).collect();
                 let facts = vec![("profiles".to_owned(), issued::shortened(&names.join(", ")))];
-                let clocks = self.front_ends.clocks();
-                Ok(Seen { ends: issued::ends(&chain), chain, facts, clocks, ..Seen::default() })
+                Ok(Seen { ends: issued::ends(&chain), chain, facts, ..Seen::default() })
             })
         }))
     }

@@ -319,6 +319,9 @@ impl Scep {
                     if sent || !servers_fault {
                         return Err(error);
                     }
+                    if order.at.is_some() && self.fronts.all().len() > 1 {
+                        return Err(away_with_challenge(&error));
+                    }
                     tracing::debug!(server = %server.endpoint(), error = %Chain(&error), "A front end does not work");
                     last = Some(unsent(error));
                 }
@@ -362,35 +365,16 @@ impl Scep {
         answered
     }
 
-    async fn looked(&self, net: &Net) -> Result<Seen, CaError> {
+    async fn looked(&self, net: &Net, server: &Server) -> Result<Seen, CaError> {
         let mut seen = Seen::default();
-        let mut last = None;
-        for server in self.fronts.all() {
-            let at = server.endpoint();
-            // Asked anew: a look must not show what was an hour ago.
-            self.forget(at);
-            let known = self.known(net, server).await;
-            note(server, &known);
-            match known {
-                Ok(known) => {
-                    self.describe(at, &known, &mut seen);
-                    self.look_at_successor(net, at, &known, &mut seen).await;
-                    if let Some(why) = self.look_at_page(net, server).await? {
-                        seen.facts.push((format!("challenges of {at}"), why));
-                    }
-                }
-                Err(error) if error.is_servers_fault() => {
-                    seen.facts.push((at.to_string(), format!("not well: {}", Chain(&error))));
-                    last = Some(error);
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        match last {
-            // One that works is enough; which ones do not is among the facts.
-            Some(error) if seen.chain.is_empty() => Err(error),
-            _ => Ok(Seen { clocks: self.fronts.clocks(), ..seen }),
-        }
+        let at = server.endpoint();
+        // Asked anew: a look must not show what was an hour ago.
+        self.forget(at);
+        let known = self.known(net, server).await?;
+        self.describe(at, &known, &mut seen);
+        self.look_at_successor(net, at, &known, &mut seen).await;
+        self.look_at_page(net, server, &mut seen).await?;
+        Ok(seen)
     }
 
     fn describe(&self, at: &Endpoint, known: &Known, seen: &mut Seen) {
@@ -415,18 +399,21 @@ impl Scep {
     }
 
     /// Whether the page with challenges asks who we are. It is not opened: every look would use one up.
-    async fn look_at_page(&self, net: &Net, server: &Server) -> Result<Option<String>, CaError> {
+    async fn look_at_page(&self, net: &Net, server: &Server, seen: &mut Seen) -> Result<(), CaError> {
         if self.settings.challenge != ChallengeKind::Ndes {
-            return Ok(None);
+            return Ok(());
         }
         let Some(page) = self.page_of(server) else { return Err(self.nowhere()) };
         let answer = self.fronts.probe(net, &page).await?;
         if answer.status == http::StatusCode::UNAUTHORIZED {
-            return Ok(Some(format!("it asks who we are ({})", Client::offered(&answer))));
+            let how = format!("it asks who we are ({})", Client::offered(&answer));
+            seen.facts.push((format!("challenges of {}", server.endpoint()), how));
+            return Ok(());
         }
         if answer.status.is_success() || answer.status.is_redirection() {
-            let detail = format!("{} does not ask who we are: anybody can have challenges", page.url);
-            return Ok(Some(detail));
+            let trouble = format!("{} does not ask who we are: anybody can have challenges", page.url);
+            seen.front_ends.push((server.endpoint().to_string(), Some(trouble)));
+            return Ok(());
         }
         Err(refusal(&page, &answer))
     }
@@ -440,7 +427,7 @@ impl Scep {
 
 impl Authority for Scep {
     fn look<'a>(&'a self, net: &'a Net) -> BoxFuture<'a, Result<Seen, CaError>> {
-        Box::pin(self.looked(net))
+        Box::pin(self.fronts.look(move |server| Box::pin(async move { self.looked(net, &server).await })))
     }
 
     fn challenge<'a>(&'a self, net: &'a Net) -> BoxFuture<'a, Result<Option<Challenge>, CaError>> {
@@ -509,17 +496,21 @@ fn ticket(at: &Endpoint) -> Value {
     json!(Ticket { url: at.url.clone() })
 }
 
+/// The one front end that knows the challenge does not work: with another challenge another one takes the request.
+fn away_with_challenge(error: &CaError) -> CaError {
+    let host = error.host().unwrap_or("the front end").to_owned();
+    CaError::ChallengeRefused {
+        host,
+        detail: format!("it gave the challenge and does not work now: {}", Chain(error)),
+    }
+}
+
 /// An error after which nothing is with the authority, whatever kind it is.
 fn unsent(error: CaError) -> CaError {
     if error.was_not_sent() {
         return error;
     }
-    let host = match &error {
-        CaError::Busy { host, .. } | CaError::Answer { host, .. } | CaError::Unreachable { host, .. } => {
-            host.clone()
-        }
-        _ => "the authority".to_owned(),
-    };
+    let host = error.host().unwrap_or("the authority").to_owned();
     CaError::Unreachable { host, sent: false, source: Box::new(error) }
 }
 

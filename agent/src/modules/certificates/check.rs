@@ -4,11 +4,9 @@
 use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
-use tokio::time::timeout;
 
 use super::relay::{Office, Relay};
 use super::{limits, template, watch};
-use crate::ca::limits::LOOK_WITHIN;
 use crate::ca::{CaError, Seen, Successor};
 use crate::chain::Chain;
 use crate::checks::declare_checks;
@@ -26,6 +24,9 @@ declare_checks! {
     AUTHORITY = "certificates.authority":
         "whether each authority answers, is the one it should be, and what was agreed with it",
         "see docs/certificates.md for what this kind of authority needs";
+    FRONT_ENDS = "certificates.front_ends":
+        "whether each of an authority's front ends works, so that there is one left when another fails",
+        "check that this server runs and is reachable from here, or take it out of urls in [ca.NAME]";
     ENDS = "certificates.ends":
         "when the certificates of authorities and of ourselves end",
         "renew it at the authority before it ends";
@@ -91,19 +92,15 @@ async fn office_of(
     } else {
         CheckResult::fail(&SECRETS, format!("not stored: {}", missing.join(", ")), "").of(name)
     });
-    match timeout(LOOK_WITHIN, office.authority.look(&Net::from(cx))).await {
-        Ok(Ok(seen)) => {
+    match office.authority.look(&Net::from(cx)).await {
+        Ok(seen) => {
             results.push(facts(&seen).of(name));
+            results.extend(front_ends(&seen).map(|result| result.of(name)));
             results.extend(ends(relay, &seen, cx).into_iter().map(|result| result.of(name)));
             results.extend(clocks(&seen).map(|result| result.of(name)));
             results.extend(successors(&seen).into_iter().map(|result| result.of(name)));
         }
-        Ok(Err(error)) => results.push(failed(office, error).of(name)),
-        Err(_) => {
-            let detail = format!("no answer within {} s", LOOK_WITHIN.as_secs());
-            let remedy = "check that its servers run and are reachable from here";
-            results.push(CheckResult::fail(&AUTHORITY, detail, remedy).of(name));
-        }
+        Err(error) => results.push(failed(office, error).of(name)),
     }
     results
 }
@@ -116,6 +113,17 @@ fn failed(office: &Office, error: CaError) -> CheckResult {
 fn facts(seen: &Seen) -> CheckResult {
     let facts: Vec<String> = seen.facts.iter().map(|(name, value)| format!("{name}: {value}")).collect();
     CheckResult::ok(&AUTHORITY, if facts.is_empty() { "it answers".to_owned() } else { facts.join("; ") })
+}
+
+/// Where there is more than one, or the only one works but for something.
+fn front_ends(seen: &Seen) -> Option<CheckResult> {
+    let troubles = watch::troubles_of(seen);
+    if !troubles.is_empty() {
+        let of_all = format!("{} of {} do not work as they should", troubles.len(), seen.front_ends.len());
+        return Some(CheckResult::warn(&FRONT_ENDS, format!("{of_all}: {}", troubles.join("; ")), ""));
+    }
+    let count = seen.front_ends.len();
+    (count > 1).then(|| CheckResult::ok(&FRONT_ENDS, format!("all {count} work")))
 }
 
 fn ends(relay: &Relay, seen: &Seen, cx: &ModuleContext) -> Vec<CheckResult> {

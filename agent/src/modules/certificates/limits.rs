@@ -55,6 +55,14 @@ pub(super) const CHALLENGES_OUT_MAX: usize = 256;
 /// What a device is told when nothing ends: an order is waited for no longer than a day.
 pub(super) const NO_CHALLENGE_TTL: Duration = Duration::from_secs(24 * 3_600);
 
+/// A server that alone knows of an order and has not answered questions for so long is taken for gone: longer than a
+/// weekend's works, much shorter than an order lives.
+pub(super) const UNHEARD_MAX: Duration = Duration::from_secs(3 * 24 * 3_600);
+
+/// The same of an order that only may have arrived, where other front ends could have it carried out meanwhile: longer
+/// than a restart after updates.
+pub(super) const UNHEARD_ELSEWHERE_MAX: Duration = Duration::from_secs(3_600);
+
 /// Finished orders are remembered this long: the cloud's own deadline for an order is 30 days at most.
 pub(super) const FINISHED_KEPT: Duration = Duration::from_secs(35 * 24 * 3_600);
 

@@ -62,6 +62,12 @@ pub(super) struct Open {
     pub(super) keys: String,
     /// How often the authority was asked.
     pub(super) polls: u32,
+    /// Whether the authority has said that it has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) acknowledged: bool,
+    /// Since when nothing of use was heard of it, Unix milliseconds; nothing while it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) unheard_since_ms: Option<i64>,
 }
 
 /// The keys of an order that is on its way.
@@ -245,6 +251,8 @@ mod tests {
                 ticket: json!(1),
                 keys: String::new(),
                 polls: 0,
+                acknowledged: false,
+                unheard_since_ms: None,
             }),
         };
         for n in 0..300 {

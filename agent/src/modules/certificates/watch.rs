@@ -24,6 +24,9 @@ pub(super) const SUCCESSOR: &str = "ca_successor_unknown";
 /// Code of the notice about an authority that does not answer as it should.
 pub(super) const UNWELL: &str = "ca_unwell";
 
+/// Code of the notice about one of several front ends that does not work while another one does.
+pub(super) const FRONT_END: &str = "ca_front_end_unwell";
+
 const DAY_MS: i64 = 24 * 3_600_000;
 
 /// Looks again and again until the module stops.
@@ -52,6 +55,7 @@ pub(super) async fn look(relay: &Relay, cx: &ModuleContext) -> bool {
         match seen {
             Ok(seen) => {
                 cx.cloud.notice(well(office));
+                troubles.extend(front_ends(cx, office, &seen));
                 troubles.extend(ends(relay, cx, office, &seen));
                 troubles.extend(clocks(cx, office, &seen));
                 troubles.extend(successors(cx, office, &seen));
@@ -94,6 +98,30 @@ fn well(office: &Office) -> Notice {
         remedy: String::new(),
         resolved: true,
     }
+}
+
+/// Tells of each front end whether it works; gives those that do not.
+fn front_ends(cx: &ModuleContext, office: &Office, seen: &Seen) -> Vec<String> {
+    for (host, trouble) in &seen.front_ends {
+        cx.cloud.notice(Notice {
+            code: FRONT_END.to_owned(),
+            severity: if trouble.is_some() { Severity::Warning } else { Severity::Info },
+            subject: format!("{} {host}", office.name),
+            detail: trouble.clone().unwrap_or_else(|| "it works".to_owned()),
+            remedy: trouble.as_ref().map_or_else(String::new, |_| {
+                "see that this server runs and is reachable from the agent; the others do its work meanwhile"
+                    .to_owned()
+            }),
+            resolved: trouble.is_none(),
+        });
+    }
+    troubles_of(seen).into_iter().map(|trouble| format!("{}: {trouble}", office.name)).collect()
+}
+
+/// What is wrong with front ends while another one works.
+pub(super) fn troubles_of(seen: &Seen) -> Vec<String> {
+    let trouble = |(host, trouble): &(String, Option<String>)| Some(format!("{host}: {}", trouble.as_ref()?));
+    seen.front_ends.iter().filter_map(trouble).collect()
 }
 
 /// Tells of each certificate whether it ends soon; gives those that do.

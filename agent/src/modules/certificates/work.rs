@@ -147,13 +147,37 @@ impl Work<'_> {
                 Ok(None)
             }
             Err(error) => {
-                let error = office.error(error);
+                let error = office.error(self.unheard(&office, open, error).await?);
                 if error.is_refusal() {
                     self.store.forget(&self.order.request).await?;
                 }
                 Err(error)
             }
         }
+    }
+
+    /// What comes of a question that was not answered. The server that knows the order may never come back, and nobody
+    /// else knows of it: after a while that is said instead of asking on.
+    async fn unheard(&self, office: &Office, open: Open, error: CaError) -> Result<CaError, CertError> {
+        if !error.is_servers_fault() {
+            return Ok(error);
+        }
+        let now_ms = self.cx.clock.now_ms();
+        let Some(since_ms) = open.unheard_since_ms else {
+            let open = Open { unheard_since_ms: Some(now_ms), ..open };
+            self.store.put(&self.order.request, &self.row(Standing::Open(open))).await?;
+            return Ok(error);
+        };
+        let elsewhere = !open.acknowledged && office.settings.urls.len() > 1;
+        let most = if elsewhere { limits::UNHEARD_ELSEWHERE_MAX } else { limits::UNHEARD_MAX };
+        let most_ms = i64::try_from(most.as_millis()).unwrap_or(i64::MAX);
+        if now_ms - since_ms <= most_ms {
+            return Ok(error);
+        }
+        let host = error.host().unwrap_or(&open.authority).to_owned();
+        let detail =
+            format!("it has not answered questions about it for {} h", (now_ms - since_ms) / 3_600_000);
+        Ok(CaError::Unclear { host, detail })
     }
 
     /// Hands in an order of which nothing is with the authority.
@@ -190,6 +214,8 @@ impl Work<'_> {
             ticket: Value::Null,
             keys: STANDARD.encode(made.keys.seal(&self.relay.vault, &self.order.request)?),
             polls: 0,
+            acknowledged: false,
+            unheard_since_ms: None,
         };
         let handed = Order {
             request: self.order.request.clone(),
@@ -307,6 +333,7 @@ impl Work<'_> {
     ) -> Result<Progress, CertError> {
         let next_check = ask_after.unwrap_or_else(|| office.settings.poll_after(open.polls));
         let detail = format!("the authority {} has not decided; asked {} times", office.name, open.polls + 1);
+        let open = Open { acknowledged: true, unheard_since_ms: None, ..open };
         self.store.put(&self.order.request, &self.row(Standing::Open(open))).await?;
         Ok(Progress::Waits { next_check, detail })
     }

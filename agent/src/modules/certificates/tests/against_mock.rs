@@ -10,16 +10,16 @@ use crate::modules::Verdict;
 use crate::secrets::SecretStore;
 
 /// A module as it is built from agent.toml, before a mock.
-struct Against {
-    mock: MockCa,
+pub(super) struct Against {
+    pub(super) mock: MockCa,
     desired: Value,
     ca: Value,
     secrets: SecretStore,
     vault: Vault,
     storage: MemoryStorage,
     device: Key,
-    module: Arc<dyn Module>,
-    cx: ModuleContext,
+    pub(super) module: Arc<dyn Module>,
+    pub(super) cx: ModuleContext,
 }
 
 impl Against {
@@ -31,7 +31,11 @@ impl Against {
     }
 
     async fn with(config: Config, changes: Value) -> Self {
-        let mock = MockCa::start(config).await.unwrap();
+        Self::before(MockCa::start(config).await.unwrap(), changes).await
+    }
+
+    /// With these changes to `[ca.default]`.
+    pub(super) async fn before(mock: MockCa, changes: Value) -> Self {
         let (user, password) = mock.service_account();
         let authority = mock.authority().await;
         let mut ca = json!({
@@ -81,7 +85,7 @@ impl Against {
         Self::over(self.mock, self.desired, self.ca, self.secrets, self.vault, storage, self.device)
     }
 
-    async fn issue(&self, order: &Value) -> Outcome {
+    pub(super) async fn issue(&self, order: &Value) -> Outcome {
         let action = Action {
             id: "a".to_owned(),
             module: MODULE.to_owned(),
@@ -95,7 +99,7 @@ impl Against {
         self.module.act(self.cx.clone(), action).await
     }
 
-    async fn issued(&self, order: &Value) -> Issued {
+    pub(super) async fn issued(&self, order: &Value) -> Issued {
         match self.issue(order).await {
             Outcome::Success(result) => serde_json::from_value(result).unwrap(),
             other => panic!("{other:?}\n{}", self.journal()),
@@ -107,13 +111,13 @@ impl Against {
         entries.iter().map(|entry| format!("{entry}\n")).collect()
     }
 
-    fn agent_order(&self, request: &str) -> Value {
+    pub(super) fn agent_order(&self, request: &str) -> Value {
         let mut order = order(request, "mail");
         order["device_key"] = json!(STANDARD.encode(self.device.public_key().spki()));
         order
     }
 
-    fn device_order(&self, request: &str, answer: &ChallengeAnswer) -> Value {
+    pub(super) fn device_order(&self, request: &str, answer: &ChallengeAnswer) -> Value {
         let draft = CsrDraft {
             subject: Name::parse("/CN=asmith/emailAddress=asmith@acme.example").unwrap(),
             alternative_names: vec![AlternativeName::Upn("asmith@acme.example".into())],
@@ -128,7 +132,7 @@ impl Against {
         order
     }
 
-    async fn challenge(&self, request: &str) -> ChallengeAnswer {
+    pub(super) async fn challenge(&self, request: &str) -> ChallengeAnswer {
         let ask = json!({ "request": request, "profile": "vpn", "version": 3, "variables": variables() });
         let request = Request {
             module: MODULE.to_owned(),
@@ -141,16 +145,16 @@ impl Against {
             .unwrap()
     }
 
-    async fn count(&self) -> usize {
+    pub(super) async fn count(&self) -> usize {
         self.mock.authority().await.issued_count()
     }
 
-    fn strike(&self, operation: &str, fault: Fault) {
+    pub(super) fn strike(&self, operation: &str, fault: Fault) {
         self.mock.faults().add(Rule::new(fault).on_operation(operation).times(1));
     }
 }
 
-fn word(word: &str) -> Fault {
+pub(super) fn word(word: &str) -> Fault {
     Fault::Custom { word: word.to_owned(), args: Default::default() }
 }
 

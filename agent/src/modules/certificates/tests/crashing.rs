@@ -123,6 +123,33 @@ async fn nobody_is_asked_for_ever() {
     assert_eq!(bench.fake.count("a"), 1);
 }
 
+/// The server that alone knows the order never comes back: that is said, not waited out until the order itself ends.
+#[tokio::test]
+async fn who_is_gone_is_not_asked_for_ever() {
+    const HOUR_MS: i64 = 3_600_000;
+    let mut bench = Bench::new();
+    let order = bench.device_order("a");
+    bench.fake.then(Next::Pending);
+    pending(bench.issue(&order).await);
+    let mut at_ms = NOW_MS;
+    // Three bad days with an answer in between are no three bad days.
+    for (hours, is_down) in [(0, true), (71, true), (2, false), (1, true), (70, true), (1, true)] {
+        at_ms += hours * HOUR_MS;
+        bench.cx.clock = Clock::simulated(at_ms);
+        bench.fake.state().down = is_down;
+        pending(bench.issue(&order).await);
+    }
+    let mut bench = bench.restarted();
+    bench.cx.clock = Clock::simulated(at_ms + 2 * HOUR_MS);
+    let error = failure(bench.issue(&order).await);
+    assert!(error.code == "ca_unclear" && error.detail.contains("73 h"), "{error:?}");
+    // It is back after all, and another order for the same request finds it.
+    bench.fake.state().down = false;
+    bench.fake.approve();
+    bench.issued(&order).await;
+    assert_eq!(bench.fake.count("a"), 1);
+}
+
 #[tokio::test]
 async fn two_actions_for_one_request_make_one_certificate() {
     let bench = Bench::new();

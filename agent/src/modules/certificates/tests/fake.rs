@@ -62,6 +62,7 @@ pub(super) struct State {
     pub(super) wants_challenge: bool,
     pub(super) revoked: Vec<CertificateId>,
     pub(super) ends: Vec<(String, i64)>,
+    pub(super) front_ends: Vec<(String, Option<String>)>,
     pub(super) down: bool,
 }
 
@@ -214,7 +215,8 @@ impl Authority for Fake {
                 return Err(unreachable(false));
             }
             let chain = vec![self.0.certificate.clone()];
-            Ok(Seen { chain, ends: self.state().ends.clone(), ..Seen::default() })
+            let State { ends, front_ends, .. } = &*self.state();
+            Ok(Seen { chain, ends: ends.clone(), front_ends: front_ends.clone(), ..Seen::default() })
         })
     }
 

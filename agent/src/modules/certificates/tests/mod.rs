@@ -2,6 +2,7 @@ mod against_mock;
 mod crashing;
 mod directory;
 mod fake;
+mod front_ends;
 mod ordering;
 mod refusing;
 mod watching;

@@ -47,6 +47,30 @@ async fn an_authority_that_does_not_answer_is_told() {
 }
 
 #[tokio::test]
+async fn a_front_end_is_missed_before_the_last_one_fails() {
+    let bench = Bench::new();
+    let with = |trouble: Option<&str>| {
+        vec![("ndes1:443".to_owned(), trouble.map(str::to_owned)), ("ndes2:443".to_owned(), None)]
+    };
+    for (trouble, verdict) in
+        [(None, Verdict::Ok), (Some("it cannot be reached"), Verdict::Warn), (None, Verdict::Ok)]
+    {
+        bench.fake.state().front_ends = with(trouble);
+        assert_eq!(watch::look(&bench.module.relay, &bench.cx).await, trouble.is_some());
+        let notices = bench.cloud.notices();
+        let of = |host| {
+            notices.iter().rfind(|it| it.code == watch::FRONT_END && it.subject.ends_with(host)).unwrap()
+        };
+        assert_eq!(of("ndes1:443").resolved, trouble.is_none());
+        assert!(of("ndes2:443").resolved);
+        let found = bench.module.check(bench.cx.clone()).await;
+        let check = found.iter().find(|result| result.name() == "certificates.front_ends").unwrap();
+        assert_eq!(check.verdict(), verdict, "{check:?}");
+        assert_eq!(check.detail().contains("1 of 2"), trouble.is_some(), "{check:?}");
+    }
+}
+
+#[tokio::test]
 async fn the_doctor_uses_up_nothing() {
     let bench = Bench::new();
     bench.fake.state().wants_challenge = true;
