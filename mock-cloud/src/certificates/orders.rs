@@ -335,7 +335,7 @@ pub(crate) async fn hand_in(
     // A challenge was given for one version of the profile; a key is good for any.
     let version = if parts.csr.is_some() { request.version } else { row.profile.version };
     let ordered = CertificateRequest { version, ..request.clone() };
-    let new = order_of(cloud, tenant, device, &ordered, parts).await?;
+    let new = order_of(cloud, tenant, device, &ordered, parts, &row.profile.authority).await?;
     let (draft, to_record) = Draft::new(cloud, tenant, new).await?;
     let now_ms = cloud.now_ms();
     let (taken, inserted) = cloud.store.hand_in(tenant, id, handed, version, to_record, now_ms).await?;
@@ -374,7 +374,9 @@ pub(super) async fn order(
     let device = cloud.store.enrolled_device(tenant, &request.device).await?;
     let device = device.ok_or_else(|| missing("device", &request.device))?;
     let parts = cloud.store.request_parts(tenant, &request.id).await?;
-    let order = order_of(cloud, tenant, &device, request, parts).await?;
+    let row = cloud.store.certificate_profile(tenant, &request.profile).await?;
+    let authority = row.ok_or_else(|| missing("profile", &request.profile))?.profile.authority;
+    let order = order_of(cloud, tenant, &device, request, parts, &authority).await?;
     let action = known_before(dispatch::submit(cloud, tenant, order).await)?;
     cloud.store.request_ordered(tenant, &request.id, &action, cloud.now_ms()).await?;
     Ok(())
@@ -387,6 +389,7 @@ async fn order_of(
     device: &EnrolledDevice,
     request: &CertificateRequest,
     parts: RequestParts,
+    authority: &str,
 ) -> Result<NewAction, HandInError> {
     let base64 = |bytes: Vec<u8>| STANDARD.encode(bytes);
     let (csr, sealed_csr, agent) = match (parts.csr.map(base64), parts.seal) {
@@ -411,7 +414,7 @@ async fn order_of(
     Ok(NewAction {
         module: MODULE.to_owned(),
         action: ISSUE.to_owned(),
-        target: order_target(request, agent),
+        target: order_target(request, authority, agent),
         params: json!(order),
         idempotency_key: Some(format!("certificate/{}", request.id)),
         ttl_ms: u64::try_from(CERTIFICATE_ORDER_TTL.as_millis()).unwrap_or(u64::MAX),
@@ -420,9 +423,12 @@ async fn order_of(
     })
 }
 
-/// What an order is about; with the agent it is for, where only that one can carry it out.
-fn order_target(request: &CertificateRequest, agent: Option<String>) -> Value {
-    let mut target = json!({ "request": request.id, "device": request.device, "user": request.user });
+/// What an order is about and the authority it goes to, which the profile may no longer say when the certificate comes;
+/// with the agent it is for, where only that one can carry it out.
+fn order_target(request: &CertificateRequest, authority: &str, agent: Option<String>) -> Value {
+    let mut target = json!({
+        "request": request.id, "device": request.device, "user": request.user, "authority": authority,
+    });
     if let Some(agent) = agent {
         target["agent"] = json!(agent);
     }

@@ -6,8 +6,9 @@ use causeway_protocol::health::{Notice, Severity};
 use serde::Deserialize as _;
 use serde_json::Value;
 
+use super::reading::{self, Terms};
 use super::reconcile::{DAY_MS, say_once};
-use super::{ISSUE, MODULE, orders, reading, request_changed};
+use super::{ISSUE, MODULE, orders, request_changed};
 use crate::limits::AUTHORITY_ENDS_SOON;
 use crate::state::Cloud;
 use crate::store::{ActionRow, CertificateRequest, IssuedRequest, StoreError};
@@ -44,13 +45,22 @@ async fn brought(
     let Some(id) = orders::request_in(&action.params) else { return Ok(Brought::Nothing) };
     let found = cloud.store.request_with_profile(tenant, id).await?;
     let Some((request, parts, profile)) = found else { return Ok(Brought::Nothing) };
-    let Some(row) = profile else {
-        let error = ErrorReport::new("unknown_profile", "the profile was removed meanwhile", "Nothing to do");
+    let profile = profile.map(|row| row.profile);
+    let ordered_from = action.target.get("authority").and_then(Value::as_str);
+    let Some(authority) = ordered_from.or(profile.as_ref().map(|profile| profile.authority.as_str())) else {
+        let remedy = "Look at the authority's ledger for a certificate nobody has, and revoke it there";
+        let error = ErrorReport::new("unknown_profile", "the profile was removed meanwhile", remedy);
         return Ok(Brought::Wrong(Box::new(request), error));
     };
-    let read = Issued::deserialize(result).map_err(|_| "the answer is none".to_owned()).and_then(|issued| {
-        reading::read(&issued, id, &row.profile, parts.csr_key.as_deref()).map(|read| (issued, read))
-    });
+    let terms = Terms {
+        authority,
+        csr_key: parts.csr_key.as_deref(),
+        // By a profile that is gone nothing is renewed.
+        renew_days: profile.as_ref().map_or(0, |profile| profile.renew_days),
+    };
+    let read = Issued::deserialize(result)
+        .map_err(|_| "the answer is none".to_owned())
+        .and_then(|issued| reading::read(&issued, id, &terms).map(|read| (issued, read)));
     let (issued, read) = match read {
         Ok(both) => both,
         Err(detail) => {
@@ -68,7 +78,7 @@ async fn brought(
         identity: read.identity,
         detail: steps.join(", "),
     };
-    let (authority, authority_ends) = (row.profile.authority, read.authority_ends);
+    let (authority, authority_ends) = (authority.to_owned(), read.authority_ends);
     Ok(Brought::Certificate(Box::new(Certified { issued, authority, authority_ends })))
 }
 

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use causeway_protocol::certificate::{Issued, KeyMode, Profile};
+use causeway_protocol::certificate::Issued;
 use causeway_protocol::pkix::Certificate;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -20,16 +20,21 @@ pub(super) struct Read {
     pub(super) authority_ends: Option<(i64, String)>,
 }
 
+/// What a certificate was ordered by.
+pub(super) struct Terms<'a> {
+    /// Name of the authority the order went to.
+    pub(super) authority: &'a str,
+    /// The public key of the device's signing request; nothing where the agent makes the key.
+    pub(super) csr_key: Option<&'a [u8]>,
+    /// Days before its end that it is renewed.
+    pub(super) renew_days: u32,
+}
+
 /// Reads and checks what an agent reports.
 ///
 /// # Errors
 /// What does not fit, for people.
-pub(super) fn read(
-    issued: &Issued,
-    request: &str,
-    profile: &Profile,
-    csr_key: Option<&[u8]>,
-) -> Result<Read, String> {
+pub(super) fn read(issued: &Issued, request: &str, terms: &Terms<'_>) -> Result<Read, String> {
     if issued.request != request {
         return Err(format!("the answer is about the request {}", issued.request));
     }
@@ -39,17 +44,14 @@ pub(super) fn read(
     if serial.trim_start_matches('0') != issued.id.serial.trim_start_matches('0').to_lowercase() {
         return Err(format!("the certificate has the serial number {serial}, not {}", issued.id.serial));
     }
-    match (profile.key_mode, csr_key) {
-        (KeyMode::Device, Some(key)) => {
-            if key != parsed.public_key().raw {
-                return Err("the certificate is for another key than the device's".to_owned());
-            }
+    match terms.csr_key {
+        Some(key) if key != parsed.public_key().raw => {
+            return Err("the certificate is for another key than the device's".to_owned());
         }
-        (KeyMode::Device, None) => return Err("the device has handed in no signing request".to_owned()),
-        (KeyMode::Agent, _) if issued.identity.is_none() => {
+        None if issued.identity.is_none() => {
             return Err("the identity for the device is missing".to_owned());
         }
-        (KeyMode::Agent, _) => {}
+        _ => {}
     }
     if issued.chain.len() > CHAIN_MAX {
         return Err(format!("more than {CHAIN_MAX} authorities stand above the certificate"));
@@ -59,10 +61,10 @@ pub(super) fn read(
     let (not_before_ms, not_after_ms) =
         (parsed.validity().not_before.timestamp() * 1_000, parsed.validity().not_after.timestamp() * 1_000);
     let certificate = NewCertificate {
-        renew_at_ms: renewal::moment(&sha256, not_before_ms, not_after_ms, profile.renew_days),
+        renew_at_ms: renewal::moment(&sha256, not_before_ms, not_after_ms, terms.renew_days),
         issuer: issued.id.issuer.clone(),
         subject: issued.subject.clone(),
-        authority: profile.authority.clone(),
+        authority: terms.authority.to_owned(),
         chain: issued.chain.clone(),
         serial: issued.id.serial.clone(),
         not_before_ms,

@@ -76,8 +76,9 @@ async fn look(cloud: &Arc<Cloud>, tenant: &str, phones: bool, now_ms: i64) -> Re
     if phones {
         note_wipes(cloud, tenant).await?;
     }
-    cloud.store.cancel_requests_of_gone(tenant, now_ms).await?;
+    // Revoked first: what it says about a wiped device weighs more than that nobody waits.
     cloud.store.revoke_of_gone(tenant, now_ms).await?;
+    cloud.store.cancel_requests_of_gone(tenant, now_ms).await?;
     more |= retime(cloud, tenant, now_ms).await?;
     let cap_ms = begin_renewals(cloud, tenant, now_ms).await?;
     more |= settle_revocations(cloud, tenant, now_ms).await?;

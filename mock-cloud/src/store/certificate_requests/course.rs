@@ -222,7 +222,8 @@ impl Store {
         .await
     }
 
-    /// Ends what is open for devices that are gone or wiped. What an authority may have by now is revoked when it comes.
+    /// Ends what is open for devices that are gone or wiped, or for profiles that were removed. What was issued and not
+    /// installed is to be revoked, and so is what an authority may have by now when it comes.
     ///
     /// # Errors
     /// When the store fails.
@@ -231,14 +232,23 @@ impl Store {
         self.write(move |connection| {
             let mut query = connection.prepare_cached(
                 "UPDATE certificate_requests AS r SET is_open = 0, stage = 'cancelled', identity = NULL, \
-                 changed_ms = ?2, ended_ms = ?2 WHERE r.tenant = ?1 AND r.is_open = 1 AND NOT EXISTS \
+                 changed_ms = ?2, ended_ms = ?2 WHERE r.tenant = ?1 AND r.is_open = 1 AND (NOT EXISTS \
                  (SELECT 1 FROM enrolled_devices d WHERE d.tenant = ?1 AND d.id = r.device AND d.wiped_ms IS NULL) \
-                 RETURNING id",
+                 OR NOT EXISTS (SELECT 1 FROM certificate_profiles p WHERE p.tenant = ?1 AND p.id = r.profile)) \
+                 RETURNING id, certificate, \
+                 EXISTS (SELECT 1 FROM certificate_profiles p WHERE p.tenant = ?1 AND p.id = profile)",
             )?;
-            let ids: Vec<String> =
-                query.query_map(params![tenant, now_ms], |row| row.get(0))?.collect::<Result<_, _>>()?;
-            for id in &ids {
-                note(connection, &tenant, id, now_ms, stages::CANCELLED, "the device is no longer managed")?;
+            let ids: Vec<(String, Option<String>, bool)> = query
+                .query_map(params![tenant, now_ms], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .collect::<Result<_, _>>()?;
+            for (id, certificate, has_profile) in &ids {
+                if let Some(sha256) = certificate {
+                    // Issued, and the device has not got it and never will.
+                    let reason = RevocationReason::CessationOfOperation;
+                    certificates::want_revoked(connection, &tenant, sha256, reason, now_ms)?;
+                }
+                let why = if *has_profile { "the device is no longer managed" } else { "the profile was removed" };
+                note(connection, &tenant, id, now_ms, stages::CANCELLED, why)?;
             }
             Ok(ids.len() as u64)
         })
@@ -372,7 +382,9 @@ pub(in crate::store) fn issue(
 ) -> Result<Option<CertificateRequest>, StoreError> {
     let IssuedRequest { id, certificate, identity, detail } = issued;
     let Some(request) = one(connection, tenant, id)? else { return Ok(None) };
-    let waits = request.certificate.is_none() && still_waits(connection, tenant, &request)?;
+    let waits = request.certificate.is_none()
+        && request.stage != stages::CANCELLED
+        && still_waits(connection, tenant, &request)?;
     let status = if waits { certificates::ISSUED } else { certificates::UNUSED };
     certificates::insert(connection, tenant, &request, certificate, status, now_ms)?;
     connection
@@ -395,7 +407,7 @@ pub(in crate::store) fn issue(
     one(connection, tenant, id)
 }
 
-/// Whether a certificate that comes now is of use: the device is there, and nothing newer was begun for it.
+/// Whether a certificate that comes now is of use: device and profile are there, and nothing newer was begun for it.
 fn still_waits(
     connection: &Connection,
     tenant: &str,
@@ -404,6 +416,7 @@ fn still_waits(
     let waits: bool = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM enrolled_devices WHERE tenant = ?1 AND id = ?2 AND wiped_ms IS NULL) \
+             AND EXISTS (SELECT 1 FROM certificate_profiles WHERE tenant = ?1 AND id = ?3) \
              AND NOT EXISTS (SELECT 1 FROM certificate_requests WHERE tenant = ?1 AND device = ?2 AND profile = ?3 \
              AND seq > ?4)",
         )?

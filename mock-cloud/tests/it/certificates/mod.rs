@@ -3,6 +3,7 @@
 
 mod lifecycle;
 mod portal;
+mod removal;
 mod renewal;
 
 use base64::Engine as _;
