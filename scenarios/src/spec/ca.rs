@@ -165,6 +165,9 @@ pub struct LedgerExpectation {
     /// Part of the subject; every certificate by default.
     #[serde(default)]
     pub name: String,
+    /// Only those that this generation of the authority signed; the first one is 0.
+    #[serde(default)]
+    pub generation: Option<u32>,
     /// How many.
     pub issued: Count,
     /// How many of them are revoked.

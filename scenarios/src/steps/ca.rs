@@ -323,6 +323,8 @@ async fn ledger(wanted: &LedgerExpectation, world: &World) -> Result<String> {
     let path = format!("/world/certificates?limit=100000&name={}", wanted.name);
     let books = world.ca()?.call("GET", &path, &Value::Null).await?;
     let all = books["certificates"].as_array().context("mock-ca shows no books")?;
+    let is_meant = |it: &&Value| wanted.generation.is_none_or(|wanted| it["generation"] == wanted);
+    let all: Vec<&Value> = all.iter().filter(is_meant).collect();
     let count = |wanted: &Count, got: usize, what: &str| {
         ensure!(
             wanted.fits(got as u64),

@@ -58,7 +58,8 @@ struct Known {
     caps: Caps,
     suite: Suite,
     certificates: CaCertificates,
-    at: Instant,
+    /// When it said so; nothing when it is to be asked anew.
+    at: Option<Instant>,
 }
 
 /// What must be found again to ask about an order.
@@ -84,18 +85,21 @@ impl Scep {
         {
             let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(known) = known.get(&at.url)
-                && known.at.elapsed() < limits::CAPABILITIES_HOLD
+                && known.at.is_some_and(|at| at.elapsed() < limits::CAPABILITIES_HOLD)
             {
                 return Ok(known.clone());
             }
         }
-        let known = self.learn(net, at).await?;
+        let known = self.learn(net, at).await.map_err(|error| self.with_ended(net, at, error))?;
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(at.url.clone(), known.clone());
         Ok(known)
     }
 
+    /// What it says next counts. What it said before may explain why it says nothing.
     fn forget(&self, at: &Endpoint) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&at.url);
+        if let Some(known) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&at.url) {
+            known.at = None;
+        }
     }
 
     async fn learn(&self, net: &Net, at: &Endpoint) -> Result<Known, CaError> {
@@ -120,7 +124,7 @@ impl Scep {
             );
             return Err(CaError::Settings { detail });
         }
-        Ok(Known { caps, suite, certificates, at: Instant::now() })
+        Ok(Known { caps, suite, certificates, at: Some(Instant::now()) })
     }
 
     /// Whether it is the authority that agent.toml means. By its fingerprint; over plain http by what it leads to, over TLS
@@ -195,7 +199,7 @@ impl Scep {
             self.fronts.get(net, &to, Who::Account).await?
         };
         if !answer.status.is_success() {
-            return Err(self.with_ended(net, known, refusal(at, &answer)));
+            return Err(self.with_ended(net, at, refusal(at, &answer)));
         }
         enrollment.answer(&answer.body).map_err(|error| {
             // Whoever signs and decrypts there may have been replaced within the hour: the next try looks.
@@ -205,12 +209,10 @@ impl Scep {
     }
 
     /// NDES answers 500 without a word when its registration authority's certificates have ended.
-    fn with_ended(&self, net: &Net, known: &Known, error: CaError) -> CaError {
-        let ended = known
-            .certificates
-            .registration()
-            .iter()
-            .find(|certificate| certificate.not_after_ms() < net.clock.now_ms());
+    fn with_ended(&self, net: &Net, at: &Endpoint, error: CaError) -> CaError {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&at.url).cloned();
+        let registration = known.iter().flat_map(|known| known.certificates.registration());
+        let ended = registration.into_iter().find(|ra| ra.not_after_ms() < net.clock.now_ms());
         match (error, ended) {
             (CaError::Busy { host, detail, retry_after }, Some(ended)) => {
                 let detail = format!(

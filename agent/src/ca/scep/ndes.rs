@@ -76,7 +76,7 @@ impl Scep {
         let Some(page) = self.page_of(server) else { return Err(self.nowhere()) };
         let answer = self.fronts.get(net, &page, Who::Account).await?;
         if !answer.status.is_success() {
-            return Err(refusal(&page, &answer));
+            return Err(self.with_ended(net, server.endpoint(), refusal(&page, &answer)));
         }
         let host = page.to_string();
         match page::read(&answer.body, self.settings.challenge_length) {
