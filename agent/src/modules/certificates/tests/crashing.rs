@@ -140,7 +140,7 @@ async fn who_is_gone_is_not_asked_for_ever() {
         pending(bench.issue(&order).await);
     }
     let mut bench = bench.restarted();
-    bench.cx.clock = Clock::simulated(at_ms + 2 * HOUR_MS);
+    bench.cx.clock = Clock::simulated(at_ms + 5 * HOUR_MS / 2);
     let error = failure(bench.issue(&order).await);
     assert!(error.code == "ca_unclear" && error.detail.contains("73 h"), "{error:?}");
     // It is back after all, and another order for the same request finds it.
